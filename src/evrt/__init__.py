@@ -1,0 +1,123 @@
+"""evrt: an event-sourced runtime for LLM agents.
+
+    import evrt
+    app = evrt.App("sqlite:///evrt.db")
+
+Names are imported when they are first used, so that ``import evrt`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from evrt.agents.agent import Agent
+    from evrt.agents.workflow import Workflow
+    from evrt.app import App, Running
+    from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest
+    from evrt.effects.tools import Tool, ToolContext, tool
+    from evrt.errors import (
+        Conflict,
+        EvrtError,
+        Fenced,
+        InvalidInput,
+        ModelFailed,
+        NotFound,
+        ReplayDivergence,
+        StepFailed,
+        StepLimitReached,
+        ToolFailed,
+        Unavailable,
+        UsageError,
+    )
+    from evrt.history import Run
+    from evrt.log import open_log
+    from evrt.result import ReplayReport, Result
+    from evrt.retry import Retry
+    from evrt.runtime.context import Context
+    from evrt.runtime.reply import Reply, ToolOutcome
+    from evrt.runtime.transcript import Transcript
+
+HOMES = {
+    "Agent": "evrt.agents.agent",
+    "App": "evrt.app",
+    "Conflict": "evrt.errors",
+    "Context": "evrt.runtime.context",
+    "EvrtError": "evrt.errors",
+    "Fenced": "evrt.errors",
+    "InvalidInput": "evrt.errors",
+    "Model": "evrt.effects.contract",
+    "ModelError": "evrt.effects.contract",
+    "ModelFailed": "evrt.errors",
+    "ModelReply": "evrt.effects.contract",
+    "ModelRequest": "evrt.effects.contract",
+    "NotFound": "evrt.errors",
+    "ReplayDivergence": "evrt.errors",
+    "ReplayReport": "evrt.result",
+    "Reply": "evrt.runtime.reply",
+    "Result": "evrt.result",
+    "Retry": "evrt.retry",
+    "Run": "evrt.history",
+    "Running": "evrt.app",
+    "StepFailed": "evrt.errors",
+    "StepLimitReached": "evrt.errors",
+    "Tool": "evrt.effects.tools",
+    "ToolContext": "evrt.effects.tools",
+    "ToolFailed": "evrt.errors",
+    "ToolOutcome": "evrt.runtime.reply",
+    "Transcript": "evrt.runtime.transcript",
+    "Unavailable": "evrt.errors",
+    "UsageError": "evrt.errors",
+    "Workflow": "evrt.agents.workflow",
+    "open_log": "evrt.log",
+    "tool": "evrt.effects.tools",
+}
+
+__all__ = [
+    "Agent",
+    "App",
+    "Conflict",
+    "Context",
+    "EvrtError",
+    "Fenced",
+    "InvalidInput",
+    "Model",
+    "ModelError",
+    "ModelFailed",
+    "ModelReply",
+    "ModelRequest",
+    "NotFound",
+    "ReplayDivergence",
+    "ReplayReport",
+    "Reply",
+    "Result",
+    "Retry",
+    "Run",
+    "Running",
+    "StepFailed",
+    "StepLimitReached",
+    "Tool",
+    "ToolContext",
+    "ToolFailed",
+    "ToolOutcome",
+    "Transcript",
+    "Unavailable",
+    "UsageError",
+    "Workflow",
+    "open_log",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'evrt' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

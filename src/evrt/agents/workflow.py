@@ -1,0 +1,81 @@
+"""Workflows: a user's own async function over the context, with typed input and output."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError, create_model
+
+from evrt.errors import InvalidInput, UsageError
+from evrt.events import JsonValue
+from evrt.runtime.context import Context
+
+
+class Workflow:
+    """An async function whose first parameter is the context. Made by ``@app.workflow``.
+
+    With one more parameter the run's input is its value; with several, the input is an object of them.
+    """
+
+    kind = "workflow"
+
+    def __init__(
+        self, function: Callable[..., Awaitable[Any]], *, name: str, timeout_seconds: float | None
+    ) -> None:
+        self.name = name
+        self.timeout_seconds = timeout_seconds
+        self.model_turns_max: int | None = None
+        self._function = function
+        if not inspect.iscoroutinefunction(function):
+            raise UsageError(
+                f"Workflow {name} must be an `async def` function with the context as first parameter."
+            )
+        parameters = list(inspect.signature(function).parameters.values())
+        if not parameters:
+            raise UsageError(f"Workflow {name} must take the context as its first parameter.")
+        hints = get_type_hints(function, include_extras=True)
+        self._names = [parameter.name for parameter in parameters[1:]]
+        self._single = TypeAdapter(hints.get(self._names[0], Any)) if len(self._names) == 1 else None
+        fields: dict[str, Any] = {
+            p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
+            for p in parameters[1:]
+        }
+        self._several = create_model(name, **fields) if len(self._names) > 1 else None
+        returned = hints.get("return", Any)
+        self._output = None if returned is Any else TypeAdapter(returned)
+        self.__doc__ = function.__doc__
+
+    def check_input(self, value: JsonValue) -> JsonValue:
+        """Raises InvalidInput when the input does not fit the function's parameters."""
+        self._arguments(value)
+        return value
+
+    async def execute(self, ctx: Context[Any], input: JsonValue) -> Any:
+        """Run the function; returns what it returns, as JSON-able Python by its declared type."""
+        result = await self._function(ctx, **self._arguments(input))
+        return (
+            result if self._output is None else self._output.dump_python(result, mode="json", warnings=False)
+        )
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself, as plain Python."""
+        return await self._function(*args, **kwargs)
+
+    def _arguments(self, value: JsonValue) -> dict[str, Any]:
+        try:
+            if self._single is not None:
+                return {self._names[0]: self._single.validate_python(value)}
+            if self._several is not None:
+                model = self._several.model_validate(value)
+                return {name: getattr(model, name) for name in self._names}
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in fault['loc']) or 'input'}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_context=False)
+            )
+            raise InvalidInput(f"The input does not fit workflow {self.name}. {faults}.") from error
+        if value is not None:
+            raise InvalidInput(f"Workflow {self.name} takes no input.")
+        return {}

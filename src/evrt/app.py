@@ -1,0 +1,386 @@
+"""The app: what a program registers and runs. Puts log, runtime and agents together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from evrt.agents.agent import MODEL_TURNS_MAX, Agent
+from evrt.agents.workflow import Workflow
+from evrt.effects.contract import Model
+from evrt.effects.tools import Tool
+from evrt.errors import Conflict, NotFound, UsageError
+
+from evrt.events.run import RunRequested
+from evrt.folds.journal import Journal
+from evrt.history import Run, load_run, resolve_run
+from evrt.inbox import answer_question, ensure_conversation, settle_write
+from evrt.log import Log, open_log
+from evrt.log.ids import new_ref
+from evrt.replaying import replay_run
+from evrt.result import ReplayReport, Result
+from evrt.retry import parse_seconds
+from evrt.runtime.execution import World
+from evrt.runtime.runner import TIMEOUT_SECONDS, Runner
+from evrt.seal import Redact, admit, keep
+
+DEFAULT_URL = "sqlite:///evrt.db"
+Target = Agent | Workflow
+T = TypeVar("T", Agent, Workflow)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that is being executed in this process. Await it for its result."""
+
+    run_id: str
+    _task: asyncio.Task[Result]
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self._task.__await__()
+
+
+class App:
+    """Agents, workflows, and the log that their runs live on. Opens the log when it is first needed.
+
+    url
+        ``sqlite:///file.db`` or ``memory://``; without it ``EVRT_DB``, else ``sqlite:///evrt.db``.
+    deps
+        handed to tools (``ToolContext.deps``) and to code (``ctx.deps``) as it is.
+    models
+        models of your own by name; every other name goes to litellm.
+    redact
+        takes out of every JSON value what must not be recorded; see ``evrt.seal``.
+    api_base
+        address of an OpenAI-compatible server for litellm.
+    on_delta
+        called with (run id, operation, text) as models stream; live only.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        deps: Any = None,
+        models: Mapping[str, Model] | None = None,
+        default_model: str | None = None,
+        api_base: str | None = None,
+        redact: Redact = keep,
+        on_delta: Callable[[str, str, str], None] | None = None,
+    ) -> None:
+        self._url = url
+        self.deps = deps
+        self.models: dict[str, Model] = dict(models or {})
+        self.default_model = default_model
+        self.api_base = api_base
+        self._redact = redact
+        self._on_delta = on_delta
+        self._targets: dict[str, Target] = {}
+        self._tools: dict[str, Tool] = {}
+        self._log: Log | None = None
+        self._opening: asyncio.Lock | None = None
+        self._running: set[asyncio.Task[Result]] = set()
+        self._provider: Model | None = None
+
+    # Registration
+
+    @property
+    def url(self) -> str:
+        """Where the log is."""
+        return self._url or os.environ.get("EVRT_DB") or DEFAULT_URL
+
+    @url.setter
+    def url(self, url: str) -> None:
+        if self._log is not None:
+            raise UsageError("The app's log is open already: set its url before the first run.")
+        self._url = url
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """Agents and workflows by name."""
+        return self._targets
+
+    def agent(
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        instructions: str = "",
+        tools: Sequence[Tool] = (),
+        model_turns_max: int = MODEL_TURNS_MAX,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+        **parameters: Any,
+    ) -> Agent:
+        """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
+
+        Raises UsageError when the name, or the name of one of its tools, is taken by something else.
+        """
+        agent = Agent(
+            name=name,
+            model=model,
+            instructions=instructions,
+            tools=tuple(tools),
+            model_turns_max=model_turns_max,
+            timeout_seconds=None if timeout is None else parse_seconds(timeout),
+            parameters=parameters,
+        )
+        self._check_tools(agent)
+        return self._register(agent)
+
+    @overload
+    def workflow(self, function: Callable[..., Awaitable[Any]], /) -> Workflow: ...
+    @overload
+    def workflow(
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+    ) -> Callable[[Callable[..., Awaitable[Any]]], Workflow]: ...
+    def workflow(
+        self,
+        function: Callable[..., Awaitable[Any]] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+    ) -> Workflow | Callable[[Callable[..., Awaitable[Any]]], Workflow]:
+        """Register an async function over the context as a workflow: ``@app.workflow``.
+
+        Raises UsageError when its name is taken.
+        """
+        seconds = None if timeout is None else parse_seconds(timeout)
+
+        def register(inner: Callable[..., Awaitable[Any]]) -> Workflow:
+            found = name or str(getattr(inner, "__name__", "workflow"))
+            return self._register(Workflow(inner, name=found, timeout_seconds=seconds))
+
+        return register if function is None else register(function)
+
+    def _register(self, target: T) -> T:
+        if target.name in self._targets:
+            raise UsageError(
+                f"The name {target.name!r} is registered twice. Names of agents and workflows are how the log "
+                "finds their code again, so each needs one of its own: rename one of them."
+            )
+        self._targets[target.name] = target
+        return target
+
+    def _check_tools(self, agent: Agent) -> None:
+        for tool in agent.tools:
+            known = self._tools.setdefault(tool.name, tool)
+            if known is not tool:
+                raise UsageError(
+                    f"Two different tools are named {tool.name!r}. Names of tools are part of the history, so each "
+                    f"needs one of its own: rename the one given to agent {agent.name!r}."
+                )
+
+    def target(self, name: str) -> Target:
+        """An agent or workflow by name. Raises NotFound that lists what there is."""
+        found = self._targets.get(name)
+        if found is None:
+            known = ", ".join(sorted(self._targets)) or "none"
+            raise NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.")
+        return found
+
+    # Opening and closing
+
+    async def log(self) -> Log:
+        """The log, opened on first use. Raises what ``evrt.log.open_log`` raises."""
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            if self._log is None:
+                self._log = await open_log(self.url)
+        return self._log
+
+    async def __aenter__(self) -> Self:
+        await self.log()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for task in self._running:
+                task.cancel()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for the runs of this process to end or park, then close the log. Idempotent."""
+        if self._running:
+            await asyncio.wait(self._running)
+        log, self._log, self._opening = self._log, None, None
+        if log is not None:
+            await log.aclose()
+
+    # Runs
+
+    async def start(
+        self,
+        target: Target | str,
+        input: object = None,
+        *,
+        conversation: str | None = None,
+        user: str | None = None,
+    ) -> Running:
+        """Start a run in this process; its id is known at once, its result when awaited.
+
+        ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place.
+        Raises NotFound for an unknown target, InvalidInput for an input that does not fit it.
+        """
+        found = self.target(target if isinstance(target, str) else target.name)
+        given = found.check_input(admit(input, self._redact))
+        log = await self.log()
+        owner = await log.ref("user", user) if user is not None else None
+        where = await log.ref("conversation", conversation) if conversation is not None else None
+        if where is not None:
+            await ensure_conversation(log, where, target=found.name, owner=owner)
+        requested = RunRequested(
+            target=found.name,
+            kind="agent" if isinstance(found, Agent) else "workflow",
+            input=given,
+            conversation=where,
+            user=owner,
+            timeout_seconds=found.timeout_seconds,
+            model_turns_max=found.model_turns_max,
+        )
+        journal = Journal(new_ref("run"), requested=requested, correlation=where)
+        return self._execute(
+            Runner(self._world(log), found, journal, requested=requested), journal.run, "start"
+        )
+
+    async def run(
+        self,
+        target: Target | str,
+        input: object = None,
+        *,
+        conversation: str | None = None,
+        user: str | None = None,
+    ) -> Result:
+        """Start a run and wait until it ends or parks. See ``start``."""
+        return await (await self.start(target, input, conversation=conversation, user=user))
+
+    def run_sync(
+        self,
+        target: Target | str,
+        input: object = None,
+        *,
+        conversation: str | None = None,
+        user: str | None = None,
+    ) -> Result:
+        """``run`` for code that is not async: opens the log, runs, closes it."""
+
+        async def once() -> Result:
+            async with self:
+                return await self.run(target, input, conversation=conversation, user=user)
+
+        return asyncio.run(once())
+
+    async def resume(self, run: str) -> Result:
+        """Go on with a run that was interrupted or waits: claims it with a new epoch and executes it.
+
+        Raises NotFound; Conflict for a run that has ended, or that another process claims meanwhile.
+        """
+        log = await self.log()
+        history = await self.get(run)
+        if history.journal.terminal is not None:
+            raise Conflict(f"{history.id} has ended ({history.status}): there is nothing to resume.")
+        requested = _requested(history)
+        runner = Runner(self._world(log), self.target(requested.target), history.journal, requested=requested)
+        return await self._execute(runner, history.id, "resume")
+
+    async def replay(self, run: str) -> ReplayReport:
+        """Execute a run's code against its history alone: no model, no tool, nothing written. Raises NotFound."""
+        history = await self.get(run)
+        target = self.target(_requested(history).target)
+        return await replay_run(self._world(await self.log()), target, history)
+
+    async def get(self, run: str) -> Run:
+        """A run's history by its id or a unique beginning of it. Raises NotFound, UsageError."""
+        log = await self.log()
+        return await load_run(log, await resolve_run(log, run))
+
+    async def answer(
+        self, run: str, answer: object, *, operation: str | None = None, by: str | None = None
+    ) -> str:
+        """Answer a question that a run waits for; returns the question's operation.
+
+        ``operation`` may be left out when only one is open. Then ``resume`` the run.
+        Raises NotFound, Conflict (answered already), UsageError (which one?).
+        """
+        log = await self.log()
+        return await answer_question(
+            log, await resolve_run(log, run), admit(answer, self._redact), operation=operation, by=by
+        )
+
+    async def settle(
+        self,
+        run: str,
+        operation: str | None = None,
+        *,
+        result: object = None,
+        error: str | None = None,
+        again: bool = False,
+        by: str | None = None,
+    ) -> str:
+        """Say what a write in doubt came to: its result, its error, or that it is to be made again.
+
+        Raises NotFound, Conflict (not in doubt), UsageError (which one?).
+        """
+        log = await self.log()
+        return await settle_write(
+            log,
+            await resolve_run(log, run),
+            operation,
+            result=admit(result, self._redact),
+            error=error,
+            again=again,
+            by=by,
+        )
+
+    def _execute(self, runner: Runner, run: str, reason: Any) -> Running:
+        async def execute() -> Result:
+            ending = await runner.run(reason)
+            return Result(
+                run, ending.status, ending.output, ending.failure, ending.reason, ending.waiting_for
+            )
+
+        task = asyncio.get_running_loop().create_task(execute(), name=run)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return Running(run, task)
+
+    def _world(self, log: Log) -> World:
+        return World(
+            log=log,
+            models=self._model,
+            deps=self.deps,
+            redact=self._redact,
+            default_model=self.default_model,
+            on_delta=self._on_delta,
+        )
+
+    def _model(self, name: str) -> Model:
+        own = self.models.get(name)
+        if own is not None:
+            return own
+        if self._provider is None:
+            from evrt.effects.models import LiteLLM
+
+            self._provider = LiteLLM(api_base=self.api_base)
+        return self._provider
+
+
+def _requested(history: Run) -> RunRequested:
+    requested = history.journal.requested
+    if requested is None:
+        raise Conflict(
+            f"The request of {history.id} has been erased, so its code cannot be executed any more."
+        )
+    return requested

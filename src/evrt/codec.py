@@ -1,0 +1,58 @@
+"""Events to bytes and back. Decoding only ever builds registered types.
+
+A payload is the compact JSON of an event's fields, without those that are None. The version
+of the shape travels in meta (key ``schema``, left out while it is 1). What this program does
+not know is kept as ``Unknown`` and shown; what was erased is ``Erased``.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import orjson
+from pydantic import ValidationError
+
+from evrt.errors import InvalidInput, UnusableLog
+from evrt.events import EVENT_TYPES, Erased, Event, JsonObject, Unknown
+from evrt.events.canonical import plain
+
+
+def encode(event: Event) -> bytes:
+    """The payload of an event.
+
+    Raises InvalidInput when a value is not JSON: a lone surrogate, an integer beyond 64 bits.
+    """
+    fields = {name: value for name, value in event.__dict__.items() if value is not None}
+    try:
+        return orjson.dumps(fields, default=plain)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"A value of {event.type} cannot be recorded as JSON: {error}.") from error
+
+
+def encode_meta(meta: JsonObject, event: type[Event]) -> bytes:
+    """Meta as compact JSON, with the schema version where it is not 1."""
+    if event.class_version != 1:
+        meta = {**meta, "schema": event.class_version}
+    return orjson.dumps(meta)
+
+
+def decode(type: str, meta: JsonObject, payload: bytes | None) -> Event:
+    """The event in a payload: a registered type, ``Unknown`` or ``Erased``.
+
+    Raises UnusableLog when a known type's payload does not fit its shape.
+    """
+    if payload is None:
+        return Erased(logical_type=type)
+    state = orjson.loads(payload)
+    schema = cast(int, meta.get("schema", 1))
+    cls = EVENT_TYPES.get(type)
+    if cls is None or schema > cls.class_version:
+        return Unknown(logical_type=type, schema_version=schema, state=state)
+    for version in range(schema, cls.class_version):
+        state = getattr(cls, f"upcast_v{version}_v{version + 1}")(state)
+    try:
+        return cls.model_validate(state)
+    except ValidationError as error:
+        raise UnusableLog(
+            f"The payload of a {type} event does not have the shape of its type: {error}"
+        ) from error

@@ -1,0 +1,273 @@
+"""Model calls through litellm, which is imported at the first call because that takes seconds.
+
+litellm knows a hundred providers; evrt wants one call, one reply, one error. Retries, callbacks and
+prints of litellm are off: evrt tries again by itself and records what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, cast
+
+import orjson
+
+from evrt.effects.contract import ModelError, ModelReply, ModelRequest, OnDelta
+from evrt.effects.model_errors import (
+    explain_failure,
+    incomplete_reply,
+    malformed_reply,
+    missing_credentials_text,
+    unknown_model_text,
+)
+from evrt.errors import UsageError
+from evrt.events import JsonObject
+from evrt.events.calls import Usage
+
+CREDENTIALS_ELSEWHERE = frozenset({"azure", "bedrock", "sagemaker", "vertex_ai"})
+"""Providers that also find credentials in profiles and metadata servers: a variable not set proves nothing."""
+
+KEY_CHARACTERS_MIN = 8
+"""Shorter ones are stand-ins ("x"), found in any text."""
+
+
+class LiteLLM:
+    """Calls any model that litellm knows, by its name there: ``openai/gpt-4o``, ``ollama/llama3``.
+
+    ``api_base`` sends every call to another server with the same API. Without ``api_key`` litellm
+    takes the provider's own environment variable, e.g. OPENAI_API_KEY.
+    """
+
+    def __init__(
+        self, api_base: str | None = None, api_key: str | None = None, *, timeout_seconds: float | None = None
+    ) -> None:
+        if api_base is not None and not api_base.startswith(("http://", "https://")):
+            raise UsageError(
+                f"api_base is {api_base!r}; it has to be an address like http://127.0.0.1:8000/v1."
+            )
+        self.api_base = api_base
+        self._api_key = api_key
+        self._timeout_seconds = timeout_seconds
+
+    async def complete(self, request: ModelRequest, on_delta: OnDelta | None = None) -> ModelReply:
+        """One chat completion; streams when ``on_delta`` is given. Raises ModelError."""
+        litellm = await _loaded()
+        arguments = self._arguments(request)
+        if on_delta is None:
+            answer = await self._answer(litellm, request, arguments)
+            return self._reply(litellm, request, answer, answer.model)
+        chunks: list[Any] = []
+        model_returned: str | None = None
+        async with aclosing(self._chunks(litellm, request, arguments)) as stream:
+            async for chunk, name in stream:
+                chunks.append(chunk)
+                model_returned = name
+                # Outside of what maps errors: what on_delta raises is not the model's failure.
+                if chunk.choices and (text := chunk.choices[0].delta.content):
+                    on_delta(_mended(text))
+        return self._reply(litellm, request, await self._assembled(litellm, request, chunks), model_returned)
+
+    async def aclose(self) -> None:
+        """Close the connections that litellm keeps open for the running event loop."""
+        if not _load.cache_info().currsize:
+            return
+        cache = _load().in_memory_llm_clients_cache
+        # litellm's own close_litellm_async_clients closes those of other loops too, and leaves the closed
+        # clients in the cache, where the next call would find them.
+        of_this_loop = f"-{id(asyncio.get_running_loop())}"
+        for key in [key for key in cache.cache_dict if key.endswith(of_this_loop)]:
+            client = cache.cache_dict.pop(key)
+            cache.ttl_dict.pop(key, None)
+            await client.close()
+
+    def _arguments(self, request: ModelRequest) -> dict[str, Any]:
+        # A copy as plain JSON: some of litellm's adapters rewrite messages in place, and these are the run's.
+        arguments: dict[str, Any] = _plain({**request.parameters, "messages": list(request.messages)})
+        if request.tools:
+            arguments["tools"] = _plain(list(request.tools))
+        own = {"api_base": self.api_base, "api_key": self._api_key, "timeout": self._timeout_seconds}
+        arguments |= {name: value for name, value in own.items() if value is not None}
+        if self.api_base and not self._api_key and _unset_variables(request.model) == ["OPENAI_API_KEY"]:
+            # OpenAI's client does not start without a key; a server of one's own seldom asks for one.
+            arguments["api_key"] = "none"
+        return arguments | {"model": request.model, "stream": False, "num_retries": 0, "max_retries": 0}
+
+    async def _answer(self, litellm: Any, request: ModelRequest, arguments: dict[str, Any]) -> Any:
+        handled = sys.exception()
+        try:
+            return await litellm.acompletion(**arguments)
+        except Exception as error:
+            raise self._failure(request, error, handled) from error
+
+    async def _chunks(
+        self, litellm: Any, request: ModelRequest, arguments: dict[str, Any]
+    ) -> AsyncGenerator[tuple[Any, str | None], None]:
+        """The chunks of a stream, each with the name that the provider gives its model."""
+        handled = sys.exception()
+        arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        try:
+            stream = await litellm.acompletion(**arguments)
+            async with aclosing(stream):
+                async for chunk in stream:
+                    # litellm puts the requested name into the chunks and keeps the provider's here.
+                    yield chunk, getattr(stream, "_provider_response_model", None) or chunk.model
+        except Exception as error:
+            raise self._failure(request, error, handled) from error
+        # When a stream merely stops (an error page, a proxy's time-out) litellm adds a "stop" of its own
+        # and calls it a reply; only here can one see that the provider never said so.
+        if not getattr(stream, "received_finish_reason", True) and not stream.intermittent_finish_reason:
+            raise incomplete_reply(request.model, self.api_base)
+
+    async def _assembled(self, litellm: Any, request: ModelRequest, chunks: list[Any]) -> Any:
+        try:
+            # Goes over all chunks several times: in a thread, so that other runs go on.
+            return await asyncio.to_thread(litellm.stream_chunk_builder, chunks)
+        except Exception as error:
+            raise malformed_reply(request.model, self.api_base, str(error)) from error
+
+    def _reply(
+        self, litellm: Any, request: ModelRequest, answer: Any, model_returned: str | None
+    ) -> ModelReply:
+        try:
+            choice = answer.choices[0]
+            message = _message(choice.message)
+        except (AttributeError, IndexError, TypeError) as error:
+            raise malformed_reply(request.model, self.api_base, "it has no message") from error
+        return ModelReply(
+            message=message,
+            finish_reason=choice.finish_reason,
+            provider=answer._hidden_params.get("custom_llm_provider"),
+            model_returned=model_returned,
+            response_id=answer.id,
+            usage=_usage(litellm, request.model, answer),
+        )
+
+    def _failure(self, request: ModelRequest, error: Exception, handled: BaseException | None) -> ModelError:
+        unset = [] if self._api_key else missing_credentials(request.model, self.api_base)
+        failure = explain_failure(
+            error, handled=handled, model=request.model, api_base=self.api_base, unset_variables=unset
+        )
+        if self._api_key and len(self._api_key) >= KEY_CHARACTERS_MIN:
+            # Some servers repeat the key they refuse, and what fails is recorded for good.
+            failure.message = failure.message.replace(self._api_key, "[key]")
+            failure.args = (failure.message,)
+        return failure
+
+
+def missing_credentials(model: str, api_base: str | None = None) -> list[str]:
+    """Names of environment variables that hold the model's key and are not set; one of them is enough.
+
+    Empty where none is needed, where the model is unknown, and with an ``api_base``, whose server alone
+    knows what it asks for. Imports litellm.
+    """
+    return [] if api_base else _unset_variables(model)
+
+
+def explain_model(model: str, api_base: str | None = None) -> str | None:
+    """Why the model cannot be called, as a paragraph for a person; None where nothing speaks against it.
+
+    Imports litellm.
+    """
+    if _provider(model, api_base) is None:
+        return unknown_model_text(model)
+    unset = missing_credentials(model, api_base)
+    return missing_credentials_text(model, unset) if unset else None
+
+
+def _provider(model: str, api_base: str | None) -> str | None:
+    try:
+        name, provider, _, _ = _load().get_llm_provider(model=model, api_base=api_base)
+    except Exception:  # noqa: BLE001  # It raises a bad request, of a call that nobody has made.
+        return None
+    return provider if name else None
+
+
+def _unset_variables(model: str) -> list[str]:
+    if _provider(model, None) in CREDENTIALS_ELSEWHERE:
+        return []
+    variables = _load().validate_environment(model)["missing_keys"]
+    # It also lists addresses (OLLAMA_API_BASE), which have defaults.
+    return [variable for variable in variables if variable.endswith(("_KEY", "_TOKEN"))]
+
+
+def _message(message: Any) -> JsonObject:
+    """The assistant's message as plain JSON, without the many fields that are None."""
+    calls = [_tool_call(call) for call in message.tool_calls or ()]
+    # A stream of tool calls may begin with an empty text; the same reply in one piece has none.
+    plain: JsonObject = {
+        "role": "assistant",
+        "content": message.content or (None if calls else message.content),
+    }
+    if calls:
+        plain["tool_calls"] = calls
+    # Some providers refuse the next request of a conversation unless they get their thoughts back.
+    for name in ("reasoning_content", "thinking_blocks"):
+        if value := getattr(message, name, None):
+            plain[name] = value
+    if refusal := (getattr(message, "provider_specific_fields", None) or {}).get("refusal"):
+        plain["refusal"] = refusal
+    return cast(JsonObject, _plain(plain))
+
+
+def _tool_call(call: Any) -> JsonObject:
+    """Arguments stay the text that the model wrote, JSON or not: whoever validates them can then say so."""
+    function = {"name": call.function.name, "arguments": call.function.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _usage(litellm: Any, model: str, answer: Any) -> Usage:
+    usage = getattr(answer, "usage", None)
+    if usage is None or not usage.total_tokens:
+        return Usage()
+    try:
+        cost_usd = float(litellm.completion_cost(completion_response=answer, model=model))
+    except Exception:  # noqa: BLE001  # A price that is not known must not cost the reply.
+        cost_usd = None
+    return Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cost_usd=cost_usd)
+
+
+def _plain(value: Any) -> Any:
+    """A copy of nothing but JSON, and of nothing that cannot be written as UTF-8."""
+    try:
+        return orjson.loads(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        return json.loads(_mended(json.dumps(value, ensure_ascii=False)))
+
+
+def _mended(text: str) -> str:
+    """Halves of surrogate pairs joined, as a stream may cut them in two; lone ones made U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+async def _loaded() -> Any:
+    if not _load.cache_info().currsize:
+        await asyncio.to_thread(_load)  # Seconds, in which the loop has other things to do.
+    return _load()
+
+
+@functools.cache
+def _load() -> Any:
+    """litellm, imported and quiet."""
+    imported_by_the_program = "litellm" in sys.modules
+    # Read at import. Without them litellm fetches a price list at import and a list of headers at the first
+    # call to Anthropic, each from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+
+    import litellm
+
+    litellm.suppress_debug_info = True  # Else it prints "Give Feedback / Get Help" on stdout at every error.
+    if not imported_by_the_program:  # Whoever uses litellm besides evrt has set it up to his own liking.
+        litellm.turn_off_message_logging = True
+        # Where a provider does not count tokens litellm estimates, and would download a tokenizer for it.
+        litellm.disable_hf_tokenizer_download = True
+        if "LITELLM_LOG" not in os.environ:
+            # Everything worth knowing is in the error.
+            logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    return litellm

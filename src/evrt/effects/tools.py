@@ -1,0 +1,251 @@
+"""Tools: plain functions with a declared effect, a schema for the model and validated arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+
+from evrt.errors import InvalidInput, UsageError
+from evrt.events import JsonObject, JsonValue
+from evrt.events.calls import EffectKind
+from evrt.retry import NO_RETRY, Retry, parse_seconds
+
+Deps = TypeVar("Deps")
+F = TypeVar("F", bound=Callable[..., Any])
+KeyFunction = Callable[..., str]
+
+KEY_PARAMETER = "idempotency_key"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext(Generic[Deps]):
+    """What a tool may know of the call it serves. Ask for it with a parameter annotated ``ToolContext``.
+
+    ``idempotency_key`` is the same for every attempt of this call, also after a crash.
+    """
+
+    run_id: str
+    operation: str
+    attempt: int
+    idempotency_key: str | None
+    deps: Deps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tool:
+    """A registered tool. Made by ``evrt.tool`` or ``Tool.from_function``.
+
+    ``takes_key`` says that a write takes an idempotency key, so that it may be repeated safely.
+    """
+
+    name: str
+    description: str
+    effect: EffectKind
+    retry: Retry
+    timeout_seconds: float | None
+    arguments: type[BaseModel]
+    takes_key: bool
+    _function: Callable[..., Any]
+    _key: KeyFunction | None
+    _key_parameter: bool
+    _context_parameter: str | None
+    _result: TypeAdapter[Any] | None
+    _schema: JsonObject
+
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        effect: EffectKind = "write",
+        retry: Retry | None = None,
+        timeout: str | float | None = None,
+        key: KeyFunction | None = None,
+    ) -> Tool:
+        """A tool from a plain function: its schema from the signature, its description from the docstring.
+
+        effect
+            ``pure`` or ``read`` may be run again after a crash; ``write`` (the default, the safe one)
+            is never repeated unless it takes an idempotency key, which it does when ``key`` is given
+            or when it has a parameter named ``idempotency_key``.
+        key
+            computes the key from the call's arguments (given by name); without it the key is the
+            run and the operation.
+        timeout
+            seconds, or text such as ``"20s"``; None waits for ever.
+
+        Raises UsageError when the function cannot be a tool.
+        """
+        tool_name = name or str(getattr(function, "__name__", ""))
+        if not NAME.fullmatch(tool_name):
+            raise UsageError(
+                f"{tool_name!r} cannot name a tool: take 1 to 64 letters, digits, _ or -, a letter first."
+            )
+        if effect not in ("pure", "read", "write"):
+            raise UsageError(f"Tool {tool_name}: effect must be 'pure', 'read' or 'write', not {effect!r}.")
+        hints = _hints(function, tool_name)
+        parameters = inspect.signature(function).parameters
+        context = next((n for n in parameters if _is_context(hints.get(n))), None)
+        takes_key = key is not None or KEY_PARAMETER in parameters
+        if effect == "write" and not takes_key and retry is not None and retry.attempts_max > 1:
+            raise UsageError(
+                f"Tool {tool_name} is a write without an idempotency key, so it can never be retried. "
+                f"Give it a parameter `{KEY_PARAMETER}: str` that its service understands, or drop retry=."
+            )
+        hidden = {context, KEY_PARAMETER}
+        returned = hints.get("return", Any)
+        model = _arguments_model(tool_name, parameters, hints, hidden)
+        text = description or inspect.getdoc(function) or ""
+        return cls(
+            name=tool_name,
+            description=text,
+            effect=effect,
+            retry=retry or NO_RETRY,
+            timeout_seconds=None if timeout is None else parse_seconds(timeout),
+            arguments=model,
+            takes_key=takes_key,
+            _function=function,
+            _key=key,
+            _key_parameter=KEY_PARAMETER in parameters,
+            _context_parameter=context,
+            _result=None if returned is Any else TypeAdapter(returned),
+            _schema=_openai_function(tool_name, text, model),
+        )
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call that was cut off may be made again."""
+        return self.effect != "write" or self.takes_key
+
+    def to_openai_format(self) -> JsonObject:
+        """The tool as chat-completions providers want it: a function with a JSON schema."""
+        return self._schema
+
+    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Arguments of a Python call, by name. Raises InvalidInput."""
+        names = list(self.arguments.model_fields)
+        if len(args) > len(names):
+            raise InvalidInput(f"Tool {self.name} takes {len(names)} arguments, {len(args)} were given.")
+        bound = dict(zip(names, args, strict=False))
+        twice = bound.keys() & kwargs.keys()
+        if twice:
+            raise InvalidInput(f"Tool {self.name}: {', '.join(sorted(twice))} is given twice.")
+        return {**bound, **kwargs}
+
+    def validate(self, arguments: Mapping[str, object]) -> BaseModel:
+        """Arguments checked against the signature. Raises InvalidInput that names each fault."""
+        try:
+            return self.arguments.model_validate(arguments)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in fault['loc']) or 'arguments'}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_context=False)
+            )
+            raise InvalidInput(f"The arguments of {self.name} are not valid. {faults}.") from error
+
+    def key_for(self, arguments: BaseModel, default: str) -> str | None:
+        """The idempotency key of a call, or None for a tool that takes none."""
+        if not self.takes_key:
+            return None
+        if self._key is None:
+            return default
+        return str(self._key(**_by_name(arguments)))
+
+    async def __call__(self, arguments: BaseModel, context: ToolContext[Any]) -> Any:
+        """Call the function; a sync one runs in a thread. Whatever it raises comes through."""
+        given = _by_name(arguments)
+        if self._context_parameter is not None:
+            given[self._context_parameter] = context
+        if self._key_parameter:
+            given[KEY_PARAMETER] = context.idempotency_key
+        if inspect.iscoroutinefunction(self._function):
+            return await self._function(**given)
+        result = await asyncio.to_thread(self._function, **given)
+        return await result if isinstance(result, Awaitable) else result
+
+    def result_from(self, value: JsonValue) -> Any:
+        """A recorded result as the type the function declares. Raises pydantic's ValidationError."""
+        return value if self._result is None else self._result.validate_python(value)
+
+    def result_to_json(self, value: Any) -> Any:
+        """A returned value as JSON-able Python, by the declared type where there is one."""
+        if self._result is None:
+            return value
+        return self._result.dump_python(value, mode="json", warnings=False)
+
+
+def _openai_function(name: str, description: str, arguments: type[BaseModel]) -> JsonObject:
+    schema = arguments.model_json_schema()
+    schema.pop("title", None)
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+def _by_name(arguments: BaseModel) -> dict[str, Any]:
+    return dict(arguments.__dict__)
+
+
+def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise UsageError(
+            f"Tool {name}: its type annotations cannot be read ({error}). Import the names they use "
+            "where the function is defined, at module level."
+        ) from error
+
+
+def _is_context(hint: Any) -> bool:
+    return getattr(hint, "__origin__", hint) is ToolContext
+
+
+def _arguments_model(
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    hints: Mapping[str, Any],
+    hidden: set[str | None],
+) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for parameter in parameters.values():
+        if parameter.name in hidden:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise UsageError(
+                f"Tool {name}: parameter {parameter.name} must be an ordinary named one, "
+                "so that a schema can be made for the model."
+            )
+        default = ... if parameter.default is parameter.empty else parameter.default
+        hint = hints.get(parameter.name, Any)
+        fields[parameter.name] = (hint, default)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+    return cast(type[BaseModel], create_model(name, __config__=config, **fields))
+
+
+@overload
+def tool(function: F, /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: EffectKind = "write",
+    retry: Retry | None = None,
+    timeout: str | float | None = None,
+    key: KeyFunction | None = None,
+) -> Callable[[F], Tool]: ...
+def tool(function: Any = None, /, **options: Any) -> Any:
+    """Make a function a tool: ``@evrt.tool`` or ``@evrt.tool(effect="read", timeout="20s")``.
+
+    Options are those of ``Tool.from_function``.
+    """
+    if function is not None:
+        return Tool.from_function(function)
+    return lambda inner: Tool.from_function(inner, **options)

@@ -1,0 +1,246 @@
+"""What a run does to or learns from the world: intents, attempts, outcomes.
+
+``operation`` is an operation's identity: the path of scopes, a name, and an ordinal per
+scope and name, e.g. ``gather#1:0/search#2``. An intent comes before its effect and is durable
+before the effect starts; exactly one outcome closes it. Failed attempts in between are events
+with ``final=False``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from evrt.events.base import Event, JsonObject, JsonValue, register
+from evrt.events.run import Failure
+
+EffectKind = Literal["pure", "read", "write"]
+VOLATILE_OUTCOME = frozenset({"attempt", "latency_ms", "delay_ms", "final"})
+
+
+class Usage(BaseModel):
+    """Tokens of one model call, and its cost in US dollars where the provider's prices are known."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@register
+class StepStarted(Event):
+    """Intent of a step that reads from the world; pure steps have none."""
+
+    type: ClassVar[str] = "step.started"
+
+    operation: str
+    digest: str
+
+
+@register
+class StepCompleted(Event):
+    """A step's function returned. ``digest`` is that of its arguments."""
+
+    type: ClassVar[str] = "step.completed"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME
+
+    operation: str
+    digest: str
+    result: JsonValue = None
+    attempt: int = 1
+    latency_ms: float = 0.0
+
+
+@register
+class StepFailed(Event):
+    """A step's function raised or timed out."""
+
+    type: ClassVar[str] = "step.failed"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME
+
+    operation: str
+    digest: str
+    failure: Failure
+    attempt: int = 1
+    final: bool = True
+    delay_ms: float | None = None
+
+
+@register
+class ModelCallRequested(Event):
+    """Intent of a model call, the request by reference.
+
+    The messages are those of the model call ``previous`` of the same run, its first ``kept``
+    (of its request plus its reply), followed by ``added``. An added item is a message, or
+    ``{"result_of": operation, "tool_call_id": id}`` for what a tool call came to, or
+    ``{"reply_of": operation}`` for a reply. ``messages_digest`` chains over all of them.
+    ``tools`` is present where this run records this set of tools for the first time.
+    """
+
+    type: ClassVar[str] = "model_call.requested"
+
+    operation: str
+    digest: str
+    model: str
+    parameters: JsonObject
+    tools_digest: str | None = None
+    tools: tuple[JsonObject, ...] | None = None
+    previous: str | None = None
+    kept: int = 0
+    added: tuple[JsonObject, ...] = ()
+    messages_digest: str
+    messages_count: int
+
+
+@register
+class ModelCallCompleted(Event):
+    """The model replied. ``message`` is the assistant's message in the chat-completions shape."""
+
+    type: ClassVar[str] = "model_call.completed"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME | {"response_id", "usage"}
+
+    operation: str
+    message: JsonObject
+    finish_reason: str | None = None
+    provider: str | None = None
+    model_returned: str | None = None
+    response_id: str | None = None
+    usage: Usage = Usage()
+    attempt: int = 1
+    latency_ms: float = 0.0
+
+
+@register
+class ModelCallFailed(Event):
+    """An attempt of a model call failed; ``final`` when it was the last."""
+
+    type: ClassVar[str] = "model_call.failed"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME
+
+    operation: str
+    failure: Failure
+    attempt: int = 1
+    final: bool = True
+    delay_ms: float | None = None
+    latency_ms: float = 0.0
+
+
+@register
+class ToolCallRequested(Event):
+    """Intent of a tool call. ``digest`` is that of its recorded arguments; ``key`` its idempotency key."""
+
+    type: ClassVar[str] = "tool_call.requested"
+    volatile: ClassVar[frozenset[str]] = frozenset({"key", "attempt"})
+
+    operation: str
+    digest: str
+    tool: str
+    effect: EffectKind
+    arguments: JsonValue
+    key: str | None = None
+    tool_call_id: str | None = None
+    attempt: int = 1
+
+
+@register
+class ToolCallCompleted(Event):
+    """A tool returned."""
+
+    type: ClassVar[str] = "tool_call.completed"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME
+
+    operation: str
+    result: JsonValue = None
+    attempt: int = 1
+    latency_ms: float = 0.0
+
+
+@register
+class ToolCallFailed(Event):
+    """A tool raised, timed out, or could not be called with these arguments."""
+
+    type: ClassVar[str] = "tool_call.failed"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME
+
+    operation: str
+    failure: Failure
+    attempt: int = 1
+    final: bool = True
+    delay_ms: float | None = None
+    latency_ms: float = 0.0
+
+
+@register
+class ToolCallInDoubt(Event):
+    """A write without a key was cut off after its intent: nobody knows whether it happened."""
+
+    type: ClassVar[str] = "tool_call.in_doubt"
+
+    operation: str
+    attempt: int = 1
+    cause: str
+
+
+@register
+class ToolCallReported(Event):
+    """A worker that had lost its claim tells what a write came to, so that it need not stay in doubt."""
+
+    type: ClassVar[str] = "tool_call.reported"
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME | {"epoch"}
+
+    operation: str
+    epoch: int
+    attempt: int = 1
+    result: JsonValue = None
+    failure: Failure | None = None
+
+
+@register
+class ToolCallSettled(Event):
+    """A person says what a write in doubt came to, or that it did not happen and is to be made again."""
+
+    type: ClassVar[str] = "tool_call.settled"
+
+    operation: str
+    outcome: Literal["completed", "failed", "again"]
+    result: JsonValue = None
+    failure: Failure | None = None
+    by: str | None = None
+
+
+@register
+class QuestionAsked(Event):
+    """The code asks a person and waits."""
+
+    type: ClassVar[str] = "question.asked"
+
+    operation: str
+    digest: str
+    question: str
+    options: tuple[str, ...] | None = None
+
+
+@register
+class QuestionAnswered(Event):
+    """A person's answer, written from outside the run."""
+
+    type: ClassVar[str] = "question.answered"
+    volatile: ClassVar[frozenset[str]] = frozenset({"by"})
+
+    operation: str
+    answer: JsonValue
+    by: str | None = None
+
+
+@register
+class ValueRecorded(Event):
+    """The clock, a random number or a fresh id, as the code saw it."""
+
+    type: ClassVar[str] = "value.recorded"
+    volatile: ClassVar[frozenset[str]] = frozenset({"value"})
+
+    operation: str
+    kind: Literal["now", "uuid", "random"]
+    value: JsonValue

@@ -1,0 +1,1 @@
+"""Pure folds the core itself needs: a run's journal and status, its messages, memory, digests."""

@@ -1,0 +1,179 @@
+"""A run's journal: its stream folded into operations with intents and outcomes.
+
+Outcomes written by the runner count where they stand. Those written from outside (an answer,
+a settlement, a late report) count where the runner noted with ``input.received`` that its code
+saw them, so that a replay releases them at the same moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from evrt.events import Envelope, Event
+from evrt.events.calls import (
+    ModelCallFailed,
+    QuestionAnswered,
+    StepFailed,
+    ToolCallFailed,
+    ToolCallInDoubt,
+    ToolCallReported,
+    ToolCallSettled,
+)
+from evrt.events.run import TERMINAL, InputReceived, RunClaimed, RunRequested
+
+INTENTS = frozenset({"step.started", "model_call.requested", "tool_call.requested", "question.asked"})
+FAILURES = frozenset({"step.failed", "model_call.failed", "tool_call.failed"})
+OUTSIDE = frozenset({"question.answered", "tool_call.settled", "tool_call.reported"})
+AT_ONCE = frozenset(
+    {
+        "value.recorded",
+        "run.emitted",
+        "checkpoint.saved",
+        "message.produced",
+        "error.reported",
+        "guard.applied",
+    }
+)
+"""Outcomes the code never waits for, so that they take no part in the order of release."""
+OUTCOMES = AT_ONCE | {
+    "step.completed",
+    "model_call.completed",
+    "tool_call.completed",
+    "memory.written",
+    "memory.recalled",
+}
+
+
+@dataclass(slots=True)
+class Operation:
+    """One operation of a run, as far as the journal knows it."""
+
+    identity: str
+    kind: str
+    intent: Envelope | None = None
+    outcome: Envelope | None = None
+    attempts: int = 0
+    """Attempts that have begun, as far as recorded."""
+    in_doubt: bool = False
+    outside: list[Envelope] = field(default_factory=list)
+    """Events from outside that the code has not observed yet, oldest first."""
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the arguments, from the intent or, where there is none, the outcome."""
+        for envelope in (self.intent, self.outcome):
+            found: str | None = getattr(envelope.event, "digest", None) if envelope else None
+            if found is not None:
+                return found
+        return None
+
+    @property
+    def open(self) -> bool:
+        return self.outcome is None
+
+
+@dataclass(slots=True)
+class Journal:
+    """The fold of a run's stream. ``order`` lists awaited operations as their outcomes were seen."""
+
+    run: str
+    version: int = 0
+    epoch: int = 0
+    requested: RunRequested | None = None
+    correlation: str | None = None
+    terminal: Envelope | None = None
+    operations: dict[str, Operation] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+    def apply(self, envelope: Envelope) -> None:
+        """Take in the next event of the stream."""
+        self.version = envelope.version
+        event = envelope.event
+        kind = envelope.type
+        if kind in TERMINAL:
+            self.terminal = envelope
+        elif isinstance(event, RunRequested):
+            self.requested = event
+            self.correlation = envelope.correlation
+        elif isinstance(event, RunClaimed):
+            self.epoch = event.epoch
+        else:
+            identity = getattr(event, "operation", None)
+            if identity is not None and kind != "run.diverged":
+                self._apply_to(self._operation(identity, kind), envelope, event)
+
+    def _operation(self, identity: str, type: str) -> Operation:
+        operation = self.operations.get(identity)
+        if operation is None:
+            operation = self.operations[identity] = Operation(identity, type.partition(".")[0])
+        return operation
+
+    def _apply_to(self, operation: Operation, envelope: Envelope, event: Event) -> None:
+        kind = envelope.type
+        if kind in INTENTS:
+            operation.intent = operation.intent or envelope
+            operation.attempts = max(operation.attempts, getattr(event, "attempt", 1))
+        elif kind in FAILURES:
+            assert isinstance(event, StepFailed | ModelCallFailed | ToolCallFailed)
+            operation.attempts = max(operation.attempts, event.attempt)
+            if event.final:
+                self._close(operation, envelope)
+            else:
+                operation.attempts += 1  # The failed attempt's event is the next attempt's intent.
+        elif kind in OUTCOMES:
+            self._close(operation, envelope)
+        elif kind in OUTSIDE:
+            operation.outside.append(envelope)
+        elif isinstance(event, ToolCallInDoubt):
+            operation.in_doubt = True
+        elif isinstance(event, InputReceived):
+            self._observe(operation, event.event_id)
+
+    def _close(self, operation: Operation, envelope: Envelope) -> None:
+        if operation.outcome is None:
+            operation.outcome = envelope
+            operation.in_doubt = False
+            if envelope.type not in AT_ONCE:
+                self.order.append(operation.identity)
+
+    def _observe(self, operation: Operation, event_id: str) -> None:
+        seen = next((e for e in operation.outside if e.event_id == event_id), None)
+        if seen is None:
+            return
+        # What came from outside before it and was passed over will not be looked at again.
+        operation.outside = operation.outside[operation.outside.index(seen) + 1 :]
+        if isinstance(seen.event, ToolCallSettled) and seen.event.outcome == "again":
+            operation.in_doubt = False
+        else:
+            self._close(operation, seen)
+
+    def waiting_for_answer(self) -> list[Operation]:
+        """Questions nobody has answered yet."""
+        return [o for o in self.operations.values() if o.kind == "question" and o.open and not o.outside]
+
+    def waiting_for_settlement(self) -> list[Operation]:
+        """Writes in doubt that nobody has settled or reported yet."""
+        return [o for o in self.operations.values() if o.in_doubt and o.open and not o.outside]
+
+
+def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:
+    """The journal of a run's whole stream."""
+    journal = Journal(run)
+    for envelope in envelopes:
+        journal.apply(envelope)
+    return journal
+
+
+def established(event: Event) -> tuple[bool, object]:
+    """What an outcome establishes: (succeeded, value or failure), the same for outcomes from outside.
+
+    A settled or reported outcome counts as the outcome it establishes.
+    """
+    if isinstance(event, ToolCallSettled | ToolCallReported):
+        return (True, event.result) if event.failure is None else (False, event.failure)
+    if isinstance(event, StepFailed | ModelCallFailed | ToolCallFailed):
+        return False, event.failure
+    if isinstance(event, QuestionAnswered):
+        return True, event.answer
+    return True, getattr(event, "result", None)

@@ -1,0 +1,124 @@
+"""A run's status and figures: what a list of runs shows, and a run at any of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from evrt.events import Envelope, JsonValue
+from evrt.events.calls import ModelCallCompleted
+from evrt.events.run import (
+    CheckpointSaved,
+    Failure,
+    RunClaimed,
+    RunFailed,
+    RunRequested,
+    RunStepLimitReached,
+    RunSucceeded,
+    RunTimedOut,
+    RunWaiting,
+)
+
+Status = Literal["queued", "running", "waiting", "succeeded", "failed", "timed_out", "step_limit"]
+ENDED: frozenset[str] = frozenset({"succeeded", "failed", "timed_out", "step_limit"})
+
+
+class RunState(BaseModel):
+    """What is known of a run at one of its events. Times are microseconds since 1970, UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    status: Status = "queued"
+    reason: str | None = None
+    waiting_for: tuple[str, ...] = ()
+    target: str = ""
+    kind: str = ""
+    conversation: str | None = None
+    user: str | None = None
+    input: JsonValue = None
+    output: JsonValue = None
+    failure: Failure | None = None
+    state: JsonValue = None
+    """State of the last checkpoint."""
+    epoch: int = 0
+    events: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    requested_at: int | None = None
+    changed_at: int | None = None
+    position: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+COUNTED = {"model_call.completed": "model_calls", "tool_call.completed": "tool_calls"}
+GOES_ON = frozenset({"run.started", "input.received"})
+
+
+def evolve_run(state: RunState, envelope: Envelope) -> RunState:
+    """The state after one more event of the run's stream."""
+    change: dict[str, object] = {
+        "events": envelope.version,
+        "position": envelope.position,
+        "changed_at": envelope.time,
+    }
+    event = envelope.event
+    if envelope.type in COUNTED:
+        name = COUNTED[envelope.type]
+        change[name] = getattr(state, name) + 1
+    if isinstance(event, ModelCallCompleted):
+        change["input_tokens"] = state.input_tokens + event.usage.input_tokens
+        change["output_tokens"] = state.output_tokens + event.usage.output_tokens
+        if event.usage.cost_usd is not None:
+            change["cost_usd"] = (state.cost_usd or 0.0) + event.usage.cost_usd
+    elif envelope.type.startswith("run.") or envelope.type in GOES_ON:
+        change |= _lifecycle(envelope)
+    elif isinstance(event, CheckpointSaved):
+        change["state"] = event.state
+    return state.model_copy(update=change)
+
+
+def _lifecycle(envelope: Envelope) -> dict[str, object]:
+    match envelope.event:
+        case RunRequested() as event:
+            return {
+                "status": "queued",
+                "target": event.target,
+                "kind": event.kind,
+                "input": event.input,
+                "conversation": event.conversation,
+                "user": event.user,
+                "requested_at": envelope.time,
+            }
+        case RunClaimed() as event:
+            return {"status": "running", "reason": None, "waiting_for": (), "epoch": event.epoch}
+        case RunWaiting() as event:
+            return {"status": "waiting", "reason": event.reason, "waiting_for": event.operations}
+        case RunSucceeded() as event:
+            return {"status": "succeeded", "reason": None, "waiting_for": (), "output": event.output}
+        case RunFailed() as event:
+            return {"status": "failed", "reason": None, "waiting_for": (), "failure": event.failure}
+        case RunTimedOut():
+            return {"status": "timed_out", "reason": None, "waiting_for": ()}
+        case RunStepLimitReached() as event:
+            return {"status": "step_limit", "reason": None, "waiting_for": (), "output": event.summary}
+        case _ if envelope.type in GOES_ON:
+            return {"status": "running", "reason": None, "waiting_for": ()}
+        case _:
+            return {}
+
+
+def fold_run(run: str, envelopes: Iterable[Envelope]) -> RunState:
+    """The state of a run after the given events of its stream."""
+    state = RunState(run=run)
+    for envelope in envelopes:
+        state = evolve_run(state, envelope)
+    return state

@@ -1,0 +1,140 @@
+"""Reading runs from the log: a run's history, a moment of it, and names of both in the manner of git.
+
+``RUN`` is a run's id or a beginning of it that only one run has; ``RUN@42`` the run after its 42nd
+event, ``RUN@head`` after its last, ``RUN@head~3`` three events earlier, ``RUN@{name}`` after the
+checkpoint of that name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from evrt.errors import NotFound, UsageError
+from evrt.events import Envelope, JsonObject
+from evrt.events.run import CheckpointSaved
+from evrt.folds.digest import history_digest
+from evrt.folds.journal import Journal, fold_journal
+from evrt.folds.memory import Memory, MemoryItem
+from evrt.folds.messages import fold_messages
+from evrt.folds.requests import rebuild_request
+from evrt.folds.run import RunState, fold_run
+from evrt.log import Log
+from evrt.log.envelopes import envelopes
+
+PREFIX = "run-"
+REVISION = re.compile(r"(?P<run>[^@]+)(@(?P<moment>.+))?")
+HEAD = re.compile(r"head(~(?P<back>\d+))?")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's whole history as read from the log."""
+
+    id: str
+    events: Sequence[Envelope]
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Its operations, with their intents and outcomes."""
+        return fold_journal(self.id, self.events)
+
+    @cached_property
+    def state(self) -> RunState:
+        """Its status and figures."""
+        return fold_run(self.id, self.events)
+
+    @property
+    def status(self) -> str:
+        return self.state.status
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its operations and their outcomes: equal where the same happened."""
+        return history_digest(self.journal)
+
+    @property
+    def messages(self) -> list[JsonObject]:
+        """What was said, as chat messages."""
+        return fold_messages(self.id, self.events)
+
+    def at(self, version: int) -> Run:
+        """The run as it was after its event number ``version``. Raises NotFound outside its history."""
+        if not 1 <= version <= len(self.events):
+            raise NotFound(f"{self.id} has events 1 to {len(self.events)}; there is no {self.id}@{version}.")
+        return Run(self.id, self.events[:version])
+
+    def request(self, operation: str) -> JsonObject:
+        """The exact request of a model call, rebuilt and checked against its digest."""
+        return rebuild_request(self.journal, operation)
+
+    def version_of(self, moment: str) -> int:
+        """The event number that a moment's name stands for. Raises NotFound, UsageError."""
+        if moment.isdecimal():
+            return int(moment)
+        if head := HEAD.fullmatch(moment):
+            return len(self.events) - int(head["back"] or 0)
+        if moment.startswith("{") and moment.endswith("}"):
+            return self._checkpoint(moment[1:-1])
+        raise UsageError(
+            f"{moment!r} names no moment of a run. Write RUN@42, RUN@head~3 or RUN@{{checkpoint-name}}."
+        )
+
+    def _checkpoint(self, name: str) -> int:
+        saved = [(e.version, e.event.name) for e in self.events if isinstance(e.event, CheckpointSaved)]
+        found = [version for version, known in saved if known == name]
+        if not found:
+            names = ", ".join(sorted({known for _, known in saved if known})) or "none with a name"
+            raise NotFound(f"{self.id} has no checkpoint {name!r}. Its checkpoints: {names}.")
+        return found[-1]
+
+
+async def load_run(log: Log, run: str) -> Run:
+    """A run's history by its exact id. Raises NotFound."""
+    rows = await log.read_stream(run) if run.startswith(PREFIX) else []
+    if not rows:
+        raise NotFound(f"There is no run {run} in {log.url}. `evrt runs list` shows those that are.")
+    return Run(run, envelopes(rows))
+
+
+async def resolve_run(log: Log, name: str) -> str:
+    """The id of the run that a name or the beginning of one stands for. Raises NotFound, UsageError."""
+    full = name if name.startswith(PREFIX) else f"{PREFIX}{name}"
+    found = await log.streams(full)
+    if full in found:
+        return full
+    if len(found) > 1:
+        raise UsageError(
+            f"{name} could be any of {len(found)} runs: {', '.join(found[:5])}. Give more of the id."
+        )
+    if not found:
+        raise NotFound(f"There is no run {name} in {log.url}. `evrt runs list` shows those that are.")
+    return found[0]
+
+
+async def find_run(log: Log, revision: str) -> Run:
+    """The run, or the moment of it, that a revision such as ``RUN@42`` names."""
+    match = REVISION.fullmatch(revision)
+    if match is None:
+        raise UsageError(
+            f"{revision!r} names no run. Write RUN, RUN@42, RUN@head~3 or RUN@{{checkpoint-name}}."
+        )
+    run = await load_run(log, await resolve_run(log, match["run"]))
+    moment = match["moment"]
+    return run if moment is None else run.at(run.version_of(moment))
+
+
+async def memory_at(log: Log, run: Run) -> dict[str, dict[str, MemoryItem]]:
+    """What the scopes of a run remembered at its last event: scope, key, item."""
+    found: dict[str, dict[str, MemoryItem]] = {}
+    for scope, ref in (("user", run.state.user), ("conversation", run.state.conversation)):
+        if ref is None:
+            continue
+        memory = Memory()
+        for envelope in envelopes(await log.read_stream(f"memory-{ref}")):
+            if envelope.position <= run.state.position:
+                memory.apply(envelope)
+        found[scope] = memory.items
+    return found

@@ -1,0 +1,116 @@
+"""What reaches a run from outside: answers, settlements. And conversations coming into being."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from evrt.codec import encode
+from evrt.errors import Conflict, NotFound, UsageError, WrongVersion
+from evrt.events import Event, JsonObject, JsonValue
+from evrt.events.calls import QuestionAnswered, ToolCallSettled
+from evrt.events.conversation import ConversationStarted
+from evrt.events.run import Failure
+from evrt.folds.journal import Journal, Operation
+from evrt.history import Run, load_run
+from evrt.log import NEW, Append, Draft, Exact, Log
+from evrt.log.ids import new_event_id
+
+TRIES_MAX = 100
+"""How often to look again when a busy run moved on between reading it and writing to it."""
+
+
+async def answer_question(
+    log: Log, run: str, answer: JsonValue, *, operation: str | None, by: str | None
+) -> str:
+    """Append an answer to an open question; returns its operation. The first answer wins."""
+
+    def decide(history: Run) -> tuple[str, Event]:
+        waiting = history.journal.waiting_for_answer()
+        chosen = _choose(history, operation, waiting, "question", "waits for no answer")
+        return chosen, QuestionAnswered(operation=chosen, answer=answer, by=by)
+
+    return await _append(log, run, decide)
+
+
+async def settle_write(
+    log: Log,
+    run: str,
+    operation: str | None,
+    *,
+    result: JsonValue,
+    error: str | None,
+    again: bool,
+    by: str | None,
+) -> str:
+    """Append what a write in doubt came to; returns its operation."""
+    if again and (error is not None or result is not None):
+        raise UsageError("Settle a write with its result, with its error, or again: only one of them.")
+
+    def decide(history: Run) -> tuple[str, Event]:
+        waiting = history.journal.waiting_for_settlement()
+        chosen = _choose(history, operation, waiting, "write", "has no write in doubt")
+        if again:
+            return chosen, ToolCallSettled(operation=chosen, outcome="again", by=by)
+        if error is not None:
+            failure = Failure(error_type="settled", message=error)
+            return chosen, ToolCallSettled(operation=chosen, outcome="failed", failure=failure, by=by)
+        return chosen, ToolCallSettled(operation=chosen, outcome="completed", result=result, by=by)
+
+    return await _append(log, run, decide)
+
+
+async def ensure_conversation(log: Log, conversation: str, *, target: str, owner: str | None) -> None:
+    """Record that a conversation started, unless it has."""
+    if (await log.head(conversation)).version > 0:
+        return
+    event = ConversationStarted(target=target, owner=owner)
+    meta: JsonObject = {} if owner is None else {"on_behalf_of": owner}
+    try:
+        await log.append(Append([_draft(conversation, conversation, event, meta)], {conversation: NEW}))
+    except WrongVersion:
+        pass  # Another run started it at the same moment.
+
+
+async def _append(log: Log, run: str, decide: Callable[[Run], tuple[str, Event]]) -> str:
+    for _ in range(TRIES_MAX):
+        history = await load_run(log, run)
+        operation, event = decide(history)
+        correlation = history.events[0].correlation
+        draft = _draft(run, correlation, event, {"actor": "person"})
+        try:
+            await log.append(Append([draft], {run: Exact(len(history.events))}))
+            return operation
+        except WrongVersion:
+            continue
+    raise Conflict(f"{run} is being written too fast to add to it; try again.")
+
+
+def _draft(stream: str, correlation: str, event: Event, meta: JsonObject) -> Draft:
+    return Draft(stream, event.type, new_event_id(), correlation, orjson.dumps(meta), encode(event))
+
+
+def _choose(
+    history: Run, operation: str | None, waiting: Sequence[Operation], kind: str, otherwise: str
+) -> str:
+    names = [candidate.identity for candidate in waiting]
+    if operation is None:
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise Conflict(f"{history.id} {otherwise} (it is {_described(history.journal, history)}).")
+        raise UsageError(f"{history.id} waits for more than one {kind}: name one of {', '.join(names)}.")
+    if operation in names:
+        return operation
+    if operation not in history.journal.operations:
+        known = ", ".join(names) or "none"
+        raise NotFound(f"{history.id} has no operation {operation}. Waiting: {known}.")
+    raise Conflict(
+        f"{operation} of {history.id} does not wait: it has been answered or settled, or has its outcome."
+    )
+
+
+def _described(journal: Journal, history: Run) -> str:
+    reason = history.state.reason
+    return history.status if reason is None or journal.terminal is not None else f"{history.status}: {reason}"

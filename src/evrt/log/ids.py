@@ -1,0 +1,21 @@
+"""Identifiers: event ids that sort by time, and short random refs."""
+
+from __future__ import annotations
+
+import os
+import time
+from base64 import b32encode
+
+
+def new_event_id() -> str:
+    """A version 7 UUID (RFC 9562) in canonical form: 48 bits of milliseconds, the rest random."""
+    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    raw[6] = 0x70 | (raw[6] & 0x0F)
+    raw[8] = 0x80 | (raw[8] & 0x3F)
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_ref(kind: str) -> str:
+    """A random stream name such as ``run-k3v9xq2mfw7p5tzd``: 80 random bits in lower-case base 32."""
+    return f"{kind}-{b32encode(os.urandom(10)).decode('ascii').lower()}"

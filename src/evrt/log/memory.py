@@ -1,0 +1,171 @@
+"""The log in memory: the reference that every other store is compared with.
+
+It lives as long as the process, holds everything in lists, and answers on the loop that asked.
+Appends may come from any thread that runs an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import TypeVar
+
+from evrt.errors import EvrtError, NotFound, UsageError
+from evrt.log.address import MEMORY_URL
+from evrt.log.contract import EMPTY_HEAD, PAYLOAD_BYTES_MAX, Append, Appended, Head, Recorded
+from evrt.log.ids import new_event_id, new_ref
+from evrt.log.plan import SALT_BYTES, End, check_external, check_request, plan, settle_repeat
+from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, call_in
+
+T = TypeVar("T")
+
+
+class MemoryLog:
+    """See ``evrt.log.contract.Log``."""
+
+    def __init__(self, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+        self._payload_bytes_max = payload_bytes_max
+        self._end = End(log=new_event_id(), position=0, time=0, heads={})
+        self._rows: list[Recorded] = []
+        self._by_stream: dict[str, list[int]] = {}
+        self._refs: dict[tuple[str, str], str] = {}
+        self._externals: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._bells = Bells()
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        return self._end.log
+
+    @property
+    def url(self) -> str:
+        return MEMORY_URL
+
+    # ---------------------------------------------------------------------------------- writing
+
+    def append(self, request: Append) -> asyncio.Future[Appended]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Appended] = loop.create_future()
+        try:
+            self._check_open()
+            appended = self._record(request)
+        except EvrtError as error:
+            answer.set_exception(error)
+            return answer
+        # Answered in a later turn of the loop, as a store with a disk would.
+        loop.call_soon(_settle, answer, appended)
+        for other, bell in self._bells.heard_in():
+            call_in(other, bell.ring)
+        return answer
+
+    def _record(self, request: Append) -> Appended:
+        checked = check_request(request, self._payload_bytes_max)
+        with self._lock:
+            if checked.repeat_after is not None:
+                ids = {draft.event_id for draft in checked.drafts}
+                found = [
+                    row
+                    for stream, version in checked.repeat_after.items()
+                    for row in self._stream(stream, version, None)
+                    if row.event_id in ids
+                ]
+                before = settle_repeat(checked, found)
+                if before is not None:
+                    return before
+            salts = os.urandom(SALT_BYTES * len(checked.drafts))
+            rows = plan(checked, self._end, time.time_ns() // 1_000, salts)
+            self._rows.extend(rows)
+            for row in rows:
+                self._by_stream.setdefault(row.stream, []).append(row.position)
+        return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
+
+    async def erase_payload(self, position: int) -> None:
+        self._check_open()
+        with self._lock:
+            if not 1 <= position <= len(self._rows):
+                raise NotFound(f"There is no event at position {position}.")
+            self._rows[position - 1] = self._rows[position - 1]._replace(salt=None, payload=None)
+
+    # ---------------------------------------------------------------------------------- reading
+
+    async def read(
+        self,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1_000,
+        correlation: str | None = None,
+    ) -> list[Recorded]:
+        self._check_open()
+        with self._lock:
+            rows = self._rows[max(after, 0) : None if upto is None else max(upto, 0)]
+        if correlation is not None:
+            rows = [row for row in rows if row.correlation == correlation]
+        return rows[: max(limit, 0)]
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        self._check_open()
+        with self._lock:
+            rows = self._stream(stream, after, upto)
+        return rows if limit is None else rows[: max(limit, 0)]
+
+    def _stream(self, stream: str, after: int, upto: int | None) -> list[Recorded]:
+        positions = self._by_stream.get(stream, [])
+        chosen = positions[max(after, 0) : None if upto is None else max(upto, 0)]
+        return [self._rows[position - 1] for position in chosen]
+
+    async def head(self, stream: str) -> Head:
+        self._check_open()
+        return self._end.heads.get(stream, EMPTY_HEAD)
+
+    async def position(self) -> int:
+        self._check_open()
+        return self._end.position
+
+    async def streams(self, prefix: str) -> list[str]:
+        self._check_open()
+        with self._lock:
+            return [stream for stream in self._by_stream if stream.startswith(prefix)]
+
+    def subscribe(self, after: int = 0) -> Following:
+        async def page(position: int) -> list[Recorded]:
+            return await self.read(after=position, limit=PAGE_EVENTS)
+
+        self._check_open()
+        return Following(page, self._bells, after=after)
+
+    # ------------------------------------------------------------------------------------- refs
+
+    async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:
+        self._check_open()
+        check_external(kind, external)
+        with self._lock:
+            ref = self._refs.get((kind, external))
+            if ref is None and create:
+                ref = self._refs[kind, external] = new_ref(kind)
+                self._externals[ref] = external
+            return ref
+
+    async def external(self, ref: str) -> str | None:
+        self._check_open()
+        return self._externals.get(ref)
+
+    # ---------------------------------------------------------------------------------- closing
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._bells.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("This log has been closed; open it again.")
+
+
+def _settle(answer: asyncio.Future[T], value: T) -> None:
+    if not answer.done():
+        answer.set_result(value)

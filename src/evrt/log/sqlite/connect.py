@@ -1,0 +1,227 @@
+"""Opening the file: ours or not, whole or half made, writable or not; and the connections to it.
+
+Nothing of another program's file is touched: its header is read as plain bytes, before SQLite
+or the lock come near it. A log is made in one transaction with a rollback journal, so that the
+header in the file itself says from the first moment whose it is; then it is switched to WAL.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+import time
+from pathlib import Path
+from typing import Literal
+
+from evrt.errors import Denied, EvrtError, NotFound, Unavailable, UnusableLog, UsageError
+from evrt.log.ids import new_event_id
+from evrt.log.sqlite.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+
+SQLITE_VERSION_MIN = (3, 37, 0)
+"""STRICT tables."""
+
+BUSY_TIMEOUT_SECONDS = 5.0
+"""How long to wait for a program other than evrt that locks the file."""
+
+PAGE_BYTES = 4096
+
+MAGIC = b"SQLite format 3\x00"
+HEADER_BYTES = 100
+
+State = Literal["new", "made", "ready"]
+
+
+def lock_path(path: str) -> str:
+    return f"{path}-lock"
+
+
+def check_place(path: str, *, read_only: bool) -> None:
+    """Refuse a path where no log can be. Raises UsageError, NotFound."""
+    if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
+        raise UsageError(
+            f"This Python uses SQLite {sqlite3.sqlite_version}; evrt needs 3.37 or newer. "
+            "Use a newer Python or a newer libsqlite3."
+        )
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise UsageError(
+            f"{path} is a folder; a log is a file. Give the file a name, such as {path}/evrt.db."
+        )
+    if not os.path.isdir(folder):
+        raise NotFound(f"There is no folder {folder} for the log {path}. Create it first.")
+    if read_only and not os.path.exists(path):
+        raise NotFound(f"There is no log at {path}. Check the path, or open it for writing to create one.")
+
+
+def may_write(path: str) -> bool:
+    """Whether this process may write the file and make files beside it."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.exists(path):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise Denied(f"The log {path} cannot be created: this user may not write to the folder {folder}.")
+        return True
+    return os.access(path, os.W_OK) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def inspect(path: str) -> State:
+    """What the file is, from its bytes alone. Raises UnusableLog where it is not for us.
+
+    ``new`` is nothing yet, ``made`` is a log that may still have to be finished, ``ready`` one that is in WAL mode.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = file.read(HEADER_BYTES)
+    except FileNotFoundError:
+        return "new"
+    except PermissionError:
+        raise Denied(f"The log {path} cannot be read: this user has no permission to.") from None
+    except OSError as error:
+        raise Unavailable(f"The log {path} cannot be read: {error.strerror}.") from None
+    if not header:
+        return "new"
+    if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
+        raise UnusableLog(
+            f"{path} is not a log of evrt: it is not a SQLite database. It has been left as it is; "
+            "choose another path."
+        )
+    write_format, read_format = header[18], header[19]
+    (user_version,) = struct.unpack(">I", header[60:64])
+    (application_id,) = struct.unpack(">I", header[68:72])
+    if application_id != APPLICATION_ID:
+        if _is_empty_database(path):
+            return "new"
+        raise UnusableLog(
+            f"{path} is not a log of evrt: it is the database of another program. It has been left as it is; "
+            "choose another path."
+        )
+    if user_version > SCHEMA_VERSION:
+        raise UnusableLog(
+            f"{path} was written by a newer evrt: its schema has version {user_version}, this program knows "
+            f"version {SCHEMA_VERSION}. Upgrade evrt to open it; nothing has been changed."
+        )
+    return "ready" if write_format == read_format == 2 else "made"
+
+
+def _is_empty_database(path: str) -> bool:
+    """Whether it holds no tables; looked at without locks and journals, so nothing is touched."""
+    if any(os.path.exists(path + suffix) for suffix in ("-wal", "-journal")):
+        return False
+    try:
+        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        try:
+            return connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False
+
+
+def connect_writing(path: str) -> sqlite3.Connection:
+    """The connection that writes, its pragmas set and read back. The log must be there."""
+    connection = _connect(path, "rw")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        # On macOS a plain fsync does not reach the disk.
+        connection.execute("PRAGMA fullfsync = ON")
+        # What erasure leaves free in a page is overwritten.
+        connection.execute("PRAGMA secure_delete = ON")
+        check_pragmas(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def check_pragmas(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse to write without the settings that make an acknowledged event durable."""
+    for pragma, wanted in (("journal_mode", "wal"), ("synchronous", 2), ("wal_autocheckpoint", 0)):
+        (found,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+        if found != wanted:
+            raise UnusableLog(
+                f"SQLite did not take a setting that keeps the events of {path} safe: {pragma} is {found!r} "
+                f"and has to be {wanted!r}. Some network and virtual file systems cannot do it; "
+                "put the log on a local disk."
+            )
+
+
+def reading_uri(path: str) -> str:
+    """The URI for connections that only read.
+
+    Where this user cannot make the files that WAL needs beside the log and nobody else has made
+    them, the file is not being written, and SQLite is told so: else it could not open it at all.
+    """
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    folder = os.path.dirname(path) or "."
+    if not os.access(folder, os.W_OK | os.X_OK) and not os.path.exists(f"{path}-wal"):
+        uri += "&immutable=1"
+    return uri
+
+
+def make(path: str) -> None:
+    """Make the log, or finish one whose making was cut off. Only under the file lock."""
+    connection = _connect(path, "rwc")
+    try:
+        if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+            # EXTRA also syncs the folder after the journal is gone, which is what commits.
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.execute("INSERT INTO log VALUES (1, ?, ?)", (new_event_id(), time.time_ns() // 1_000))
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+    sync_folder(os.path.dirname(path) or ".")
+
+
+def read_log_id(connection: sqlite3.Connection) -> str:
+    (log_id,) = connection.execute("SELECT id FROM log").fetchone()
+    return str(log_id)
+
+
+def wal_pages(path: str) -> int:
+    """How many pages the WAL may hold, going by the size of its file."""
+    try:
+        return os.stat(f"{path}-wal").st_size // PAGE_BYTES
+    except FileNotFoundError:
+        return 0
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder durable, not only what is in the files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _connect(path: str, mode: str) -> sqlite3.Connection:
+    uri = f"{Path(path).absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+
+
+def translate(error: sqlite3.Error, path: str, doing: str) -> EvrtError:
+    """What a failure of SQLite means to the caller."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return UnusableLog(
+            f"{doing}: the file {path} is damaged ({error}). Run `evrt db check` and restore it from a copy."
+        )
+    if name.startswith("SQLITE_CONSTRAINT"):
+        return UnusableLog(
+            f"{doing}: the file {path} does not agree with itself ({error}). Something other than evrt has "
+            "changed it; run `evrt db check`."
+        )
+    if name.startswith("SQLITE_BUSY"):
+        return Unavailable(f"{doing}: another program has locked {path}. Close it, or try again.")
+    if name.startswith("SQLITE_FULL"):
+        return Unavailable(f"{doing}: the disk of {path} is full. Make room, then try again.")
+    if name.startswith("SQLITE_CANTOPEN"):
+        return Unavailable(f"{doing}: the file {path} cannot be opened. Check that it is still there.")
+    return Unavailable(f"{doing}: SQLite reports {error} ({name or 'no code'}) for {path}.")

@@ -1,0 +1,150 @@
+"""What the file holds, and what the database itself refuses to do to it.
+
+``streams`` is the dictionary of names, correlations too, and holds each stream's head; events
+carry its small integers. Events change in one way only: payload and salt turn to NULL.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x45565254
+"""'EVRT' in the header of the file: this is a log, and no other program's database."""
+
+SCHEMA_VERSION = 1
+
+_REFUSAL = "evrt: the log is append-only:"
+
+TABLES = (
+    """
+CREATE TABLE log (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL,
+    created INTEGER NOT NULL
+) STRICT
+""",
+    """
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    version INTEGER NOT NULL,
+    leaf BLOB,
+    epoch INTEGER NOT NULL
+) STRICT
+""",
+    # The payload comes last, so that nobody has to walk over a large one to read the rest.
+    """
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    event_id BLOB NOT NULL,
+    time INTEGER NOT NULL,
+    stream INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    correlation INTEGER NOT NULL,
+    meta BLOB NOT NULL,
+    payload_length INTEGER NOT NULL,
+    payload_digest BLOB NOT NULL,
+    leaf BLOB NOT NULL,
+    salt BLOB,
+    payload BLOB
+) STRICT
+""",
+    "CREATE UNIQUE INDEX events_by_stream ON events (stream, version)",
+    "CREATE INDEX events_by_correlation ON events (correlation)",
+    # Not history: who is behind a ref can be changed and erased.
+    """
+CREATE TABLE refs (
+    ref TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    external TEXT NOT NULL,
+    UNIQUE (kind, external)
+) STRICT, WITHOUT ROWID
+""",
+)
+
+# A BEFORE INSERT trigger is what stops INSERT OR REPLACE and upserts: the rows they would remove
+# pass no DELETE trigger unless recursive_triggers happens to be on.
+TRIGGERS = (
+    f"""
+CREATE TRIGGER events_insert BEFORE INSERT ON events
+WHEN NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM events)
+  OR NEW.version <> (SELECT coalesce(max(version), 0) + 1 FROM events WHERE stream = NEW.stream)
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} an event takes the next position of the log and the next version of its stream');
+END
+""",
+    f"""
+CREATE TRIGGER events_update BEFORE UPDATE ON events
+WHEN NEW.position IS NOT OLD.position
+  OR NEW.event_id IS NOT OLD.event_id
+  OR NEW.time IS NOT OLD.time
+  OR NEW.stream IS NOT OLD.stream
+  OR NEW.version IS NOT OLD.version
+  OR NEW.type IS NOT OLD.type
+  OR NEW.correlation IS NOT OLD.correlation
+  OR NEW.meta IS NOT OLD.meta
+  OR NEW.payload_length IS NOT OLD.payload_length
+  OR NEW.payload_digest IS NOT OLD.payload_digest
+  OR NEW.leaf IS NOT OLD.leaf
+  OR NEW.salt IS NOT NULL
+  OR NEW.payload IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} an event can only lose its payload and salt, both at once');
+END
+""",
+    f"""
+CREATE TRIGGER events_delete BEFORE DELETE ON events
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} no event can be deleted');
+END
+""",
+    f"""
+CREATE TRIGGER streams_insert BEFORE INSERT ON streams
+WHEN EXISTS (SELECT 1 FROM streams WHERE id = NEW.id OR name = NEW.name)
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} no stream can be replaced');
+END
+""",
+    f"""
+CREATE TRIGGER streams_update BEFORE UPDATE OF id, name ON streams
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} a stream keeps its id and name');
+END
+""",
+    f"""
+CREATE TRIGGER streams_delete BEFORE DELETE ON streams
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} no stream can be deleted');
+END
+""",
+    f"""
+CREATE TRIGGER log_insert BEFORE INSERT ON log
+WHEN EXISTS (SELECT 1 FROM log)
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} it keeps its id');
+END
+""",
+    f"""
+CREATE TRIGGER log_update BEFORE UPDATE ON log
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} it keeps its id');
+END
+""",
+    f"""
+CREATE TRIGGER log_delete BEFORE DELETE ON log
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} it keeps its id');
+END
+""",
+)
+
+SCHEMA = tuple(statement.strip() for statement in TABLES + TRIGGERS)
+
+# CROSS JOIN keeps the events outermost: one walk along the log, two look-ups by rowid for each.
+SELECT_RECORDED = """
+SELECT e.position, e.event_id, e.time, s.name, e.version, e.type, c.name, e.meta,
+       e.payload_length, e.payload_digest, e.salt, e.payload, e.leaf
+FROM events AS e
+CROSS JOIN streams AS s ON s.id = e.stream
+CROSS JOIN streams AS c ON c.id = e.correlation
+"""
+"""Columns in the order of ``Recorded``."""

@@ -1,0 +1,211 @@
+"""The log in a SQLite file, as the contract has it: appends go to the writer, reads to the readers."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+from evrt.errors import Denied, EvrtError, UsageError
+from evrt.log.contract import EMPTY_HEAD, Append, Appended, Head, Recorded
+from evrt.log.plan import check_external, check_request
+from evrt.log.sqlite.connect import check_place, inspect, may_write
+from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
+from evrt.log.sqlite.schema import SELECT_RECORDED
+from evrt.log.sqlite.transaction import recorded
+from evrt.log.sqlite.writer import Erasure, Stop, WantedRef, Writer
+from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
+
+STREAM_PAGE_EVENTS = 1_000
+"""Long streams are read in pages, so that other reads come in between."""
+
+POSITION_MAX = 2**63 - 1
+
+
+async def open_sqlite(
+    url: str, path: str, *, payload_bytes_max: int, read_only: bool, lock_timeout_seconds: float
+) -> SqliteLog:
+    """Open the file, make it where there is none. See ``evrt.log.open_log``."""
+    check_place(path, read_only=read_only)
+    bells = Bells()
+    if not read_only and may_write(path):
+        writer = Writer(path, bells, lock_timeout_seconds=lock_timeout_seconds)
+        log_id = await writer.opened
+        return SqliteLog(url, path, log_id, bells, writer, payload_bytes_max=payload_bytes_max)
+    inspect(path)
+    reader = Reader(path)
+    try:
+        [(log_id,)] = await reader.fetch("SELECT id FROM log")
+    finally:
+        await reader.close()
+    return SqliteLog(url, path, log_id, bells, None, payload_bytes_max=payload_bytes_max)
+
+
+class SqliteLog:
+    """See ``evrt.log.contract.Log``. May be used from several event loops, each with readers of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        path: str,
+        log_id: str,
+        bells: Bells,
+        writer: Writer | None,
+        *,
+        payload_bytes_max: int,
+    ) -> None:
+        self._url = url
+        self._path = path
+        self._id = log_id
+        self._bells = bells
+        self._writer = writer
+        self._payload_bytes_max = payload_bytes_max
+        self._readers: dict[asyncio.AbstractEventLoop, LoopReaders] = {}
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    # ---------------------------------------------------------------------------------- writing
+
+    def append(self, request: Append) -> asyncio.Future[Appended]:
+        try:
+            writer = self._open_writer()
+            checked = check_request(request, self._payload_bytes_max)
+        except EvrtError as error:
+            answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+            answer.set_exception(error)
+            return answer
+        return writer.submit(checked)
+
+    async def erase_payload(self, position: int) -> None:
+        await self._open_writer().submit(Erasure(position))
+
+    def _open_writer(self) -> Writer:
+        if self._closed:
+            raise closed_error()
+        if self._writer is None:
+            raise Denied(
+                f"The log {self._path} is open for reading only: it was opened so, or this user may not "
+                "write the file and its folder."
+            )
+        return self._writer
+
+    # ---------------------------------------------------------------------------------- reading
+
+    async def read(
+        self,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1_000,
+        correlation: str | None = None,
+    ) -> list[Recorded]:
+        of_correlation = "AND e.correlation = (SELECT id FROM streams WHERE name = ?)"
+        rows = await self._fetch(
+            f"{SELECT_RECORDED} WHERE e.position > ? AND e.position <= ? "
+            f"{'' if correlation is None else of_correlation} ORDER BY e.position LIMIT ?",
+            after,
+            POSITION_MAX if upto is None else upto,
+            *(() if correlation is None else (correlation,)),
+            max(limit, 0),
+        )
+        return [recorded(row) for row in rows]
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        rows: list[Recorded] = []
+        left = POSITION_MAX if limit is None else max(limit, 0)
+        while True:
+            page_events = min(left, STREAM_PAGE_EVENTS)
+            page = await self._fetch(
+                f"{SELECT_RECORDED} WHERE e.stream = (SELECT id FROM streams WHERE name = ?) "
+                "AND e.version > ? AND e.version <= ? ORDER BY e.version LIMIT ?",
+                stream,
+                after,
+                POSITION_MAX if upto is None else upto,
+                page_events,
+            )
+            rows.extend(map(recorded, page))
+            left -= page_events
+            if len(page) < page_events or left == 0:
+                return rows
+            after = rows[-1].version
+
+    async def head(self, stream: str) -> Head:
+        rows = await self._fetch("SELECT version, leaf, epoch FROM streams WHERE name = ?", stream)
+        return Head(*rows[0]) if rows else EMPTY_HEAD
+
+    async def position(self) -> int:
+        [(position,)] = await self._fetch("SELECT coalesce(max(position), 0) FROM events")
+        return int(position)
+
+    async def streams(self, prefix: str) -> list[str]:
+        rows = await self._fetch(
+            "SELECT s.name FROM streams AS s JOIN events AS e ON e.stream = s.id AND e.version = 1 "
+            "WHERE s.name >= ?1 AND substr(s.name, 1, length(?1)) = ?1 ORDER BY e.position",
+            prefix,
+        )
+        return [name for (name,) in rows]
+
+    def subscribe(self, after: int = 0) -> Following:
+        if self._closed:
+            raise closed_error()
+        return Following(self._page, self._bells, after=after, before_waiting=self._watch)
+
+    async def _page(self, after: int) -> list[Recorded]:
+        return await self.read(after=after, limit=PAGE_EVENTS)
+
+    def _watch(self) -> None:
+        if not self._closed:
+            self._here().watch()
+
+    async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
+        if self._closed:
+            raise closed_error()
+        return await self._here().rows.fetch(sql, parameters)
+
+    def _here(self) -> LoopReaders:
+        """The running loop's readers."""
+        loop = asyncio.get_running_loop()
+        readers = self._readers.get(loop)
+        if readers is None:
+            readers = self._readers[loop] = LoopReaders(self._path, self._bells.here())
+        return readers
+
+    # ------------------------------------------------------------------------------------- refs
+
+    async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:
+        check_external(kind, external)
+        rows = await self._fetch("SELECT ref FROM refs WHERE kind = ? AND external = ?", kind, external)
+        if rows:
+            return str(rows[0][0])
+        if not create:
+            return None
+        return str(await self._open_writer().submit(WantedRef(kind, external)))
+
+    async def external(self, ref: str) -> str | None:
+        rows = await self._fetch("SELECT external FROM refs WHERE ref = ?", ref)
+        return str(rows[0][0]) if rows else None
+
+    # ---------------------------------------------------------------------------------- closing
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._bells.close()
+        for readers in self._readers.values():
+            await readers.close()
+        if self._writer is not None:
+            await self._writer.submit(Stop())
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"The log {self._path} was not closed.", ResourceWarning, source=self)

@@ -1,0 +1,71 @@
+"""Replaying a run offline: its code against its history, with no model, no tool and nothing written."""
+
+from __future__ import annotations
+
+from evrt.effects.contract import Model
+from evrt.errors import ReplayDivergence, UsageError
+from evrt.events import JsonValue
+from evrt.events.run import RunFailed, RunRequested, RunStepLimitReached, RunSucceeded, RunTimedOut
+from evrt.folds.journal import Journal
+from evrt.history import Run
+from evrt.result import ReplayReport
+from evrt.runtime.context import Callee
+from evrt.runtime.execution import World
+from evrt.runtime.runner import Ending, Runner
+
+
+async def replay_run(world: World, callee: Callee, history: Run) -> ReplayReport:
+    """Execute a run's code against its history and compare the ends."""
+    requested = history.journal.requested
+    assert isinstance(requested, RunRequested)
+    ending = await Runner(_offline(world), callee, history.journal, requested=requested).replay()
+    terminal = history.journal.terminal
+    divergence = ending.divergence or _different_end(history, ending)
+    complete = terminal is not None and not isinstance(terminal.event, RunTimedOut)
+    return ReplayReport(
+        run_id=history.id,
+        ok=divergence is None,
+        complete=complete and divergence is None,
+        operations=len(history.journal.operations),
+        digest=history.digest,
+        divergence=divergence,
+        recorded_output=_output(history.journal),
+        replayed_output=ending.output,
+    )
+
+
+def _offline(world: World) -> World:
+    def no_model(name: str) -> Model:
+        raise UsageError(f"A replay calls no model, and {name} was asked for.")
+
+    return World(log=world.log, models=no_model, deps=world.deps, redact=world.redact)
+
+
+def _output(journal: Journal) -> JsonValue:
+    terminal = journal.terminal.event if journal.terminal is not None else None
+    if isinstance(terminal, RunSucceeded):
+        return terminal.output
+    return terminal.summary if isinstance(terminal, RunStepLimitReached) else None
+
+
+def _different_end(history: Run, ending: Ending) -> ReplayDivergence | None:
+    terminal = history.journal.terminal
+    if terminal is None or isinstance(terminal.event, RunTimedOut):
+        return None
+    recorded: tuple[str, object] = (terminal.type, _output(history.journal))
+    replayed: tuple[str, object]
+    if isinstance(terminal.event, RunFailed):
+        recorded = (terminal.type, terminal.event.failure)
+    if ending.status == "failed":
+        replayed = ("run.failed", ending.failure)
+    else:
+        types = {"succeeded": "run.succeeded", "step_limit": "run.step_limit_reached"}
+        replayed = (types.get(ending.status, ending.status), ending.output)
+    if recorded == replayed:
+        return None
+    return ReplayDivergence(
+        f"The code of {history.id} comes to another end than its history: recorded {recorded[0]} with "
+        f"{recorded[1]!r:.200}, replayed {replayed[0]} with {replayed[1]!r:.200}.",
+        operation="",
+        position=terminal.position,
+    )

@@ -1,0 +1,328 @@
+"""The context: the one object through which a run's code acts on the world and learns from it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+from evrt.effects.tools import Tool
+from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
+from evrt.events import JsonObject, JsonValue
+from evrt.events.calls import ModelCallCompleted, ModelCallFailed, QuestionAnswered, ValueRecorded
+from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
+from evrt.folds.journal import established
+from evrt.folds.messages import input_messages
+from evrt.retry import NO_RETRY, Retry, parse_seconds
+from evrt.runtime import model_calls, questions, steps, tool_calls
+from evrt.runtime.execution import Execution
+from evrt.runtime.gather import gather, in_scope
+from evrt.runtime.memory import RunMemory
+from evrt.runtime.reply import Reply, ToolOutcome, reply_from
+from evrt.runtime.transcript import Transcript
+
+Deps = TypeVar("Deps", covariant=True)
+T = TypeVar("T")
+ValueKind = Literal["now", "uuid", "random"]
+
+run_logger = logging.getLogger("evrt.run")
+
+
+class Callee(Protocol):
+    """What ``ctx.call`` can call beside tools: an agent or a workflow of the app."""
+
+    @property
+    def name(self) -> str: ...
+    async def execute(self, ctx: Context[Any], input: JsonValue) -> Any: ...
+
+
+class Context(Generic[Deps]):
+    """What a run's code works through. Every operation is recorded, and on resume or replay read back.
+
+    ``run_id``: the run's id. ``input``: its input as recorded. ``target``: the agent or workflow.
+    """
+
+    def __init__(self, execution: Execution, *, target: str, input: JsonValue) -> None:
+        self._execution = execution
+        self.run_id = execution.run
+        self.target = target
+        self.input = input
+        self.memory = RunMemory(execution)
+
+    @property
+    def deps(self) -> Deps:
+        """What the app was given as ``deps=``."""
+        deps: Deps = self._execution.world.deps
+        return deps
+
+    @property
+    def conversation(self) -> str | None:
+        """Ref of the run's conversation."""
+        return self._execution.conversation
+
+    @property
+    def user(self) -> str | None:
+        """Ref of the run's user."""
+        return self._execution.owner
+
+    @property
+    def input_messages(self) -> list[JsonObject]:
+        """The input as chat messages."""
+        return input_messages(self.input)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the code is being led through its recorded past. For what only readers see; never branch on it."""
+        return not self._execution.progress.live or self._execution.offline
+
+    # Tools, agents, steps
+
+    async def call(self, target: Tool | Callee, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a tool with arguments, or an agent or workflow with its input.
+
+        Raises ToolFailed when a tool failed after its attempts, StepLimitReached when an agent used up
+        its turns, UsageError for something that is neither.
+        """
+        if isinstance(target, Tool):
+            operation, event = await tool_calls.call_tool(self._execution, target, target.bind(args, kwargs))
+            succeeded, value = established(event)
+            if not succeeded:
+                raise _failed(ToolFailed, operation, value)
+            return target.result_from(value)  # type: ignore[arg-type]  # JSON, from the event
+        if not hasattr(target, "execute"):
+            raise UsageError(f"ctx.call takes a tool, an agent or a workflow, not {type(target).__name__}.")
+        given: Any = args[0] if len(args) == 1 and not kwargs else _call_input(target.name, args, kwargs)
+        given = self._execution.admit(given)
+        with in_scope(self._execution, target.name):
+            inner: Context[Any] = Context(self._execution, target=target.name, input=given)
+            return await target.execute(inner, given)
+
+    async def perform(self, call: JsonObject, tools: Sequence[Tool]) -> ToolOutcome:
+        """Make a tool call that a model asked for. A failure is an outcome for the model, not an exception.
+
+        Only the tools given can be called.
+        """
+        name, text, identifier = tool_calls.wire_arguments(call)
+        tool = next((tool for tool in tools if tool.name == name), None)
+        tool_call_id = identifier or "missing"
+        if tool is None:
+            known = ", ".join(tool.name for tool in tools) or "none"
+            failure = Failure(
+                error_type="unknown_tool", message=f"There is no tool {name!r:.80}. Tools: {known}."
+            )
+            return await self._refuse(name, text, failure, tool_call_id)
+        try:
+            arguments = tool_calls.parse_arguments(text)
+        except InvalidInput as error:
+            return await self._refuse(
+                name, text, Failure(error_type="invalid_arguments", message=str(error)), tool_call_id
+            )
+        operation, event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
+        return ToolOutcome(operation, tool_call_id, event)
+
+    async def _refuse(self, name: str, text: str, failure: Failure, tool_call_id: str) -> ToolOutcome:
+        operation, event = await tool_calls.refuse_call(self._execution, name, text, failure, tool_call_id)
+        return ToolOutcome(operation, tool_call_id, event)
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        effect: steps.StepEffect = "pure",
+        retry: Retry = NO_RETRY,
+        timeout: str | float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a function once and remember what it returned; a sync one runs in a thread.
+
+        ``effect="read"`` for one that looks at the world: it then has a durable intent. Raises StepFailed
+        after the last attempt.
+        """
+        operation, event = await steps.run_step(
+            self._execution,
+            name,
+            function,
+            args,
+            kwargs,
+            effect=effect,
+            retry=retry,
+            timeout_seconds=None if timeout is None else parse_seconds(timeout),
+        )
+        succeeded, value = established(event)
+        if not succeeded:
+            raise _failed(StepFailed, operation, value)
+        return steps.result_of_step(function, value)
+
+    # Models
+
+    def transcript(self) -> Transcript:
+        """An empty transcript: messages that only grow, so that a model call costs what is new."""
+        return Transcript(self._execution.world.redact)
+
+    async def model(
+        self,
+        messages: Transcript | Sequence[JsonObject] | str,
+        *,
+        model: str | None = None,
+        tools: Sequence[Tool] = (),
+        name: str = "model",
+        retry: Retry = model_calls.MODEL_RETRY,
+        timeout: str | float | None = None,
+        parameters: JsonObject | None = None,
+        **more: Any,
+    ) -> Reply:
+        """Call a model with a transcript, a list of chat messages, or one user message as text.
+
+        ``parameters`` and further keywords go to the provider as they are (temperature=, max_tokens=, …).
+        Raises ModelFailed after the last attempt, UsageError when no model is named.
+        """
+        asked = model or self._execution.world.default_model
+        if asked is None:
+            raise UsageError("No model is named: give model='provider/name', or the app a default_model=.")
+        event = await model_calls.call_model(
+            self._execution,
+            self._transcript_of(messages),
+            model=asked,
+            tools=tools,
+            parameters={**(parameters or {}), **more},
+            name=name,
+            retry=retry,
+            timeout_seconds=None if timeout is None else parse_seconds(timeout),
+        )
+        if isinstance(event, ModelCallFailed):
+            raise _failed(ModelFailed, event.operation, event.failure)
+        assert isinstance(event, ModelCallCompleted)
+        return reply_from(event, asked)
+
+    def _transcript_of(self, messages: Transcript | Sequence[JsonObject] | str) -> Transcript:
+        if isinstance(messages, Transcript):
+            return messages
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        scope = self._execution.scope()
+        known = self._execution.transcripts.get(scope.path, self.transcript())
+        fresh = known.rewritten(messages)
+        self._execution.transcripts[scope.path] = fresh
+        return fresh
+
+    # At the same time
+
+    async def gather(self, *awaitables: Awaitable[T]) -> list[T]:
+        """Do several things at once, each in a scope of its own; waits for all.
+
+        Returns the results in the order given. If any failed, raises the first error by position.
+        """
+        return await gather(self._execution, awaitables)
+
+    @asynccontextmanager
+    async def scope(self, key: str) -> AsyncIterator[None]:
+        """A scope for a task that something else created, e.g. a framework that runs tool calls in tasks of its own.
+
+        ``key`` must be the same on every execution, e.g. the id of the tool call.
+        """
+        with in_scope(self._execution, f"scope:{key}", adopt=True):
+            yield
+
+    # A person
+
+    async def ask(self, question: str, options: Sequence[str] | None = None) -> Any:
+        """Ask a person and wait for the answer, for as long as it takes and across restarts."""
+        event = await questions.ask(self._execution, question, options)
+        assert isinstance(event, QuestionAnswered)
+        return event.answer
+
+    async def say(self, text: str) -> None:
+        """A message for the user of the run."""
+        self._note(
+            lambda operation: MessageProduced(operation=operation, role="assistant", content=text), "say"
+        )
+
+    async def report_error(self, message: str, details: JsonValue = None) -> None:
+        """Tell the user of an error and go on; it does not end the run."""
+        shown = self._execution.admit(details)
+        self._note(
+            lambda operation: ErrorReported(
+                operation=operation, message=str(self._execution.admit(message)), details=shown
+            ),
+            "report_error",
+        )
+
+    # For readers of the run
+
+    async def emit(self, name: str, payload: object = None) -> None:
+        """Record something for readers of the run, progress for example."""
+        shown = self._execution.admit(payload)
+        self._note(lambda operation: RunEmitted(operation=operation, name=name, payload=shown), "emit")
+
+    async def checkpoint(self, state: object, name: str | None = None) -> None:
+        """Record a state that the run can be found again by, as ``RUN@{name}``."""
+        shown = self._execution.admit(state)
+        self._note(
+            lambda operation: CheckpointSaved(operation=operation, name=name, state=shown), "checkpoint"
+        )
+
+    def guard(self, guard: str, message: str) -> None:
+        """Record that a loop stepped in, and how."""
+        self._note(lambda operation: GuardApplied(operation=operation, guard=guard, message=message), "guard")
+
+    def log(self, text: str, **fields: object) -> None:
+        """Write a line to the logger ``evrt.run``, on the first execution only."""
+        if not self.replaying:
+            run_logger.info(text, extra={"run": self.run_id, "fields": fields})
+
+    # What differs each time
+
+    def now(self) -> datetime:
+        """The time, UTC; on replay the time it was then."""
+        return datetime.fromtimestamp(self._value("now", lambda: datetime.now(UTC).timestamp()), UTC)
+
+    def uuid(self) -> uuid.UUID:
+        """A random UUID; on replay the same one."""
+        return uuid.UUID(self._value("uuid", lambda: str(uuid.uuid4())))
+
+    def random(self) -> float:
+        """A number in [0, 1); on replay the same one."""
+        number: float = self._value("random", random.random)
+        return number
+
+    def _value(self, kind: ValueKind, make: Callable[[], JsonValue]) -> Any:
+        identity = self._execution.bind(kind)
+        known = self._execution.recorded_at_once(identity, "value")
+        if known is None:
+            known = ValueRecorded(operation=identity, kind=kind, value=make())
+            self._execution.record(known)
+        assert isinstance(known, ValueRecorded)
+        return known.value
+
+    def _note(self, make: Callable[[str], Any], name: str) -> None:
+        identity = self._execution.bind(name)
+        event = make(identity)
+        known = self._execution.recorded_at_once(identity, event.type.partition(".")[0])
+        if known is None:
+            self._execution.record(event)
+        elif known != event:
+            self._execution.diverge(identity, "the history has it with other content", None)
+
+
+@overload
+def _failed(kind: type[ToolFailed], operation: str, failure: object) -> ToolFailed: ...
+@overload
+def _failed(kind: type[StepFailed], operation: str, failure: object) -> StepFailed: ...
+@overload
+def _failed(kind: type[ModelFailed], operation: str, failure: object) -> ModelFailed: ...
+def _failed(kind: Any, operation: str, failure: object) -> Any:
+    assert isinstance(failure, Failure)
+    return kind(operation, failure.error_type, failure.message)
+
+
+def _call_input(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    if args:
+        raise UsageError(f"Call {name} with one input, or with its arguments by name.")
+    return kwargs

@@ -1,0 +1,31 @@
+"""Stopping a run's code from outside: the one BaseException that user code should never catch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evrt.errors import EvrtError
+
+StopReason = Literal["parked", "in_doubt", "diverged", "log", "timed_out", "replayed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run's code may not go on in this process.
+
+    parked: it waits for an answer or a settlement · in_doubt: its code cut off a write · diverged: it left its history · log: an append
+    failed or was fenced · timed_out: the run's time is up · replayed: an offline replay came to
+    where the history ends.
+    """
+
+    reason: StopReason
+    error: EvrtError | None = None
+
+
+class RunStopped(BaseException):
+    """Raised out of context operations once the run is stopped. Do not catch it."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(f"The run was stopped: {stop.reason}.")
+        self.stop = stop

@@ -1,0 +1,94 @@
+"""Transcripts: the messages of one line of model calls, only ever added to.
+
+A request is its predecessor plus what is new. A transcript keeps for every message where it comes
+from and a digest chained over all before it, so that a model call costs and records what is new,
+however long the conversation has become.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evrt.events import JsonObject
+from evrt.folds.requests import CHAIN_START, chain, tool_message
+from evrt.runtime.reply import Reply, ToolOutcome
+from evrt.seal import Redact, admit
+
+
+class Transcript:
+    """Messages in the chat-completions shape, append-only. Made by ``ctx.transcript()``."""
+
+    def __init__(self, redact: Redact) -> None:
+        self._redact = redact
+        self._messages: list[JsonObject] = []
+        self._sources: list[JsonObject] = []
+        self._digests: list[bytes] = []
+        self.previous: str | None = None
+        """The last model call made with this transcript."""
+        self.kept = 0
+        """How many of the messages that call's request held."""
+
+    @property
+    def messages(self) -> Sequence[JsonObject]:
+        """The messages, oldest first. Do not change them."""
+        return self._messages
+
+    @property
+    def digest(self) -> bytes:
+        """The chained digest over all messages."""
+        return self._digests[-1] if self._digests else CHAIN_START
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, role: str, content: str) -> None:
+        """Add a message of text."""
+        self.extend([{"role": role, "content": content}])
+
+    def extend(self, messages: Sequence[JsonObject]) -> None:
+        """Add whole messages. Raises InvalidInput when one cannot be recorded."""
+        for message in messages:
+            admitted = admit(message, self._redact)
+            assert isinstance(admitted, dict)
+            self._append(admitted, admitted)
+
+    def add_reply(self, reply: Reply) -> None:
+        """Add what the model said; the log refers to the reply's own event."""
+        self._append(reply.message, {"reply_of": reply.operation})
+
+    def add_result(self, outcome: ToolOutcome) -> None:
+        """Add what a tool call came to; the log refers to the outcome's own event."""
+        message = tool_message(outcome.event, outcome.tool_call_id)
+        self._append(message, {"result_of": outcome.operation, "tool_call_id": outcome.tool_call_id})
+
+    def new(self) -> tuple[JsonObject, ...]:
+        """What the last model call has not seen, as the log keeps it."""
+        return tuple(self._sources[self.kept :])
+
+    def requested_by(self, operation: str) -> None:
+        """Note that a model call was made with all messages so far."""
+        self.previous = operation
+        self.kept = len(self._messages)
+
+    def rewritten(self, messages: Sequence[JsonObject]) -> Transcript:
+        """A transcript of other messages that shares the longest common beginning with this one."""
+        fresh = Transcript(self._redact)
+        fresh.extend(messages)
+        common = 0
+        for mine, theirs in zip(self._digests[: self.kept], fresh._digests, strict=False):
+            if mine != theirs:
+                break
+            common += 1
+        # Messages that this transcript knows by reference stay references.
+        for index in range(common, min(len(self._messages), len(fresh._messages))):
+            if self._digests[index] != fresh._digests[index]:
+                break
+            fresh._sources[index] = self._sources[index]
+        fresh.previous = self.previous
+        fresh.kept = common
+        return fresh
+
+    def _append(self, message: JsonObject, source: JsonObject) -> None:
+        self._digests.append(chain(self.digest, message))
+        self._messages.append(message)
+        self._sources.append(source)

@@ -1,0 +1,47 @@
+"""Redaction: what must not be recorded is taken out before code or log sees it.
+
+The hook runs on every value on its way in: a run's input, arguments as they are recorded, replies,
+results, memory, answers. Code then gets the redacted value after one trip through JSON, exactly
+as a replay will give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from evrt.errors import InvalidInput
+from evrt.events import JsonValue
+
+Redact = Callable[[JsonValue], JsonValue]
+"""Takes a JSON value, returns the value to record in its place. Must be pure: a replay runs it again."""
+
+
+def keep(value: JsonValue) -> JsonValue:
+    """The default hook: nothing is taken out."""
+    return value
+
+
+def admit(value: object, redact: Redact) -> JsonValue:
+    """Turn any value into the JSON value that is recorded and that the code gets to see.
+
+    Raises InvalidInput when it cannot be JSON: bytes that are not UTF-8, a lone surrogate, an
+    integer beyond 64 bits, an object of an unknown class. Not-a-number becomes null, as JSON has none.
+    """
+    if isinstance(value, bool) or value is None:
+        return redact(value)
+    try:
+        return json_round_trip(redact(to_jsonable_python(value)))
+    except (PydanticSerializationError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"A value of type {type(value).__name__} cannot be recorded as JSON: {error}. "
+            "Return text, numbers, lists, objects with text keys, or a pydantic model."
+        ) from error
+
+
+def json_round_trip(value: JsonValue) -> JsonValue:
+    """A value as it will be after being written to the log and read back."""
+    decoded: JsonValue = orjson.loads(orjson.dumps(value))
+    return decoded

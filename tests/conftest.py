@@ -1,0 +1,13 @@
+"""What every test shares."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# derandomize is said out loud: hypothesis turns it on by itself where it finds CI, and would then try
+# the same examples for ever. Nothing here is judged by wall time, hence no deadline.
+settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
+settings.register_profile("soak", settings.get_profile("ci"), max_examples=2_000, stateful_step_count=100)
+settings.load_profile("soak" if os.environ.get("EVRT_SOAK") == "1" else "ci")

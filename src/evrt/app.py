@@ -14,7 +14,6 @@ from evrt.agents.workflow import Workflow
 from evrt.effects.contract import Model
 from evrt.effects.tools import Tool
 from evrt.errors import Conflict, NotFound, UsageError
-
 from evrt.events.run import RunRequested
 from evrt.folds.journal import Journal
 from evrt.history import Run, load_run, resolve_run

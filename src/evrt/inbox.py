@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import orjson
 
@@ -67,10 +68,8 @@ async def ensure_conversation(log: Log, conversation: str, *, target: str, owner
         return
     event = ConversationStarted(target=target, owner=owner)
     meta: JsonObject = {} if owner is None else {"on_behalf_of": owner}
-    try:
+    with suppress(WrongVersion):  # Another run started it at the same moment.
         await log.append(Append([_draft(conversation, conversation, event, meta)], {conversation: NEW}))
-    except WrongVersion:
-        pass  # Another run started it at the same moment.
 
 
 async def _append(log: Log, run: str, decide: Callable[[Run], tuple[str, Event]]) -> str:

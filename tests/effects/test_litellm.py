@@ -12,13 +12,32 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from effects.server import CLOCK_CALL, NOT_REPLIES, PIECES, TEXT, WEATHER_CALL, Provider, provider_on_loopback
 
+from effects.server import (
+    BROKEN_CALL,
+    CLOCK_CALL,
+    NOT_REPLIES,
+    PIECES,
+    TEXT,
+    WEATHER_CALL,
+    Provider,
+    provider_on_loopback,
+)
 from evrt.effects.contract import ModelError, ModelReply, ModelRequest, OnDelta
 from evrt.effects.models import LiteLLM, explain_model, missing_credentials
 from evrt.errors import UsageError
 from evrt.events import JsonObject
 from evrt.events.calls import Usage
+
+# litellm silences these itself when it is imported; pytest's own filters undo that.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier:UserWarning"
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:Accessing the 'model_.*' attribute on the instance:DeprecationWarning:litellm"
+    ),
+]
 
 KEY = "key-of-the-test"
 QUESTION: list[JsonObject] = [
@@ -156,8 +175,7 @@ def test_tool_calls_come_back_in_plain_json(provider: Provider) -> None:
 
 
 def test_arguments_that_are_not_json_stay_the_text_they_are(provider: Provider) -> None:
-    [tool_call] = reply_to(provider, "broken-arguments").message["tool_calls"]  # type: ignore[misc, union-attr]
-    assert tool_call["function"]["arguments"] == '{"city": "Zü'  # type: ignore[index, call-overload]
+    assert reply_to(provider, "broken-arguments").message["tool_calls"] == [BROKEN_CALL]
 
 
 def test_text_streams_in_the_pieces_in_which_it_came(provider: Provider) -> None:
@@ -234,7 +252,7 @@ def test_a_closed_model_can_be_called_again(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error_type", "retriable"),
+    "status, error_type, retriable",
     [
         (400, "bad_request", False),
         (401, "authentication", False),
@@ -289,7 +307,7 @@ def test_a_stream_of_something_else_is_no_reply(provider: Provider, scenario: st
 
 
 @pytest.mark.parametrize(
-    ("scenario", "error_type"),
+    "scenario, error_type",
     [
         ("cut", "connection"),
         ("unfinished", "incomplete_reply"),
@@ -388,7 +406,7 @@ def test_an_unknown_model_says_the_same_when_it_is_called() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "variables"),
+    "model, variables",
     [
         ("openai/gpt-4o", ["OPENAI_API_KEY"]),
         ("anthropic/claude-3-haiku-20240307", ["ANTHROPIC_API_KEY"]),

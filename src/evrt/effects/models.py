@@ -90,7 +90,9 @@ class LiteLLM:
         # A copy as plain JSON: some of litellm's adapters rewrite messages in place, and these are the run's.
         arguments: dict[str, Any] = _plain({**request.parameters, "messages": list(request.messages)})
         if request.tools:
-            arguments["tools"] = _plain(list(request.tools))
+            # Without the second, litellm looks for its MCP gateway behind every call with tools, and the call
+            # fails where the package mcp is not installed (1.106.2).
+            arguments |= {"tools": _plain(list(request.tools)), "_skip_mcp_handler": True}
         own = {"api_base": self.api_base, "api_key": self._api_key, "timeout": self._timeout_seconds}
         arguments |= {name: value for name, value in own.items() if value is not None}
         if self.api_base and not self._api_key and _unset_variables(request.model) == ["OPENAI_API_KEY"]:

@@ -6,16 +6,16 @@ import os
 import time
 from base64 import b32encode
 
+REF_BYTES = 10
+
 
 def new_event_id() -> str:
     """A version 7 UUID (RFC 9562) in canonical form: 48 bits of milliseconds, the rest random."""
-    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
-    raw[6] = 0x70 | (raw[6] & 0x0F)
-    raw[8] = 0x80 | (raw[8] & 0x3F)
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)).hex()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def new_ref(kind: str) -> str:
     """A random stream name such as ``run-k3v9xq2mfw7p5tzd``: 80 random bits in lower-case base 32."""
-    return f"{kind}-{b32encode(os.urandom(10)).decode('ascii').lower()}"
+    return f"{kind}-{b32encode(os.urandom(REF_BYTES)).decode('ascii').lower()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import uuid
@@ -26,7 +25,7 @@ from evrt.runtime.memory import RunMemory
 from evrt.runtime.reply import Reply, ToolOutcome, reply_from
 from evrt.runtime.transcript import Transcript
 
-Deps = TypeVar("Deps", covariant=True)
+Deps_co = TypeVar("Deps_co", covariant=True)
 T = TypeVar("T")
 ValueKind = Literal["now", "uuid", "random"]
 
@@ -41,7 +40,7 @@ class Callee(Protocol):
     async def execute(self, ctx: Context[Any], input: JsonValue) -> Any: ...
 
 
-class Context(Generic[Deps]):
+class Context(Generic[Deps_co]):
     """What a run's code works through. Every operation is recorded, and on resume or replay read back.
 
     ``run_id``: the run's id. ``input``: its input as recorded. ``target``: the agent or workflow.
@@ -55,9 +54,9 @@ class Context(Generic[Deps]):
         self.memory = RunMemory(execution)
 
     @property
-    def deps(self) -> Deps:
+    def deps(self) -> Deps_co:
         """What the app was given as ``deps=``."""
-        deps: Deps = self._execution.world.deps
+        deps: Deps_co = self._execution.world.deps
         return deps
 
     @property

@@ -14,12 +14,12 @@ from random import random
 from typing import Any
 
 from evrt.effects.contract import Model, OnDelta
-from evrt.errors import EvrtError, ReplayDivergence, WrongTask
+from evrt.errors import ReplayDivergence, WrongTask
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import ToolCallReported
 from evrt.events.run import InputReceived, RunTimedOut, WaitReason
 from evrt.folds.journal import OUTSIDE, Journal, Operation
-from evrt.log.contract import Append, Log
+from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
 from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter
@@ -208,10 +208,15 @@ class Execution:
 
     # The present
 
-    def record(self, event: Event) -> None:
-        """Record an event of this run; it is durable after the next barrier."""
+    def draft(self, event: Event) -> Draft:
+        """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge, before anything is recorded."""
         assert self.writer is not None
-        self.writer.record(self.writer.draft(event))
+        return self.writer.draft(event)
+
+    def record(self, event: Event, drafted: Draft | None = None) -> None:
+        """Record an event of this run, which may be drafted already; it is durable after the next barrier."""
+        assert self.writer is not None
+        self.writer.record(drafted or self.writer.draft(event))
 
     async def barrier(self) -> None:
         """Return when everything recorded is durable: to be awaited before any effect starts."""
@@ -289,10 +294,6 @@ class Execution:
                 if task is not current:
                     task.cancel()
         return RunStopped(self.stopped)
-
-    def on_append_failed(self, error: EvrtError) -> None:
-        """The log refused or failed: nothing more can be recorded for this claim."""
-        self.stop(Stop("log", error))
 
     async def report_late(self) -> None:
         """After losing the claim: tell what writes came to whose outcomes were refused."""

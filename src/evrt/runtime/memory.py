@@ -115,7 +115,7 @@ class RunMemory:
         digest: str,
         if_version: int | None,
     ) -> MemoryWritten:
-        execution, writer = self._execution, self._execution.writer
+        writer = self._execution.writer
         assert writer is not None
         fact = self._draft(stream, event)
         for _ in range(CONFLICT_TRIES_MAX):

@@ -143,8 +143,7 @@ def _completed(
         attempt=attempt,
         latency_ms=_since(began),
     )
-    assert execution.writer is not None
-    execution.writer.draft(completed)
+    execution.draft(completed)  # A reply that cannot be recorded is a failure, and this is when it shows.
     return completed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,8 @@ class Runner:
             meta=orjson.dumps(meta),
             epoch=epoch,
             version=journal.version,
-            on_failure=lambda error: self._execution.on_append_failed(error),
-            on_gap=lambda: self._execution.on_gap(),
+            on_failure=self._on_append_failed,
+            on_gap=self._on_gap,
         )
         first: list[Event] = [self._requested] if journal.version == 0 else []
         first.append(RunClaimed(epoch=epoch, worker=f"{socket.gethostname()}:{os.getpid()}", reason=reason))
@@ -216,6 +217,13 @@ class Runner:
             await self._execution.report_late()
         return stop.error
 
+    def _on_append_failed(self, error: EvrtError) -> None:
+        """The log refused or failed: nothing more can be recorded for this claim."""
+        self._execution.stop(Stop("log", error))
+
+    def _on_gap(self) -> None:
+        self._execution.on_gap()
+
     # Waits
 
     def _on_diverged(self, identity: str) -> None:
@@ -223,14 +231,12 @@ class Runner:
         known = self._journal.operations[identity]
         place = known.outcome
         assert place is not None
-        try:
+        with suppress(RunStopped):  # Nobody is there to catch it: the tasks have been cancelled.
             execution.diverge(
                 identity,
                 f"the history has it next (event {place.version}, {place.type}), the code does not ask for it",
                 place.position,
             )
-        except RunStopped:
-            pass  # Nobody is there to catch it: the tasks have been cancelled.
 
     def _on_idle(self) -> None:
         if not self._parking and self._execution.stopped is None:

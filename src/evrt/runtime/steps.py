@@ -89,8 +89,9 @@ async def _attempt(
         completed = StepCompleted(
             operation=identity, digest=digest, result=result, attempt=attempt, latency_ms=_since(began)
         )
-        assert execution.writer is not None
-        execution.writer.draft(completed)
+        execution.draft(
+            completed
+        )  # A result that cannot be recorded is a failure, and this is when it shows.
         return completed
     except TimeoutError as error:
         expired = limit.expired()
@@ -98,7 +99,7 @@ async def _attempt(
         message = f"No result within {timeout_seconds:g} s." if expired and timeout_seconds else str(error)
     except (InvalidInput, ValidationError) as error:
         error_type, message, again = type(error).__name__, f"The result cannot be recorded. {error}", False
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever a step raises is its outcome)
         error_type, message = type(error).__name__, str(error) or repr(error)
     final = not (again and attempt < retry.attempts_max)
     return StepFailed(

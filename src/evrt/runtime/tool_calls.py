@@ -27,6 +27,7 @@ from evrt.events.calls import (
     ToolCallSettled,
 )
 from evrt.events.run import Failure
+from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.stop import Stop
@@ -101,6 +102,7 @@ class _Call:
         self.digest = digest
         self.tool_call_id = tool_call_id
         self.attempt = 1
+        self._drafted: Draft | None = None
 
     async def outcome(self, arguments: Mapping[str, object]) -> Event:
         known = await self.execution.recorded(self.identity, "tool_call", self.digest)
@@ -171,7 +173,7 @@ class _Call:
         except asyncio.CancelledError:
             self._cut_off()
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever a tool raises is its outcome)
             return self._raised(error, began)
         finally:
             self.execution.doubtful.discard(self.identity)
@@ -185,8 +187,7 @@ class _Call:
             outcome = ToolCallCompleted(
                 operation=self.identity, result=result, attempt=self.attempt, latency_ms=latency
             )
-            assert self.execution.writer is not None
-            self.execution.writer.draft(outcome)
+            self._drafted = self.execution.draft(outcome)
             return outcome
         except (InvalidInput, ValidationError) as error:
             # The effect has happened, but what it returned cannot be kept as it is.
@@ -237,7 +238,7 @@ class _Call:
         )
 
     def _close(self, outcome: Event) -> Event:
-        self.execution.record(outcome)
+        self.execution.record(outcome, self._drafted)
         if not self.tool.repeatable and isinstance(outcome, ToolCallCompleted | ToolCallFailed):
             self._remember_for_late_report(outcome)
         return outcome

@@ -42,6 +42,7 @@ class Transaction:
         self._last_id = 0
         self._data_version: int | None = None
         self._now = 0
+        self._bytes = 0
         self._salts = b""
         self._salts_used = 0
         self._rows: list[Row] = []
@@ -58,6 +59,7 @@ class Transaction:
             self._end.heads.clear()
             self._ids.clear()
         self._now = time.time_ns() // 1_000
+        self._bytes = 0
 
     def salt(self, events: int) -> None:
         """Draw the salts of a whole batch at once."""
@@ -74,6 +76,7 @@ class Transaction:
         begin = self._salts_used
         self._salts_used = begin + SALT_BYTES * len(request.drafts)
         rows = plan(request, self._end, self._now, self._salts[begin : self._salts_used])
+        self._bytes += request.bytes
         ids = self._ids
         for row in rows:
             (position, event_id, at, stream, version, type_, correlation, *body) = row
@@ -118,11 +121,10 @@ class Transaction:
             raise NotFound(f"There is no event at position {position}.")
 
     def commit(self) -> int:
-        """Roughly how many pages this has put into the WAL."""
-        pages = self._pages
+        """Roughly how many pages this has put into the WAL: ends of the trees, and what was gathered."""
         self._flush()
         self._connection.execute("COMMIT")
-        return pages
+        return 4 + self._bytes // 2_048
 
     def roll_back(self) -> None:
         """Forget everything of this transaction, and all that was remembered with it."""

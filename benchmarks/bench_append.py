@@ -15,10 +15,9 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
-from harness import Bench, Case, Ratio
-
 from evrt.log import Append, Draft, Exact, open_log
 from evrt.log.ids import new_event_id
+from harness import Bench, Case, Ratio
 
 META = b'{"run":"run-aaaaaaaaaaaaaaaa","epoch":0,"actor":"worker","causation":"018f0000-0000-7000-8000-000000000000"}'
 PAYLOAD = b'{"operation":"search#2","value":"' + b"x" * 160 + b'"}'
@@ -36,7 +35,21 @@ def raw(rows: int, seconds: float) -> float:
         )
         digest = os.urandom(32)
         batch = [
-            (None, digest[:16], 1, 1, 1, "tool_call.completed", 1, META, len(PAYLOAD), digest, digest, digest, PAYLOAD)
+            (
+                None,
+                digest[:16],
+                1,
+                1,
+                1,
+                "tool_call.completed",
+                1,
+                META,
+                len(PAYLOAD),
+                digest,
+                digest,
+                digest,
+                PAYLOAD,
+            )
         ] * rows
         count = 0
         start = time.perf_counter()

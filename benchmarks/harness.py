@@ -116,27 +116,21 @@ class Bench:
         print(self._question)
         print(", ".join(f"{what} {value}" for what, value in machine().items()))
         print()
-        rows = [("", f"{self._unit}, median", "least – most")]
+        table = [["", f"{self._unit}, median", "least", "most"]]
         for name, figures in rates.items():
             spread = Spread.of(figures)
-            rows.append((name, f"{spread.median:,.0f}", f"{spread.least:,.0f} – {spread.most:,.0f}"))
-        print_table(rows)
+            table.append([name, *(f"{figure:,.0f}" for figure in (spread.median, spread.least, spread.most))])
+        print_table(table)
         if not ratios:
             return
         print()
-        rows = [("ratio", "median", "least – most", "goal")]
+        table = [["ratio", "median", "least", "most", "goal"]]
         for ratio in ratios:
             spread = Spread.of(_paired(rates, ratio))
+            figures_text = [f"{figure:.2f}" for figure in (spread.median, spread.least, spread.most)]
             goal = "" if ratio.goal is None else f"≥ {ratio.goal:g}"
-            rows.append(
-                (
-                    f"{ratio.case} / {ratio.baseline}",
-                    f"{spread.median:.2f}",
-                    f"{spread.least:.2f} – {spread.most:.2f}",
-                    goal,
-                )
-            )
-        print_table(rows)
+            table.append([f"{ratio.case} / {ratio.baseline}", *figures_text, goal])
+        print_table(table)
 
 
 def _paired(rates: dict[str, list[float]], ratio: Ratio) -> list[float]:

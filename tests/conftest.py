@@ -6,6 +6,9 @@ import os
 
 from hypothesis import settings
 
+# Coroutines as tests.
+pytest_plugins = ["aio"]
+
 # derandomize is said out loud: hypothesis turns it on by itself where it finds CI, and would then try
 # the same examples for ever. Nothing here is judged by wall time, hence no deadline.
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)

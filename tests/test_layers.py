@@ -36,6 +36,7 @@ PLANTS = (
     Plant(LAYERS, "src/evrt/log/planted.py", "import evrt.runtime"),
     Plant(LAYERS, "src/evrt/events/planted.py", "def late() -> None:\n    import evrt.codec"),
     Plant(LAYERS, "src/evrt/utils.py", ""),
+    Plant(LAYERS, "src/evrt/folds/planted.py", "from evrt import App"),
     Plant(PURE, "src/evrt/events/planted.py", "import asyncio"),
     Plant(PURE, "src/evrt/folds/planted.py", "from time import time"),
     Plant(PURE, "projections/evrt_projections/planted.py", "import uuid"),

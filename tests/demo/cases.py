@@ -48,6 +48,35 @@ def like(claim: Claim, /, **changes: object) -> Claim:
     return claim.model_copy(update=changes)
 
 
+SATURDAY = dt.date(2025, 9, 13)
+EDGES: list[tuple[dict[str, object], tuple[str, str, str]]] = [
+    ({}, ("approve", "within_policy", "20.00")),
+    ({"amount": Decimal(60)}, ("approve", "within_policy", "60.00")),
+    ({"amount": Decimal("60.01")}, ("doubtful", "slightly_over_limit", "60.01")),
+    ({"amount": Decimal("63.00")}, ("doubtful", "slightly_over_limit", "63.00")),
+    ({"amount": Decimal("63.01")}, ("reject", "over_limit", "63.01")),
+    ({"amount": Decimal("25.00"), "receipt": False}, ("approve", "within_policy", "25.00")),
+    ({"amount": Decimal("25.01"), "receipt": False}, ("reject", "receipt_missing", "25.01")),
+    ({"submitted": dt.date(2025, 12, 1)}, ("approve", "within_policy", "20.00")),
+    ({"submitted": dt.date(2025, 12, 2)}, ("reject", "too_old", "20.00")),
+    ({"submitted": dt.date(2025, 9, 2)}, ("approve", "within_policy", "20.00")),
+    ({"submitted": dt.date(2025, 9, 1)}, ("doubtful", "submitted_before_expense", "20.00")),
+    ({"category": "alcohol"}, ("reject", "not_reimbursed", "20.00")),
+    ({"category": "Meals"}, ("doubtful", "unknown_category", "20.00")),
+    ({"same_as": "C-0"}, ("doubtful", "possible_duplicate", "20.00")),
+    ({"date": SATURDAY}, ("approve", "within_policy", "20.00")),
+    ({"date": SATURDAY, "category": "entertainment"}, ("doubtful", "weekend", "20.00")),
+    (
+        {"date": SATURDAY - dt.timedelta(1), "category": "entertainment"},
+        ("approve", "within_policy", "20.00"),
+    ),
+    ({"date": SATURDAY + dt.timedelta(1), "category": "entertainment"}, ("doubtful", "weekend", "20.00")),
+    ({"note": "Two glasses of WINE."}, ("doubtful", "doubtful_word", "20.00")),
+    ({"note": "At the winery, no swine"}, ("approve", "within_policy", "20.00")),
+]
+"""Changes to a claim that would be approved, on either side of every rule's edge, and what they lead to."""
+
+
 def deps_in(folder: Path, *, policy: Policy = POLICY, rates: Rates = RATES) -> DemoDeps:
     """A new ledger and a new tray beside the shipped policy and rates."""
     return DemoDeps(policy, rates, Ledger(folder / "ledger.db"), Tray(folder / "tray.db"))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from demo.cases import (
     A_CLAIM,
+    EDGES,
     NAMES,
     OFFERED,
     POLICY,
@@ -78,6 +79,15 @@ def test_a_claim_of_the_sample_is_decided_as_the_policy_says(claim: Claim, tmp_p
     assert isinstance(said, str)
     assert said.startswith(f"{claim.claim} is ")
     assert said.endswith(".")
+
+
+@pytest.mark.parametrize("changes, expected", EDGES)
+def test_it_knows_every_rule_up_to_its_edge(
+    changes: dict[str, object], expected: tuple[str, str, str], tmp_path: Path
+) -> None:
+    _, entry = reviewed(like(A_CLAIM, **changes), deps_in(tmp_path))
+    assert entry is not None
+    assert (entry.decision, entry.reason, entry.amount_eur) == expected
 
 
 @given(claims())

@@ -24,7 +24,7 @@ KEY_PARAMETER = "idempotency_key"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolContext(Generic[Deps]):
     """What a tool may know of the call it serves. Ask for it with a parameter annotated ``ToolContext``.
 
@@ -58,6 +58,8 @@ class Tool:
     _context_parameter: str | None
     _result: TypeAdapter[Any] | None
     _schema: JsonObject
+    _names: tuple[str, ...]
+    _async: bool
 
     @classmethod
     def from_function(
@@ -119,6 +121,8 @@ class Tool:
             _context_parameter=context,
             _result=None if returned is Any else TypeAdapter(returned),
             _schema=_openai_function(tool_name, text, model),
+            _names=tuple(model.model_fields),
+            _async=inspect.iscoroutinefunction(function),
         )
 
     @property
@@ -132,7 +136,9 @@ class Tool:
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Arguments of a Python call, by name. Raises InvalidInput."""
-        names = list(self.arguments.model_fields)
+        if not args:
+            return dict(kwargs)
+        names = self._names
         if len(args) > len(names):
             raise InvalidInput(f"Tool {self.name} takes {len(names)} arguments, {len(args)} were given.")
         bound = dict(zip(names, args, strict=False))
@@ -167,7 +173,7 @@ class Tool:
             given[self._context_parameter] = context
         if self._key_parameter:
             given[KEY_PARAMETER] = context.idempotency_key
-        if inspect.iscoroutinefunction(self._function):
+        if self._async:
             return await self._function(**given)
         result = await asyncio.to_thread(self._function, **given)
         return await result if isinstance(result, Awaitable) else result

@@ -99,8 +99,8 @@ class Journal:
         elif isinstance(event, RunClaimed):
             self.epoch = event.epoch
         else:
-            identity = getattr(event, "operation", None)
-            if identity is not None and kind != "run.diverged":
+            identity = operation_of(event)
+            if identity and kind != "run.diverged":
                 self._apply_to(self._operation(identity, kind), envelope, event)
 
     def _operation(self, identity: str, type: str) -> Operation:
@@ -163,6 +163,12 @@ def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:
     for envelope in envelopes:
         journal.apply(envelope)
     return journal
+
+
+def operation_of(event: Event) -> str:
+    """The identity of the operation that an event belongs to; empty for events of the run as a whole."""
+    identity: str = getattr(event, "operation", "")
+    return identity
 
 
 def established(event: Event) -> tuple[bool, object]:

@@ -8,7 +8,7 @@ from evrt.events import Envelope, JsonObject, JsonValue
 from evrt.events.calls import ModelCallCompleted, ToolCallRequested
 from evrt.events.canonical import canonical
 from evrt.events.run import MessageProduced, RunRequested
-from evrt.folds.journal import Operation, fold_journal
+from evrt.folds.journal import Operation, fold_journal, operation_of
 from evrt.folds.requests import tool_message
 
 
@@ -37,7 +37,7 @@ def fold_messages(run: str, envelopes: Iterable[Envelope]) -> list[JsonObject]:
         elif isinstance(event, MessageProduced):
             messages.append({"role": event.role, "content": event.content})
         else:
-            messages.extend(_tool_result(journal.operations.get(getattr(event, "operation", "")), envelope))
+            messages.extend(_tool_result(journal.operations.get(operation_of(event)), envelope))
     return messages
 
 

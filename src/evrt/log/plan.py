@@ -102,9 +102,9 @@ def check_external(kind: str, external: str) -> None:
             f"{kind!r} cannot be a kind of ref: it takes lower-case letters, digits, '-' and '_', "
             "begins with a letter and has at most 64 characters."
         )
-    if not isinstance(external, str) or not external:
-        raise InvalidInput(f"The external id of a {kind} must be a text that is not empty.")
-    length = len(_encode(external, f"The external id of a {kind}"))
+    length = _utf8_length(external)
+    if not length:
+        raise InvalidInput(f"The external id of a {kind} must be a text of valid Unicode that is not empty.")
     if length > NAME_BYTES_MAX:
         raise InvalidInput(
             f"The external id of a {kind} has {length} bytes; at most {NAME_BYTES_MAX} can be kept. "
@@ -118,10 +118,10 @@ def _check_draft(draft: Draft, payload_bytes_max: int) -> int | None:
     problem = _name_problem(stream) or _name_problem(type_) or _name_problem(correlation)
     if problem is not None:
         raise InvalidInput(problem)
-    if not isinstance(event_id, str) or not _UUID.fullmatch(event_id):
+    if not _UUID.fullmatch(event_id):
         raise InvalidInput(f"{event_id!r} cannot be an event id: it must be a UUID in lower case.")
-    if not isinstance(payload, bytes) or not isinstance(meta, bytes):
-        raise InvalidInput(f"The meta and the payload of an event must be bytes (stream {stream}).")
+    if not _are_bytes(meta, payload):
+        raise InvalidInput(f"The meta and the payload of a {type_} event must be bytes.")
     if len(payload) > payload_bytes_max:
         raise PayloadTooLarge(
             f"The payload of a {type_} event for {stream} has {len(payload)} bytes; this log takes "
@@ -142,7 +142,7 @@ def _check_meta(meta: bytes, type_: str) -> int | None:
         # keys given twice and needless escapes out of it, which two readers might read differently.
         compact = isinstance(value, dict) and orjson.dumps(value) == meta
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        compact = False
+        value, compact = {}, False
     if not compact:
         raise InvalidInput(
             f"The meta of a {type_} event must be a JSON object in compact form (UTF-8, no white space, "
@@ -157,26 +157,31 @@ def _check_meta(meta: bytes, type_: str) -> int | None:
 @lru_cache(maxsize=8_192)
 def _name_problem(name: str) -> str | None:
     """Why this cannot name a stream, a type or a correlation; None where it can."""
-    if not isinstance(name, str) or not name:
-        return f"A stream, a type and a correlation must be texts that are not empty; one is {name!r}."
+    length = _utf8_length(name)
+    if not length:
+        return (
+            "A stream, a type and a correlation must be texts of valid Unicode that are not empty; "
+            f"one is {name!r}."
+        )
     if _CONTROL.search(name):
         return f"{name[:80]!r} cannot be a name: it has control characters in it."
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        return f"{name[:80]!r} cannot be a name: it is not valid Unicode."
     if length > NAME_BYTES_MAX:
-        return (
-            f"{name[:80]!r}… cannot be a name: it has {length} bytes; at most {NAME_BYTES_MAX} are allowed."
-        )
+        return f"{name[:80]!r} cannot be a name: it has {length} bytes; at most {NAME_BYTES_MAX} are allowed."
     return None
 
 
-def _encode(text: str, what: str) -> bytes:
+def _utf8_length(text: object) -> int:
+    """In bytes; 0 for what is not a text or cannot be encoded."""
+    if not isinstance(text, str):
+        return 0
     try:
-        return text.encode()
+        return len(text.encode())
     except UnicodeEncodeError:
-        raise InvalidInput(f"{what} is not valid Unicode: {text[:80]!r}.") from None
+        return 0
+
+
+def _are_bytes(meta: object, payload: object) -> bool:
+    return type(meta) is bytes and type(payload) is bytes
 
 
 def _check_expectation(

@@ -15,7 +15,7 @@ from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, Usage
 from evrt.events import JsonObject, JsonValue
 from evrt.events.calls import ModelCallCompleted, ModelCallFailed, QuestionAnswered, ValueRecorded
 from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
-from evrt.folds.journal import established
+from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.retry import NO_RETRY, Retry, parse_seconds
 from evrt.runtime import model_calls, questions, steps, tool_calls
@@ -88,10 +88,10 @@ class Context(Generic[Deps_co]):
         its turns, UsageError for something that is neither.
         """
         if isinstance(target, Tool):
-            operation, event = await tool_calls.call_tool(self._execution, target, target.bind(args, kwargs))
+            event = await tool_calls.call_tool(self._execution, target, target.bind(args, kwargs))
             succeeded, value = established(event)
             if not succeeded:
-                raise _failed(ToolFailed, operation, value)
+                raise _failed(ToolFailed, operation_of(event), value)
             return target.result_from(value)  # type: ignore[arg-type]  # JSON, from the event
         if not hasattr(target, "execute"):
             raise UsageError(f"ctx.call takes a tool, an agent or a workflow, not {type(target).__name__}.")
@@ -121,12 +121,12 @@ class Context(Generic[Deps_co]):
             return await self._refuse(
                 name, text, Failure(error_type="invalid_arguments", message=str(error)), tool_call_id
             )
-        operation, event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
-        return ToolOutcome(operation, tool_call_id, event)
+        event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
+        return ToolOutcome(operation_of(event), tool_call_id, event)
 
     async def _refuse(self, name: str, text: str, failure: Failure, tool_call_id: str) -> ToolOutcome:
-        operation, event = await tool_calls.refuse_call(self._execution, name, text, failure, tool_call_id)
-        return ToolOutcome(operation, tool_call_id, event)
+        event = await tool_calls.refuse_call(self._execution, name, text, failure, tool_call_id)
+        return ToolOutcome(operation_of(event), tool_call_id, event)
 
     async def step(
         self,

@@ -7,8 +7,7 @@ and records it. The journal of the past comes in as a fold; new events go out th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import random
 from typing import Any
@@ -18,7 +17,7 @@ from evrt.errors import ReplayDivergence, WrongTask
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import ToolCallReported
 from evrt.events.run import InputReceived, RunTimedOut, WaitReason
-from evrt.folds.journal import OUTSIDE, Journal, Operation
+from evrt.folds.journal import OUTSIDE, Journal, Operation, operation_of
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
 from evrt.runtime.identity import Scope, current_scope
@@ -130,6 +129,15 @@ class Execution:
 
     # The past
 
+    def is_new(self, identity: str) -> bool:
+        """Whether this operation is plainly the present's: the past is complete and does not know it."""
+        return (
+            self.progress.live
+            and self.writer is not None
+            and self.journal.terminal is None
+            and identity not in self.journal.operations
+        )
+
     async def recorded(self, identity: str, kind: str, digest: str | None) -> Operation | None:
         """The operation with its outcome, when its turn comes; None when its outcome has yet to be made.
 
@@ -142,8 +150,7 @@ class Execution:
             if known.outcome is not None:
                 await self.progress.release(identity)
                 return known
-        if not self.progress.live:
-            await self.progress.go_live()
+        await self.progress.go_live()
         if self.offline or self.journal.terminal is not None:
             self._past_the_end(identity, kind)
         return None
@@ -218,10 +225,10 @@ class Execution:
         assert self.writer is not None
         self.writer.record(drafted or self.writer.draft(event))
 
-    async def barrier(self) -> None:
-        """Return when everything recorded is durable: to be awaited before any effect starts."""
+    def barrier(self) -> Coroutine[Any, Any, None]:
+        """Await this before any effect starts: it returns when everything recorded is durable."""
         assert self.writer is not None
-        await self.writer.barrier()
+        return self.writer.barrier()
 
     def admit(self, value: object) -> JsonValue:
         """A value as it is recorded and seen: JSON, redacted."""
@@ -236,14 +243,9 @@ class Execution:
         tell = self.world.on_delta
         return None if tell is None else lambda text: tell(self.run, identity, text)
 
-    @contextmanager
-    def effect(self) -> Iterator[None]:
-        """Marks that the task waits for the world."""
-        self.progress.effect_started()
-        try:
-            yield
-        finally:
-            self.progress.effect_ended()
+    def effect(self) -> Progress:
+        """To be entered while the task waits for the world."""
+        return self.progress
 
     # The outside
 
@@ -277,7 +279,7 @@ class Execution:
                 self.journal.version = envelope.version
                 continue
             self.journal.apply(envelope)
-            identity: str = getattr(envelope.event, "operation", "")
+            identity = operation_of(envelope.event)
             reason_and_waiter = self.waits.get(identity)
             if reason_and_waiter is not None and not reason_and_waiter[1].done():
                 reason_and_waiter[1].set_result(self.journal.operations[identity].outside.pop(0))

@@ -85,12 +85,12 @@ class Progress:
         self._running -= 1
         self.step()
 
-    def effect_started(self) -> None:
+    def __enter__(self) -> None:
         """A task goes to wait for the world."""
         self._running -= 1
         self._effects += 1
 
-    def effect_ended(self) -> None:
+    def __exit__(self, *exc: object) -> None:
         """The world answered, or the task was cancelled."""
         self._running += 1
         self._effects -= 1

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import Event
@@ -97,7 +98,7 @@ async def _attempt(
         expired = limit.expired()
         error_type = "timeout" if expired else type(error).__name__
         message = f"No result within {timeout_seconds:g} s." if expired and timeout_seconds else str(error)
-    except (InvalidInput, ValidationError) as error:
+    except (InvalidInput, ValidationError, PydanticSerializationError) as error:
         error_type, message, again = type(error).__name__, f"The result cannot be recorded. {error}", False
     except Exception as error:  # noqa: BLE001  (whatever a step raises is its outcome)
         error_type, message = type(error).__name__, str(error) or repr(error)

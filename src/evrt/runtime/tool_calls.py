@@ -8,12 +8,12 @@ never called failed: it is in doubt until somebody settles or reports it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from time import perf_counter
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from evrt.effects.tools import Tool, ToolContext
 from evrt.errors import InvalidInput
@@ -36,19 +36,18 @@ CANCELLED = "cancelled"
 NAME_CHARACTERS_MAX = 64
 
 
-async def call_tool(
+def call_tool(
     execution: Execution, tool: Tool, arguments: Mapping[str, object], tool_call_id: str | None = None
-) -> tuple[str, Event]:
-    """Call a tool; returns the operation's identity and its outcome, failures included."""
+) -> Coroutine[Any, Any, Event]:
+    """Call a tool; awaiting gives its outcome, failures included. Binds the operation's identity at once."""
     identity = execution.bind(tool.name)
-    shown = execution.admit(dict(arguments))
-    call = _Call(execution, tool, identity, shown, digest_of(shown), tool_call_id)
-    return identity, await call.outcome(arguments)
+    shown = execution.admit(arguments)
+    return _Call(execution, tool, identity, shown, digest_of(shown), tool_call_id).outcome(arguments)
 
 
 async def refuse_call(
     execution: Execution, name: str, arguments: str, failure: Failure, tool_call_id: str | None
-) -> tuple[str, Event]:
+) -> Event:
     """Record a call that cannot be made: an unknown tool, arguments that are not JSON. No effect starts."""
     name = name[:NAME_CHARACTERS_MAX] or "unnamed"
     identity = execution.bind(name)
@@ -56,7 +55,7 @@ async def refuse_call(
     digest = digest_of(shown)
     known = await execution.recorded(identity, "tool_call", digest)
     if known is not None and known.outcome is not None:
-        return identity, known.outcome.event
+        return known.outcome.event
     execution.record(
         ToolCallRequested(
             operation=identity,
@@ -69,7 +68,7 @@ async def refuse_call(
     )
     outcome = ToolCallFailed(operation=identity, failure=failure)
     execution.record(outcome)
-    return identity, outcome
+    return outcome
 
 
 def parse_arguments(text: str) -> dict[str, object]:
@@ -105,10 +104,11 @@ class _Call:
         self._drafted: Draft | None = None
 
     async def outcome(self, arguments: Mapping[str, object]) -> Event:
-        known = await self.execution.recorded(self.identity, "tool_call", self.digest)
-        if known is not None and known.outcome is not None:
-            await _cancelled_again(self.execution, known.outcome.event)
-            return known.outcome.event
+        if not self.execution.is_new(self.identity):
+            known = await self.execution.recorded(self.identity, "tool_call", self.digest)
+            if known is not None and known.outcome is not None:
+                await _cancelled_again(self.execution, known.outcome.event)
+                return known.outcome.event
         try:
             checked = self.tool.validate(arguments)
         except InvalidInput as error:
@@ -147,21 +147,18 @@ class _Call:
 
     async def _attempt(self, checked: BaseModel, key: str | None) -> Event | None:
         """One try: an outcome, a failed attempt, or None when a write that must not be repeated timed out."""
-        context = ToolContext(
-            run_id=self.execution.run,
-            operation=self.identity,
-            attempt=self.attempt,
-            idempotency_key=key,
-            deps=self.execution.world.deps,
-        )
+        context = ToolContext(self.execution.run, self.identity, self.attempt, key, self.execution.world.deps)
         began = perf_counter()
         limit = asyncio.timeout(self.tool.timeout_seconds)
         if not self.tool.repeatable:
             self.execution.doubtful.add(self.identity)
         try:
             with self.execution.effect():
-                async with limit:
+                if self.tool.timeout_seconds is None:
                     returned = await self.tool(checked, context)
+                else:
+                    async with limit:
+                        returned = await self.tool(checked, context)
         except TimeoutError as error:
             if not limit.expired():
                 return self._raised(error, began)
@@ -189,7 +186,7 @@ class _Call:
             )
             self._drafted = self.execution.draft(outcome)
             return outcome
-        except (InvalidInput, ValidationError) as error:
+        except (InvalidInput, ValueError, TypeError) as error:
             # The effect has happened, but what it returned cannot be kept as it is.
             return self._failed(type(error).__name__, f"The result cannot be recorded. {error}", began)
 

@@ -110,7 +110,7 @@ def _is_empty_database(path: str) -> bool:
     try:
         connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         try:
-            return connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+            return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,))
         finally:
             connection.close()
     except sqlite3.Error:
@@ -146,17 +146,14 @@ def check_pragmas(connection: sqlite3.Connection, path: str) -> None:
             )
 
 
-def reading_uri(path: str) -> str:
-    """The URI for connections that only read.
+def reading_uris(path: str) -> list[str]:
+    """What to open for reading only, the second if the first cannot be.
 
-    Where this user cannot make the files that WAL needs beside the log and nobody else has made
-    them, the file is not being written, and SQLite is told so: else it could not open it at all.
+    A log in WAL mode needs files beside it. Where there are none and this user cannot make them, the
+    file lies still, and SQLite is told that it does: else it could not open it at all.
     """
     uri = f"{Path(path).absolute().as_uri()}?mode=ro"
-    folder = os.path.dirname(path) or "."
-    if not os.access(folder, os.W_OK | os.X_OK) and not os.path.exists(f"{path}-wal"):
-        uri += "&immutable=1"
-    return uri
+    return [uri] if wal_pages(path) else [uri, f"{uri}&immutable=1"]
 
 
 def make(path: str) -> None:
@@ -190,6 +187,12 @@ def wal_pages(path: str) -> int:
         return os.stat(f"{path}-wal").st_size // PAGE_BYTES
     except FileNotFoundError:
         return 0
+
+
+def file_identity(path: str) -> tuple[int, int]:
+    """What tells a file from another that has been put in its place."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def sync_folder(folder: str) -> None:

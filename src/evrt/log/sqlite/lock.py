@@ -10,6 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import weakref
+
+from evrt.errors import Denied, Unavailable
 
 RETRY_SECONDS = 0.005
 
@@ -19,21 +22,21 @@ class FileLock:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._name = b"%-20d" % os.getpid()
+        self._file = self._open()
+        _locks.add(self)
 
     def try_acquire(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        self._sign()
-        return True
+        return self._sign()
 
     def acquire(self) -> None:
         """Wait as long as it takes."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._sign()
+        while not self._sign():
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def acquire_within(self, seconds: float) -> bool:
         """Whether the lock was free within this time."""
@@ -48,6 +51,7 @@ class FileLock:
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
+        _locks.discard(self)
         os.close(self._file)
 
     def holder(self) -> str:
@@ -55,5 +59,35 @@ class FileLock:
         name = os.pread(self._file, 20, 0).strip().decode("ascii", "replace")
         return f"process {name}" if name else "another process"
 
-    def _sign(self) -> None:
-        os.pwrite(self._file, self._name, 0)
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError:
+            raise Denied(
+                f"The lock file {self._path} cannot be opened: this user has no permission to. "
+                "Whoever writes a log needs to write all files that begin with its name."
+            ) from None
+        except OSError as error:
+            raise Unavailable(f"The lock file {self._path} cannot be opened: {error.strerror}.") from None
+
+    def _sign(self) -> bool:
+        """Leave the name of this process in the file. False if the file is not the one to lock any more."""
+        if os.fstat(self._file).st_nlink == 0:
+            # Somebody has tidied the lock file away; others lock the new one.
+            gone, self._file = self._file, self._open()
+            os.close(gone)
+            return False
+        os.pwrite(self._file, b"%-20d" % os.getpid(), 0)
+        return True
+
+
+_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: let go of the locks' files, else they would outlive a parent that dies."""
+    for lock in list(_locks):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

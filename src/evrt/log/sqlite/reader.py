@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiosqlite
 
 from evrt.errors import EvrtError, UsageError
-from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS, reading_uri, translate
-
-if TYPE_CHECKING:
-    from evrt.log.subscribe import Bell
+from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS, reading_uris, translate
+from evrt.log.subscribe import Bell, call_in
 
 POLL_SECONDS = 0.02
 """How often a waiting subscription looks for what other processes have committed."""
@@ -23,12 +21,12 @@ IDLE_POLLS_MAX = 50
 
 
 class Reader:
-    """One read-only connection, used from one event loop."""
+    """One read-only connection. Rows come back to whichever loop asks."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._opening: asyncio.Task[aiosqlite.Connection] | None = None
         self._connection: aiosqlite.Connection | None = None
-        self._opening = asyncio.Lock()
         self._closed = False
 
     async def fetch(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
@@ -36,33 +34,47 @@ class Reader:
         try:
             connection = self._connection or await self._open()
             return list(await connection.execute_fetchall(sql, parameters))
-        except sqlite3.Error as error:
-            raise translate(error, self._path, "The log cannot be read") from error
-        except ValueError:
-            # What aiosqlite raises for a connection that has been closed meanwhile.
+        except (sqlite3.Error, ValueError) as error:
+            # A ValueError is what aiosqlite raises for a connection that has been closed meanwhile.
             if self._closed:
                 raise closed_error() from None
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, self._path, "The log cannot be read") from error
             raise
 
     async def _open(self) -> aiosqlite.Connection:
-        async with self._opening:
-            if self._closed:
-                raise closed_error()
-            if self._connection is None:
-                connection = aiosqlite.connect(
-                    reading_uri(self._path), uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None
-                )
-                # A log that nobody closed must not keep the interpreter from ending.
-                connection._thread.daemon = True
-                self._connection = await connection
-                await connection.execute("PRAGMA query_only = ON")
-            return self._connection
+        if self._closed:
+            raise closed_error()
+        opening = self._opening
+        if opening is None or opening.done():
+            opening = self._opening = asyncio.get_running_loop().create_task(self._connect())
+        # Shielded: a reader that is cancelled does not take the connection from the others.
+        return await asyncio.shield(opening)
+
+    async def _connect(self) -> aiosqlite.Connection:
+        uris = reading_uris(self._path)
+        for number, uri in enumerate(uris, start=1):
+            connection = aiosqlite.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+            # A log that nobody closed must not keep the interpreter from ending.
+            connection._thread.daemon = True
+            await connection
+            try:
+                await connection.execute_fetchall("PRAGMA data_version")
+            except BaseException as error:
+                await connection.close()
+                if number < len(uris) and isinstance(error, sqlite3.OperationalError):
+                    continue
+                raise
+            self._connection = connection
+            return connection
+        raise AssertionError("There is always one URI to try.")
 
     async def close(self) -> None:
         self._closed = True
-        async with self._opening:
-            if self._connection is not None:
-                await self._connection.close()
+        if self._opening is not None and not self._opening.done():
+            await asyncio.wait([self._opening])
+        if self._connection is not None:
+            await self._connection.close()
 
 
 class LoopReaders:
@@ -71,13 +83,14 @@ class LoopReaders:
     def __init__(self, path: str, bell: Bell) -> None:
         self._path = path
         self._bell = bell
+        self._loop = asyncio.get_running_loop()
         self._poller: asyncio.Task[None] | None = None
         self.rows = Reader(path)
 
     def watch(self) -> None:
         """Have the bell rung when another connection commits, as long as somebody waits for it."""
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+            self._poller = self._loop.create_task(self._poll())
 
     async def _poll(self) -> None:
         reader = Reader(self._path)
@@ -99,9 +112,14 @@ class LoopReaders:
             await reader.close()
 
     async def close(self) -> None:
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
+        """Close, from any loop."""
+        poller = self._poller
+        if poller is not None and not poller.done():
+            if self._loop is asyncio.get_running_loop():
+                poller.cancel()
+                await asyncio.wait([poller])
+            else:
+                call_in(self._loop, poller.cancel)
         await self.rows.close()
 
 

@@ -139,12 +139,17 @@ END
 
 SCHEMA = tuple(statement.strip() for statement in TABLES + TRIGGERS)
 
+RECORDED = """
+e.position, e.event_id, e.time, s.name, e.version, e.type, c.name, e.meta,
+e.payload_length, e.payload_digest, e.salt, e.payload, e.leaf
+"""
+"""Columns in the order of ``Recorded``."""
+
 # CROSS JOIN keeps the events outermost: one walk along the log, two look-ups by rowid for each.
-SELECT_RECORDED = """
-SELECT e.position, e.event_id, e.time, s.name, e.version, e.type, c.name, e.meta,
-       e.payload_length, e.payload_digest, e.salt, e.payload, e.leaf
+FROM_EVENTS = """
 FROM events AS e
 CROSS JOIN streams AS s ON s.id = e.stream
 CROSS JOIN streams AS c ON c.id = e.correlation
 """
-"""Columns in the order of ``Recorded``."""
+
+SELECT_RECORDED = f"SELECT {RECORDED} {FROM_EVENTS}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from typing import Any
 
-from evrt.errors import Denied, EvrtError, UsageError
+from evrt.errors import Denied, EvrtError, NotFound, UsageError
 from evrt.log.contract import EMPTY_HEAD, Append, Appended, Head, Recorded
 from evrt.log.plan import check_external, check_request
 from evrt.log.sqlite.connect import check_place, inspect, may_write
@@ -30,9 +31,14 @@ async def open_sqlite(
     bells = Bells()
     if not read_only and may_write(path):
         writer = Writer(path, bells, lock_timeout_seconds=lock_timeout_seconds)
-        log_id = await writer.opened
+        try:
+            log_id = await writer.opened
+        except BaseException:
+            writer.abandon()
+            raise
         return SqliteLog(url, path, log_id, bells, writer, payload_bytes_max=payload_bytes_max)
-    inspect(path)
+    if inspect(path) == "new":
+        raise NotFound(f"{path} is empty: no log has been made there yet. Open it for writing to make one.")
     reader = Reader(path)
     try:
         [(log_id,)] = await reader.fetch("SELECT id FROM log")
@@ -61,7 +67,9 @@ class SqliteLog:
         self._writer = writer
         self._payload_bytes_max = payload_bytes_max
         self._readers: dict[asyncio.AbstractEventLoop, LoopReaders] = {}
+        self._process = os.getpid()
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def id(self) -> str:
@@ -87,8 +95,7 @@ class SqliteLog:
         await self._open_writer().submit(Erasure(position))
 
     def _open_writer(self) -> Writer:
-        if self._closed:
-            raise closed_error()
+        self._check_usable()
         if self._writer is None:
             raise Denied(
                 f"The log {self._path} is open for reading only: it was opened so, or this user may not "
@@ -155,29 +162,35 @@ class SqliteLog:
         return [name for (name,) in rows]
 
     def subscribe(self, after: int = 0) -> Following:
-        if self._closed:
-            raise closed_error()
+        self._check_usable()
         return Following(self._page, self._bells, after=after, before_waiting=self._watch)
 
     async def _page(self, after: int) -> list[Recorded]:
         return await self.read(after=after, limit=PAGE_EVENTS)
 
     def _watch(self) -> None:
-        if not self._closed:
-            self._here().watch()
+        readers = self._readers.get(asyncio.get_running_loop())
+        if readers is not None and not self._closed:
+            readers.watch()
 
     async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
-        if self._closed:
-            raise closed_error()
-        return await self._here().rows.fetch(sql, parameters)
-
-    def _here(self) -> LoopReaders:
-        """The running loop's readers."""
+        self._check_usable()
         loop = asyncio.get_running_loop()
         readers = self._readers.get(loop)
         if readers is None:
             readers = self._readers[loop] = LoopReaders(self._path, self._bells.here())
-        return readers
+            for gone in [other for other in self._readers if other.is_closed()]:
+                await self._readers.pop(gone).close()
+        return await readers.rows.fetch(sql, parameters)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise closed_error()
+        if self._process != os.getpid():
+            raise UsageError(
+                f"The log {self._path} was opened before this process was forked and its threads stayed "
+                "behind. Open it again here, or start workers by spawning them."
+            )
 
     # ------------------------------------------------------------------------------------- refs
 
@@ -197,15 +210,22 @@ class SqliteLog:
     # ---------------------------------------------------------------------------------- closing
 
     async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._bells.close()
-        for readers in self._readers.values():
+        if not self._closed:
+            self._closed = True
+            self._bells.close()
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        # Shielded: whoever is cancelled here must not leave the log half closed.
+        if self._closing is not None and self._closing.get_loop() is asyncio.get_running_loop():
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        for readers in list(self._readers.values()):
             await readers.close()
         if self._writer is not None:
             await self._writer.submit(Stop())
 
     def __del__(self) -> None:
-        if not self._closed:
-            warnings.warn(f"The log {self._path} was not closed.", ResourceWarning, source=self)
+        if not self._closed and self._process == os.getpid():
+            warnings.warn(f"The log {self._path} was not closed.", ResourceWarning, stacklevel=2, source=self)
+            if self._writer is not None:
+                self._writer.abandon()

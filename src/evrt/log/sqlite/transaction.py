@@ -49,7 +49,8 @@ class Transaction:
         self._changed: set[str] = set()
         self._new: set[str] = set()
 
-    def begin(self) -> None:
+    def begin(self, events: int) -> None:
+        """Begin a batch that may write up to this many events."""
         self._connection.execute("BEGIN IMMEDIATE")
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._data_version:
@@ -60,9 +61,7 @@ class Transaction:
             self._ids.clear()
         self._now = time.time_ns() // 1_000
         self._bytes = 0
-
-    def salt(self, events: int) -> None:
-        """Draw the salts of a whole batch at once."""
+        # One call to the system for the whole batch.
         self._salts = os.urandom(SALT_BYTES * events)
         self._salts_used = 0
 

@@ -9,20 +9,22 @@ still in the queue and can be given up there, for good, when its time is over.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from evrt.errors import EvrtError, Unavailable, UsageError
+from evrt.errors import EvrtError, Unavailable
 from evrt.log.plan import Checked
 from evrt.log.sqlite.connect import (
+    BUSY_TIMEOUT_SECONDS,
     connect_writing,
+    file_identity,
     inspect,
     lock_path,
     make,
@@ -32,7 +34,7 @@ from evrt.log.sqlite.connect import (
 )
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.transaction import Transaction
-from evrt.log.subscribe import Bells, call_in
+from evrt.log.subscribe import Bell, Bells, call_in
 
 BATCH_EVENTS_MAX = 2_000
 BATCH_BYTES_MAX = 8 * 1024 * 1024
@@ -63,10 +65,10 @@ Work = Checked | WantedRef | Erasure | Stop
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Work with the future that waits for its outcome."""
+    """Work with the future that waits for its outcome, if somebody waits."""
 
     work: Work
-    answer: asyncio.Future[Any]
+    answer: asyncio.Future[Any] | None
     deadline: float
     result: Any = None
     error: BaseException | None = None
@@ -86,63 +88,74 @@ class Writer:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._waiting_for_lock = False
         self._watch: threading.Thread | None = None
+        self._closing_given_up = False
         self._stopped = threading.Event()
-        self._owner = os.getpid()
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[str] = loop.create_future()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(loop, self.opened), name=f"evrt writer {path}", daemon=True
         )
-        self._thread.start()
+        thread.start()
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
         """Queue work, in call order. Only from a running event loop."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if len(self._queue) >= QUEUE_REQUESTS_MAX:
+        if len(self._queue) >= QUEUE_REQUESTS_MAX and not isinstance(work, Stop):
             answer.set_exception(
                 Unavailable(
                     f"{QUEUE_REQUESTS_MAX} requests wait for the writer of {self._path} already. "
                     "Await appends before making more."
                 )
             )
-            return answer
+        else:
+            self._put(work, answer)
+        return answer
+
+    def abandon(self) -> None:
+        """Write what is queued and close, though nobody will hear of it."""
+        self._put(Stop(), None)
+
+    def _put(self, work: Work, answer: asyncio.Future[Any] | None) -> None:
         self._queue.append(Job(work, answer, time.monotonic() + self._lock_timeout_seconds))
         # The writer says that it is idle before it looks at the queue a last time.
         if self._idle:
             self._idle = False
             self._wake.put(None)
-        return answer
 
     # ------------------------------------------------------------------------------- the thread
 
     def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[str]) -> None:
         try:
-            self._open()
+            log_id = self._open()
         except BaseException as error:  # noqa: BLE001  # Whatever it is, it belongs to who opens the log.
-            call_in(loop, lambda error=error: _settle(opened, None, error))
+            call_in(loop, partial(_settle, opened, None, error))
             return
-        log_id = self._log_id
-        call_in(loop, lambda: _settle(opened, log_id, None))
+        call_in(loop, partial(_settle, opened, log_id, None))
         while self._turn():
             pass
 
-    def _open(self) -> None:
+    def _open(self) -> str:
         state = inspect(self._path)
         self._lock = FileLock(lock_path(self._path))
         try:
             if state != "ready":
                 self._make()
             self._connection = connect_writing(self._path)
-            self._log_id = read_log_id(self._connection)
+            log_id = read_log_id(self._connection)
+            self._file = file_identity(self._path)
         except sqlite3.Error as error:
             self._lock.close()
             raise translate(error, self._path, "The log cannot be opened") from error
+        except OSError as error:
+            self._lock.close()
+            raise Unavailable(f"The log {self._path} cannot be opened: {error.strerror}.") from error
         except BaseException:
             self._lock.close()
             raise
-        self._transaction = Transaction(self._connection, self._log_id)
+        self._transaction = Transaction(self._connection, log_id)
         # What processes that were killed have left there counts from the start.
         self._wal_pages = wal_pages(self._path)
+        return log_id
 
     def _make(self) -> None:
         if not self._lock.acquire_within(self._lock_timeout_seconds):
@@ -156,41 +169,60 @@ class Writer:
 
     def _turn(self) -> bool:
         """Write one batch. Whether there is a next turn."""
-        if not self._queue:
-            self._idle = True
-            if self._queue:
-                self._idle = False
-            else:
-                self._wake.get()
-                self._idle = False
-            if not self._queue:
-                return True
-        self._acquire()
+        self._await_work()
+        trouble = self._acquire()
         batch = self._take()
-        stop = bool(batch) and isinstance(batch[-1].work, Stop)
+        last = self._closing_given_up or (bool(batch) and isinstance(batch[-1].work, Stop))
         wrote = False
-        if not stop or len(batch) > 1:
+        if trouble is not None:
+            self._fail(batch, trouble, "")
+        elif batch:
             wrote = self._write(batch)
-        if stop:
+        if last:
             self._close()
-        self._lock.release()
-        if stop:
             self._lock.close()
             self._stopped.set()
+        elif trouble is None:
+            self._lock.release()
         self._deliver(batch, wrote)
-        return not stop
+        return not last
 
-    def _acquire(self) -> None:
-        if self._lock.try_acquire():
+    def _await_work(self) -> None:
+        if self._queue:
             return
+        self._idle = True
+        if not self._queue:
+            self._wake.get()
+        self._idle = False
+
+    def _acquire(self) -> Unavailable | None:
+        """Take the file lock; or the reason why nothing can be written now."""
+        try:
+            if not self._lock.try_acquire():
+                self._wait_for_lock()
+            if file_identity(self._path) == self._file:
+                return None
+            text = f"{self._path} is not the file any more that was opened: it has been replaced"
+        except FileNotFoundError:
+            text = f"{self._path} is gone: it has been moved or deleted since it was opened"
+        except EvrtError as error:
+            text = str(error)
+        except OSError as error:
+            text = f"The lock of {self._path} cannot be taken: {error.strerror}"
+        self._lock.release()
+        return Unavailable(f"{text}. Nothing was recorded; put it back, or open the log again.")
+
+    def _wait_for_lock(self) -> None:
         if self._watch is None:
             self._watch = threading.Thread(
                 target=self._watch_queue, name=f"evrt lock watch {self._path}", daemon=True
             )
             self._watch.start()
         self._waiting_for_lock = True
-        self._lock.acquire()
-        self._waiting_for_lock = False
+        try:
+            self._lock.acquire()
+        finally:
+            self._waiting_for_lock = False
 
     def _take(self) -> list[Job]:
         """The next batch, in order. Empty when all that waited has been given up."""
@@ -209,11 +241,12 @@ class Writer:
 
     def _write(self, batch: list[Job]) -> bool:
         """Do a batch in one transaction. Whether anything was committed."""
+        if isinstance(batch[0].work, Stop):
+            return False
         transaction = self._transaction
         doing = "Nothing was recorded"
         try:
-            transaction.begin()
-            transaction.salt(sum(len(job.work.drafts) for job in batch if isinstance(job.work, Checked)))
+            transaction.begin(sum([len(job.work.drafts) for job in batch if isinstance(job.work, Checked)]))
             for job in batch:
                 try:
                     job.result = self._do(job.work)
@@ -222,25 +255,25 @@ class Writer:
             if all(job.error is not None for job in batch):
                 transaction.roll_back()
                 return False
-            doing = "It is not known whether the events were recorded; repeat the append with repeat_after to learn it"
+            doing = "Whether this was recorded is not known; a repeat of the append will tell"
             self._wal_pages += transaction.commit()
-            if self._wal_pages >= WAL_PAGES_MAX:
-                self._checkpoint()
         except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
             self._fail(batch, error, doing)
             return False
+        if any(isinstance(job.work, Erasure) for job in batch):
+            self._checkpoint("TRUNCATE")
+        elif self._wal_pages >= WAL_PAGES_MAX:
+            self._checkpoint("PASSIVE")
         return True
 
     def _do(self, work: Work) -> Any:
-        match work:
-            case Checked():
-                return self._transaction.append(work)
-            case WantedRef(kind, external):
-                return self._transaction.ref(kind, external)
-            case Erasure(position):
-                return self._transaction.erase(position)
-            case Stop():
-                return None
+        if isinstance(work, Checked):
+            return self._transaction.append(work)
+        if isinstance(work, WantedRef):
+            return self._transaction.ref(work.kind, work.external)
+        if isinstance(work, Erasure):
+            return self._transaction.erase(work.position)
+        return None
 
     def _fail(self, batch: list[Job], error: BaseException, doing: str) -> None:
         if isinstance(error, sqlite3.Error):
@@ -248,37 +281,38 @@ class Writer:
         for job in batch:
             if job.error is None and not isinstance(job.work, Stop):
                 job.result, job.error = None, error
-        try:
+        # The transaction is over in any case; the next begins with what the disk holds.
+        with suppress(sqlite3.Error):
             self._transaction.roll_back()
-        except sqlite3.Error:
-            # The transaction is over in any case; a next one begins with what the disk holds.
-            pass
 
-    def _checkpoint(self) -> None:
-        """Copy the WAL into the database, as far as readers allow. Only under the file lock."""
+    def _checkpoint(self, mode: str) -> None:
+        """Copy the WAL into the database, as far as readers allow, without waiting for them.
+
+        Only under the file lock. If it fails, what is in the WAL stays there, no less durable.
+        """
         self._wal_pages = 0
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        with suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1_000:.0f}")
 
     def _close(self) -> None:
-        """Close under the file lock, because the last connection to go copies the WAL as well."""
-        try:
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error:
-            # What is in the WAL stays there, as durable as in the database.
-            pass
+        # Before the lock is let go, because the last connection to close copies the WAL as well.
+        self._checkpoint("TRUNCATE")
         self._connection.close()
 
     def _deliver(self, batch: list[Job], wrote: bool) -> None:
         """Answer everybody, with one call into each loop, and ring for those who follow."""
         by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         for job in batch:
-            by_loop.setdefault(job.answer.get_loop(), []).append(job)
+            if job.answer is not None:
+                by_loop.setdefault(job.answer.get_loop(), []).append(job)
         bells = dict(self._bells.heard_in()) if wrote else {}
-        for loop in by_loop.keys() | bells.keys():
-            ring = bells[loop].ring if loop in bells else None
-            jobs = by_loop.get(loop, [])
-            call_in(loop, lambda jobs=jobs, ring=ring: _answer(jobs, ring))
+        for loop, jobs in by_loop.items():
+            call_in(loop, partial(_answer, jobs, bells.pop(loop, None)))
+        for loop, bell in bells.items():
+            call_in(loop, bell.ring)
 
     # -------------------------------------------------------------------------------- lock watch
 
@@ -294,7 +328,9 @@ class Writer:
                 while self._waiting_for_lock and self._queue and self._queue[0].deadline <= time.monotonic():
                     given_up.append(self._queue.popleft())
             for job in given_up:
-                if not isinstance(job.work, Stop):
+                if isinstance(job.work, Stop):
+                    self._closing_given_up = True
+                else:
                     job.error = Unavailable(self._lock_text())
             if given_up:
                 self._deliver(given_up, wrote=False)
@@ -312,11 +348,12 @@ class Writer:
         )
 
 
-def _answer(jobs: list[Job], ring: Callable[[], None] | None) -> None:
+def _answer(jobs: list[Job], bell: Bell | None) -> None:
     for job in jobs:
-        _settle(job.answer, job.result, job.error)
-    if ring is not None:
-        ring()
+        if job.answer is not None:
+            _settle(job.answer, job.result, job.error)
+    if bell is not None:
+        bell.ring()
 
 
 def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -1,0 +1,93 @@
+"""Where errors end: whatever goes wrong in a command becomes one paragraph and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from typing import TextIO
+
+from evrt import __version__
+from evrt.errors import EvrtError, Unavailable
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell reports for a program that SIGPIPE has ended."""
+
+UNEXPECTED = 70
+"""A bug: of evrt, or of what an app has hung into it."""
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command; returns the code to exit with, after everything printed has really gone out."""
+    _make_printable(sys.stdout)
+    _make_printable(sys.stderr)
+    try:
+        code = _exit_code(command)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        # Nothing more can be printed there, and the interpreter would complain when it tries again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            return BROKEN_PIPE
+        _say(f"The output could not be written: {error.strerror}.")
+        return Unavailable.exit_code
+
+
+def _exit_code(command: Callable[[], object]) -> int:
+    try:
+        command()
+        return 0
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except EvrtError as error:
+        _say(str(error))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  # The last one to see it: nobody gets a traceback.
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC) and not error.filename:
+            raise  # From printing: files that commands open have names.
+        _say(_unexpected(error))
+        return UNEXPECTED
+
+
+def _unexpected(error: Exception) -> str:
+    told = "".join(traceback.format_exception(error))
+    if os.environ.get("EVRT_DEBUG") == "1":
+        return told.rstrip()
+    report = f"evrt {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n{told}"
+    return (
+        f"evrt met an error that it did not expect: {traceback.format_exception_only(error)[-1].strip()}. "
+        f"Nothing that had been recorded is lost. Please report it with {_kept(report)}."
+    )
+
+
+def _kept(report: str) -> str:
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="evrt-error-", suffix=".txt", delete=False
+        ) as file:
+            file.write(report)
+    except OSError:
+        return "what EVRT_DEBUG=1 prints when the command is run again"
+    return f"the file {file.name}, which says where it happened (EVRT_DEBUG=1 prints that instead)"
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  # The one place where errors are printed.
+    except OSError:
+        pass  # Nobody is listening; the exit code is all that is left.
+
+
+def _make_printable(stream: TextIO) -> None:
+    """What the terminal's encoding has no character for is printed as an escape rather than refused."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")

@@ -1,0 +1,176 @@
+"""What an event says, in a few words: the end of its line in ``evrt log``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from evrt.cli.text import counted, duration, json_or_text, short, words
+from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
+from evrt.events import calls as c
+from evrt.events import memory as m
+from evrt.events import run as r
+from evrt.events.conversation import ConversationStarted
+
+
+def detail(event: Event) -> str:
+    """The gist of an event, in one line."""
+    match event:
+        case Erased():
+            return "(erased)"
+        case Unknown():
+            return f"(of a type or shape that this version does not know) {short(event.state)}"
+        case ConversationStarted():
+            return event.target
+        case m.MemorySet():
+            return f"{event.key} = {short(event.value)}"
+        case m.MemoryForgotten():
+            return event.key
+        case m.MemoryWritten() | m.MemoryRecalled():
+            return _memory(event)
+        case c.ModelCallRequested() | c.ModelCallCompleted() | c.ModelCallFailed():
+            return _model_call(event)
+        case c.QuestionAsked():
+            return f"{words(event.question)}{f' [{" / ".join(event.options)}]' if event.options else ''}"
+        case c.QuestionAnswered():
+            return f"{short(event.answer)}{_by(event.by)}"
+        case c.ValueRecorded():
+            return short(event.value)
+        case c.StepStarted():
+            return ""
+        case c.StepCompleted():
+            return f"{short(event.result)}{_took(event.latency_ms)}"
+        case c.StepFailed():
+            return failed(event.failure) + _again(event)
+        case _:
+            return _tool_call(event) if event.type.startswith("tool_call.") else _of_run(event)
+
+
+def _of_run(event: Event) -> str:
+    match event:
+        case r.RunRequested():
+            return f"{event.target} {short(event.input)}"
+        case r.RunClaimed():
+            return f"{event.reason} by {event.worker}, epoch {event.epoch}"
+        case r.RunWaiting():
+            return f"{reason_text(event.reason)}: {', '.join(event.operations)}"
+        case r.RunDiverged():
+            return words(event.message)
+        case r.RunSucceeded():
+            return short(event.output)
+        case r.RunFailed():
+            return failed(event.failure)
+        case r.RunTimedOut():
+            return f"after {event.timeout_seconds:g} s"
+        case r.RunStepLimitReached():
+            summary = f": {words(event.summary)}" if event.summary else ""
+            return f"after {counted(event.model_turns_max, 'model turn')}{summary}"
+        case r.RunStarted() | r.InputReceived():
+            return ""
+        case r.MessageProduced():
+            return short(event.content)
+        case r.ErrorReported():
+            return words(event.message) + _unless_none(event.details)
+        case r.RunEmitted():
+            return event.name + _unless_none(event.payload)
+        case r.CheckpointSaved():
+            return (event.name or "(no name)") + _unless_none(event.state)
+        case r.GuardApplied():
+            return f"{event.guard}: {words(event.message)}"
+        case _:
+            return short(event.model_dump(mode="json", exclude={"operation"}))
+
+
+def _tool_call(event: Event) -> str:
+    match event:
+        case c.ToolCallRequested():
+            return f"{called(event.tool, event.arguments)}, {effect_text(event)}"
+        case c.ToolCallCompleted():
+            return f"{short(event.result)}{_took(event.latency_ms)}"
+        case c.ToolCallFailed():
+            return failed(event.failure) + _again(event)
+        case c.ToolCallInDoubt():
+            return f"did it happen? ({event.cause})"
+        case c.ToolCallReported():
+            return f"late, by epoch {event.epoch}: {_outcome(event.failure, event.result)}"
+        case c.ToolCallSettled():
+            settled = "make it again" if event.outcome == "again" else _outcome(event.failure, event.result)
+            return f"{settled}{_by(event.by)}"
+        case _:
+            return short(event.model_dump(mode="json", exclude={"operation"}))
+
+
+def _model_call(event: c.ModelCallRequested | c.ModelCallCompleted | c.ModelCallFailed) -> str:
+    match event:
+        case c.ModelCallRequested():
+            return f"{event.model}, {counted(event.messages_count, 'message')}"
+        case c.ModelCallCompleted():
+            usage = event.usage
+            tokens = f", {usage.input_tokens} + {usage.output_tokens} tokens" if usage.input_tokens else ""
+            return f"{message_text(event.message)}{_took(event.latency_ms)}{tokens}"
+        case c.ModelCallFailed():
+            return failed(event.failure) + _again(event)
+
+
+def _memory(event: m.MemoryWritten | m.MemoryRecalled) -> str:
+    name = f"{event.scope}:{event.key}"
+    if isinstance(event, m.MemoryRecalled):
+        return f"{name} = {short(event.value)}" if event.found else f"{name} is not there"
+    return f"{event.action} {name}{f', refused: {words(event.conflict)}' if event.conflict else ''}"
+
+
+def message_text(message: JsonObject) -> str:
+    """What a model said: its text, or the tools it calls."""
+    calls = cast(Sequence[JsonObject], message.get("tool_calls") or ())
+    said = [short(message["content"])] if message.get("content") is not None else []
+    return ", ".join([*said, *(_wanted(call) for call in calls)])
+
+
+def _wanted(call: JsonObject) -> str:
+    function = cast(JsonObject, call.get("function") or {})
+    return f"→ {called(str(function.get('name')), json_or_text(str(function.get('arguments'))))}"
+
+
+def called(tool: str, arguments: object) -> str:
+    """A call as Python would write it: ``weather(city="Turin")``."""
+    if isinstance(arguments, dict):
+        return f"{tool}({', '.join(f'{name}={short(value)}' for name, value in arguments.items())})"
+    return f"{tool}({short(arguments)})"
+
+
+def effect_text(event: c.ToolCallRequested) -> str:
+    """The declared effect; for a write, whether it can be repeated safely."""
+    return "write with key" if event.effect == "write" and event.key is not None else event.effect
+
+
+def failed(failure: r.Failure) -> str:
+    return f"{failure.error_type}: {words(failure.message)}"
+
+
+def reason_text(reason: str) -> str:
+    """Why a run waits."""
+    return {"question": "for an answer", "in_doubt": "a write is in doubt", "diverged": "the code diverged"}.get(
+        reason, reason
+    )
+
+
+def _outcome(failure: r.Failure | None, result: JsonValue) -> str:
+    return short(result) if failure is None else failed(failure)
+
+
+def _again(event: c.StepFailed | c.ModelCallFailed | c.ToolCallFailed) -> str:
+    if event.final:
+        return ""
+    return f" (attempt {event.attempt}, again in {duration((event.delay_ms or 0.0) / 1_000)})"
+
+
+def _took(latency_ms: float) -> str:
+    return f" ({duration(latency_ms / 1_000)})"
+
+
+def _by(name: str | None) -> str:
+    return f" by {name}" if name else ""
+
+
+def _unless_none(value: JsonValue) -> str:
+    return "" if value is None else f" {short(value)}"

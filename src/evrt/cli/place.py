@@ -1,0 +1,105 @@
+"""Which app and which log a command is about: flags, then environment, then what the app says, then a default."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evrt.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from evrt.app import App
+    from evrt.log import Log
+
+DEFAULT_URL = "sqlite:///evrt.db"
+
+AppOption = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE:NAME", help="The app; else EVRT_APP.", show_default=False),
+]
+DbOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL|FILE",
+        help=f"The log; else EVRT_DB, the app's own, or {DEFAULT_URL}.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the flags ``--app`` and ``--db`` said; the environment is asked where they said nothing."""
+
+    app_flag: str | None = None
+    db_flag: str | None = None
+
+    @property
+    def app_name(self) -> str | None:
+        return self.app_flag or os.environ.get("EVRT_APP") or None
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the log, if flag or environment name one. A bare path stands for a SQLite file."""
+        given = self.db_flag or os.environ.get("EVRT_DB") or None
+        return given if given is None or "://" in given else f"sqlite:///{given}"
+
+    def command(self, *words: str) -> str:
+        """A command to copy that is about the same app and log; the environment is taken to stay as it is."""
+        flags = {"--app": self.app_flag, "--db": self.db_flag}
+        given = [word for flag, value in flags.items() if value for word in (flag, value)]
+        return shlex.join(["evrt", *words, *given])
+
+    def load_app(self) -> App:
+        """The app, its log being the one named. Raises UsageError where none is named or it cannot be loaded."""
+        from evrt.cli.loading import load_app
+
+        if self.app_name is None:
+            raise UsageError(
+                "Which app? Name it with --app module:name or in EVRT_APP. For `app = evrt.App()` in support.py "
+                "that is --app support:app."
+            )
+        app = load_app(self.app_name)
+        if self.url is not None:
+            app.url = self.url
+        return app
+
+    def load_app_if_named(self) -> App | None:
+        """The app, where flag or environment name one."""
+        return self.load_app() if self.app_name is not None else None
+
+    def existing_url(self) -> str:
+        """The URL of a log that is there. Raises NotFound: only a new run may create one."""
+        url = self.url
+        if url is None:
+            app = self.load_app_if_named()
+            url = DEFAULT_URL if app is None else app.url
+        require_log(url)
+        return url
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Log]:
+        """The log, opened for reading only."""
+        from evrt.log import open_log
+
+        async with aclosing(await open_log(self.existing_url(), read_only=True)) as log:
+            yield log
+
+
+def require_log(url: str) -> None:
+    """Raises NotFound where a URL names a file that is not there."""
+    from evrt.log.address import parse_url
+
+    path = parse_url(url)
+    if path is not None and not os.path.exists(path):
+        raise NotFound(
+            f"There is no log at {path}. Name another with --db or EVRT_DB; `evrt runs start` creates one."
+        )

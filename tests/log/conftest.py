@@ -1,0 +1,26 @@
+"""Every store, as a fixture; and whatever a test has done to a SQLite log, the check must accept it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from log.stores import STORES, Open, opener
+
+from evrt.log.check import check
+
+
+@pytest.fixture(params=STORES)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens an empty log of each kind."""
+    path = tmp_path / "evrt.db"
+    yield opener(request.param, f"sqlite:///{path}")
+    if path.exists():
+        assert check(f"sqlite:///{path}").findings == ()
+
+
+@pytest.fixture(params=STORES[:2])
+def open_lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens an empty log of each kind that stays open."""
+    return opener(request.param, f"sqlite:///{tmp_path / 'evrt.db'}")

@@ -1,0 +1,157 @@
+"""The stores that the contract is tested on, and short words for what the tests append."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+
+from evrt.log import Append, Appended, Draft, Expectation, Head, Log, Recorded, Subscription, open_log
+from evrt.log.entry import build_entry, leaf_hash
+from evrt.log.ids import new_event_id
+
+Open = Callable[[], AbstractAsyncContextManager[Log]]
+
+STORES = ("memory", "sqlite", "sqlite, reopened for every operation")
+
+
+def draft(
+    stream: str = "run-1",
+    payload: bytes = b"hello",
+    *,
+    type: str = "note.written",
+    meta: bytes = b"{}",
+    correlation: str = "run-1",
+    event_id: str | None = None,
+) -> Draft:
+    return Draft(stream, type, event_id or new_event_id(), correlation, meta, payload)
+
+
+def claimed(stream: str, epoch: int) -> Draft:
+    """The event that a claim needs beside it."""
+    return draft(stream, type="run.claimed", meta=b'{"epoch":%d}' % epoch)
+
+
+def append(*drafts: Draft, repeat_after: dict[str, int] | None = None, **expect: Expectation) -> Append:
+    """An append; expectations by the stream's name with _ for -."""
+    return Append(
+        drafts, {name.replace("_", "-"): value for name, value in expect.items()}, repeat_after=repeat_after
+    )
+
+
+def as_drafts(rows: Sequence[Recorded]) -> list[Draft]:
+    """What was to be recorded, going by what was."""
+    return [
+        Draft(row.stream, row.type, row.event_id, row.correlation, row.meta, row.payload or b"")
+        for row in rows
+    ]
+
+
+def leaf_of(log: str, row: Recorded, prev: bytes | None) -> bytes:
+    """The leaf of a row, computed again from the row alone."""
+    return leaf_hash(
+        build_entry(
+            log=log,
+            position=row.position,
+            time=row.time,
+            event_id=row.event_id,
+            stream=row.stream,
+            version=row.version,
+            prev=prev,
+            type=row.type,
+            correlation=row.correlation,
+            meta=row.meta,
+            payload_length=row.payload_length,
+            payload_digest=row.payload_digest,
+        )
+    )
+
+
+def opener(store: str, url: str) -> Open:
+    """How to open the store of that name; a log in memory is the same one as long as the opener lives."""
+    if store == STORES[2]:
+        return lambda: aclosing(ReopenedLog(url))
+    if store == STORES[1]:
+        return lambda: _opened(url)
+    return lambda: _opened("memory://")
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[Log]:
+    async with aclosing(await open_log(url)) as log:
+        yield log
+
+
+class ReopenedLog:
+    """A log of which nothing stays open between two operations, so nothing can be remembered wrongly.
+
+    Appends made in one go come one after the other. Subscriptions keep a log of their own open.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._turn = asyncio.Lock()
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def append(self, request: Append) -> asyncio.Task[Appended]:
+        return asyncio.get_running_loop().create_task(self._append(request))
+
+    async def _append(self, request: Append) -> Appended:
+        async with self._turn, _opened(self._url) as log:
+            self._id = log.id
+            return await log.append(request)
+
+    async def read(
+        self,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1_000,
+        correlation: str | None = None,
+    ) -> list[Recorded]:
+        async with self._turn, _opened(self._url) as log:
+            return await log.read(after=after, upto=upto, limit=limit, correlation=correlation)
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        async with self._turn, _opened(self._url) as log:
+            return await log.read_stream(stream, after=after, upto=upto, limit=limit)
+
+    async def head(self, stream: str) -> Head:
+        async with self._turn, _opened(self._url) as log:
+            return await log.head(stream)
+
+    async def position(self) -> int:
+        async with self._turn, _opened(self._url) as log:
+            return await log.position()
+
+    async def streams(self, prefix: str) -> list[str]:
+        async with self._turn, _opened(self._url) as log:
+            return await log.streams(prefix)
+
+    def subscribe(self, after: int = 0) -> Subscription:
+        raise NotImplementedError("Subscriptions are tested on logs that stay open.")
+
+    async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:
+        async with self._turn, _opened(self._url) as log:
+            return await log.ref(kind, external, create=create)
+
+    async def external(self, ref: str) -> str | None:
+        async with self._turn, _opened(self._url) as log:
+            return await log.external(ref)
+
+    async def erase_payload(self, position: int) -> None:
+        async with self._turn, _opened(self._url) as log:
+            await log.erase_payload(position)
+
+    async def aclose(self) -> None:
+        pass

@@ -24,6 +24,7 @@ from evrt.replaying import replay_run
 from evrt.result import ReplayReport, Result
 from evrt.retry import parse_seconds
 from evrt.runtime.execution import World
+from evrt.runtime.journal import Turn
 from evrt.runtime.runner import TIMEOUT_SECONDS, Runner
 from evrt.seal import Redact, admit, keep
 
@@ -76,11 +77,12 @@ class App:
         self.models: dict[str, Model] = dict(models or {})
         self.default_model = default_model
         self.api_base = api_base
-        self._redact = redact
-        self._on_delta = on_delta
+        self.redact = redact
+        self.on_delta = on_delta
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
         self._log: Log | None = None
+        self._turn = Turn()
         self._opening: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Result]] = set()
         self._provider: Model | None = None
@@ -189,13 +191,14 @@ class App:
 
     # Opening and closing
 
-    async def log(self) -> Log:
-        """The log, opened on first use. Raises what ``evrt.log.open_log`` raises."""
+    async def log(self, *, read_only: bool = False) -> Log:
+        """The log, opened on first use; ``read_only`` counts for that use. Raises what ``evrt.log.open_log`` raises."""
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
             if self._log is None:
-                self._log = await open_log(self.url)
+                self._log = await open_log(self.url, read_only=read_only)
+                self._turn = Turn()
         return self._log
 
     async def __aenter__(self) -> Self:
@@ -234,7 +237,7 @@ class App:
         Raises NotFound for an unknown target, InvalidInput for an input that does not fit it.
         """
         found = self.target(target if isinstance(target, str) else target.name)
-        given = found.check_input(admit(input, self._redact))
+        given = found.check_input(admit(input, self.redact))
         log = await self.log()
         owner = await log.ref("user", user) if user is not None else None
         where = await log.ref("conversation", conversation) if conversation is not None else None
@@ -315,7 +318,7 @@ class App:
         """
         log = await self.log()
         return await answer_question(
-            log, await resolve_run(log, run), admit(answer, self._redact), operation=operation, by=by
+            log, await resolve_run(log, run), admit(answer, self.redact), operation=operation, by=by
         )
 
     async def settle(
@@ -337,7 +340,7 @@ class App:
             log,
             await resolve_run(log, run),
             operation,
-            result=admit(result, self._redact),
+            result=admit(result, self.redact),
             error=error,
             again=again,
             by=by,
@@ -360,9 +363,10 @@ class App:
             log=log,
             models=self._model,
             deps=self.deps,
-            redact=self._redact,
+            redact=self.redact,
             default_model=self.default_model,
-            on_delta=self._on_delta,
+            turn=self._turn,
+            on_delta=self.on_delta,
         )
 
     def _model(self, name: str) -> Model:

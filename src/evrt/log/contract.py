@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
 """Default limit of one event's payload, in bytes."""
@@ -126,6 +128,18 @@ class Appended(NamedTuple):
         return self.positions[-1]
 
 
+class Landing(asyncio.Future[T]):
+    """The answer to a request that has been handed to a writer. It cannot be cancelled.
+
+    What is queued will be written, so a cancelled task hears of its cancellation when the answer is
+    there, and never has to wonder.
+    """
+
+    def cancel(self, msg: object | None = None) -> bool:
+        """Refuse; asyncio then cancels the awaiting task once this is done."""
+        return False
+
+
 class Subscription(Protocol):
     """The log from a position onward: past, then future, in order, each event once."""
 
@@ -145,11 +159,11 @@ class Log(Protocol):
     @property
     def url(self) -> str: ...
 
-    def append(self, request: Append) -> asyncio.Future[Appended]:
+    def append(self, request: Append) -> Landing[Appended]:
         """Hand a request to the writer at once; await the answer for durability.
 
-        The request is queued when this returns, in call order. Cancelling the
-        awaiter does not take it back: an event may be written although nobody waits.
+        The request is queued when this returns, in call order. Cancelling the awaiter does not take it
+        back; the cancellation arrives after the answer.
 
         Raises WrongVersion, Fenced, RepeatMismatch, InvalidInput, PayloadTooLarge,
         Denied (read-only), Unavailable (disk, lock); then nothing of the request is recorded,

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from evrt.errors import EvrtError, NotFound, UsageError
 from evrt.log.address import MEMORY_URL
-from evrt.log.contract import EMPTY_HEAD, PAYLOAD_BYTES_MAX, Append, Appended, Head, Recorded
+from evrt.log.contract import EMPTY_HEAD, PAYLOAD_BYTES_MAX, Append, Appended, Head, Landing, Recorded
 from evrt.log.ids import new_event_id, new_ref
 from evrt.log.plan import SALT_BYTES, End, check_external, check_request, plan, settle_repeat
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, call_in
@@ -46,9 +46,9 @@ class MemoryLog:
 
     # ---------------------------------------------------------------------------------- writing
 
-    def append(self, request: Append) -> asyncio.Future[Appended]:
+    def append(self, request: Append) -> Landing[Appended]:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Appended] = loop.create_future()
+        answer: Landing[Appended] = Landing(loop=loop)
         try:
             self._check_open()
             appended = self._record(request)

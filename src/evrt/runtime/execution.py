@@ -21,11 +21,13 @@ from evrt.folds.journal import OUTSIDE, Journal, Operation, operation_of
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
 from evrt.runtime.identity import Scope, current_scope
-from evrt.runtime.journal import JournalWriter
+from evrt.runtime.journal import JournalWriter, Turn
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
 from evrt.seal import Redact, admit, keep
+
+LATE_META = b'{"actor":"late worker"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class World:
     deps: Any = None
     redact: Redact = keep
     default_model: str | None = None
+    turn: Turn = field(default_factory=Turn)
     on_delta: Callable[[str, str, str], None] | None = None
     """Called with (run, operation, text) while a model streams; live only, never on replay."""
 
@@ -114,18 +117,12 @@ class Execution:
         """A task begins to execute a part of the run."""
         self.tasks.add(task)
         self.progress.branch_started()
-        self._note_alone()
 
     def branch_ended(self, task: asyncio.Task[Any], *, hands_over: bool = False) -> None:
         """A task has done its part; with ``hands_over`` the one that waited for it runs in its place."""
         self.tasks.discard(task)
-        self._note_alone()
         if not hands_over:
             self.progress.branch_ended()
-
-    def _note_alone(self) -> None:
-        if self.writer is not None:
-            self.writer.alone = len(self.tasks) <= 1
 
     # The past
 
@@ -300,7 +297,12 @@ class Execution:
     async def report_late(self) -> None:
         """After losing the claim: tell what writes came to whose outcomes were refused."""
         assert self.writer is not None
-        late = [self.writer.draft(e) for batch, e in self.late.values() if batch > self.writer.landed]
+        # Their meta names no epoch: they are written from outside the claim that was lost.
+        late = [
+            self.writer.draft(event, meta=LATE_META)
+            for batch, event in self.late.values()
+            if batch > self.writer.landed
+        ]
         if late:
             await self.world.log.append(Append(late, {}))
 

@@ -8,15 +8,43 @@ one append, and K sequential calls cost K + 1 syncs.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from evrt.codec import encode
-from evrt.errors import EvrtError, Fenced, PayloadTooLarge, Unavailable, WrongVersion
+from evrt.errors import EvrtError, PayloadTooLarge, Unavailable, WrongVersion
 from evrt.events import Event
-from evrt.log.contract import PAYLOAD_BYTES_MAX, Append, Appended, Claim, Draft, Expectation, Fence, Log
+from evrt.log.contract import (
+    PAYLOAD_BYTES_MAX,
+    Append,
+    Appended,
+    Claim,
+    Draft,
+    Expectation,
+    Fence,
+    Landing,
+    Log,
+)
 from evrt.log.ids import new_event_id
 from evrt.runtime.stop import RunStopped, Stop
+
+
+class Turn:
+    """The current turn of the event loop: what asks to be called at its end is called, with one callback for all."""
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], None]] = []
+
+    def at_its_end(self, call: Callable[[], None]) -> None:
+        """Call this before the loop waits for anything, in the order of asking."""
+        if not self._calls:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._calls.append(call)
+
+    def _end(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
 
 class JournalWriter:
@@ -37,6 +65,7 @@ class JournalWriter:
         version: int,
         on_failure: Callable[[EvrtError], None],
         on_gap: Callable[[], None],
+        turn: Turn,
     ) -> None:
         self._log = log
         self._run = run
@@ -46,19 +75,17 @@ class JournalWriter:
         self._epoch = epoch
         self.version = version
         self._pending: list[Draft] = []
-        self._scheduled = False
         self._submitted = 0
         self.landed = 0
         """Appends that are durable."""
-        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._in_flight: Landing[Appended] | None = None
+        self._in_flight_drafts: list[Draft] = []
         self._failure: EvrtError | None = None
         self._on_failure = on_failure
         self._on_gap = on_gap
-        self._loop = asyncio.get_running_loop()
-        self.alone = True
-        """True while one task executes the run: then a barrier need not wait for siblings' events."""
+        self._turn = turn
 
-    def draft(self, event: Event) -> Draft:
+    def draft(self, event: Event, *, meta: bytes | None = None) -> Draft:
         """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge."""
         payload = encode(event)
         if len(payload) > PAYLOAD_BYTES_MAX:
@@ -66,14 +93,13 @@ class JournalWriter:
                 f"A {event.type} event of {len(payload):,} bytes is over the limit of {PAYLOAD_BYTES_MAX:,} bytes. "
                 "Keep big results in a file or an object store and return a reference to them."
             )
-        return Draft(self._run, event.type, new_event_id(), self._correlation, self._meta, payload)
+        return Draft(self._run, event.type, new_event_id(), self._correlation, meta or self._meta, payload)
 
     def record(self, *drafts: Draft) -> None:
         """Add events, also those of other streams, to this turn's append: all of them or none are written."""
+        if not self._pending:
+            self._turn.at_its_end(self.flush)
         self._pending.extend(drafts)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
 
     @property
     def next_batch(self) -> int:
@@ -82,58 +108,66 @@ class JournalWriter:
 
     async def barrier(self) -> None:
         """Return when everything recorded so far is durable. Raises RunStopped if an append failed."""
-        if self._failure is not None:
-            raise RunStopped(Stop("log", self._failure))
-        if self.alone:
-            self._flush()
         target = self._submitted + (1 if self._pending else 0)
-        if target <= self.landed:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append((target, waiter))
-        await waiter
+        self.flush()
+        while self.landed < target:
+            self._check()
+            if self._in_flight is not None:
+                await self._land(self._in_flight)
+        self._check()
 
     async def append_now(self, drafts: Sequence[Draft], expect: Mapping[str, Expectation]) -> Appended:
         """Append events of this run and of other streams at once, with expectations about the others.
 
-        Raises Conflict when one of those fails, and then nothing is written: for the caller that is an
+        Raises WrongVersion when one of those fails, and then nothing is written: for the caller that is an
         outcome, not the end of the run.
         """
-        await self.barrier()
-        future = self._submit(list(drafts), expect)
-        try:
-            return await asyncio.shield(future)
-        except (Fenced, Unavailable) as error:
-            raise RunStopped(Stop("log", error)) from error
+        while self._in_flight is not None or self._pending:
+            await self.barrier()
+        landing = self._submit(list(drafts), expect)
+        await self._land(landing)
+        self._check()
+        return landing.result()
 
-    def _flush(self) -> None:
-        self._scheduled = False
-        if self._pending and self._failure is None:
+    def flush(self) -> None:
+        """Hand what is pending to the log, unless an append is under way: then it follows that one.
+
+        One at a time, so that no event can become durable after one before it was lost.
+        """
+        if self._pending and self._in_flight is None and self._failure is None:
             drafts, self._pending = self._pending, []
             self._submit(drafts, {})
 
-    def _submit(self, drafts: list[Draft], expect: Mapping[str, Expectation]) -> asyncio.Future[Appended]:
+    def _submit(self, drafts: list[Draft], expect: Mapping[str, Expectation]) -> Landing[Appended]:
         own, self._expect = self._expect, Fence(self._epoch)
-        future = self._log.append(Append(drafts, {**expect, self._run: own}))
+        landing = self._log.append(Append(drafts, {**expect, self._run: own}))
+        self._in_flight = landing
+        self._in_flight_drafts = drafts
         self._submitted += 1
-        future.add_done_callback(lambda done: self._on_landed(done, drafts))
-        return future
+        landing.add_done_callback(self._on_landed)
+        return landing
 
-    def _on_landed(self, future: asyncio.Future[Appended], drafts: list[Draft]) -> None:
-        if future.cancelled():
-            self._fail(Unavailable("The log was closed while an append was under way."))
+    async def _land(self, landing: Landing[Appended]) -> None:
+        with suppress(EvrtError):
+            await landing
+        self._on_landed(landing)  # Its callback may still be on its way.
+
+    def _on_landed(self, landing: asyncio.Future[Appended]) -> None:
+        if landing is not self._in_flight:
             return
-        error = future.exception()
+        self._in_flight = None
+        error = landing.exception()
         if error is None:
-            self._note_versions(drafts, future.result())
+            self._note_versions(self._in_flight_drafts, landing.result())
         elif not isinstance(error, WrongVersion):
             self._fail(error if isinstance(error, EvrtError) else Unavailable(f"The log failed: {error!r}"))
             return
         self.landed += 1
-        while self._waiters and self._waiters[0][0] <= self.landed:
-            _, waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+        self.flush()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise RunStopped(Stop("log", self._failure))
 
     def _note_versions(self, drafts: list[Draft], appended: Appended) -> None:
         gap = False

@@ -102,6 +102,7 @@ class Runner:
             version=journal.version,
             on_failure=self._on_append_failed,
             on_gap=self._on_gap,
+            turn=self._world.turn,
         )
         first: list[Event] = [self._requested] if journal.version == 0 else []
         first.append(RunClaimed(epoch=epoch, worker=f"{socket.gethostname()}:{os.getpid()}", reason=reason))

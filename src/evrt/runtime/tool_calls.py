@@ -149,24 +149,23 @@ class _Call:
         """One try: an outcome, a failed attempt, or None when a write that must not be repeated timed out."""
         context = ToolContext(self.execution.run, self.identity, self.attempt, key, self.execution.world.deps)
         began = perf_counter()
-        limit = asyncio.timeout(self.tool.timeout_seconds)
+        seconds = self.tool.timeout_seconds
+        limit = None if seconds is None else asyncio.timeout(seconds)
         if not self.tool.repeatable:
             self.execution.doubtful.add(self.identity)
         try:
             with self.execution.effect():
-                if self.tool.timeout_seconds is None:
+                if limit is None:
                     returned = await self.tool(checked, context)
                 else:
                     async with limit:
                         returned = await self.tool(checked, context)
         except TimeoutError as error:
-            if not limit.expired():
+            if limit is None or not limit.expired():
                 return self._raised(error, began)
             if not self.tool.repeatable:
                 return None
-            return self._failed(
-                "timeout", f"No answer within {self.tool.timeout_seconds:g} s.", began, retry=True
-            )
+            return self._failed("timeout", f"No answer within {seconds:g} s.", began, retry=True)
         except asyncio.CancelledError:
             self._cut_off()
             raise

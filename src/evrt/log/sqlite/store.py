@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from evrt.errors import Denied, EvrtError, NotFound, UsageError
-from evrt.log.contract import EMPTY_HEAD, Append, Appended, Head, Recorded
+from evrt.log.contract import EMPTY_HEAD, Append, Appended, Head, Landing, Recorded
 from evrt.log.plan import check_external, check_request
 from evrt.log.sqlite.connect import check_place, inspect, may_write
 from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
@@ -27,7 +27,7 @@ async def open_sqlite(
     url: str, path: str, *, payload_bytes_max: int, read_only: bool, lock_timeout_seconds: float
 ) -> SqliteLog:
     """Open the file, make it where there is none. See ``evrt.log.open_log``."""
-    check_place(path, read_only=read_only)
+    path = check_place(path, read_only=read_only)
     bells = Bells()
     if not read_only and may_write(path):
         writer = Writer(path, bells, lock_timeout_seconds=lock_timeout_seconds)
@@ -81,12 +81,12 @@ class SqliteLog:
 
     # ---------------------------------------------------------------------------------- writing
 
-    def append(self, request: Append) -> asyncio.Future[Appended]:
+    def append(self, request: Append) -> Landing[Appended]:
         try:
             writer = self._open_writer()
             checked = check_request(request, self._payload_bytes_max)
         except EvrtError as error:
-            answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+            answer: Landing[Appended] = Landing()
             answer.set_exception(error)
             return answer
         return writer.submit(checked)

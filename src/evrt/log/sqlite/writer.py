@@ -20,9 +20,9 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from evrt.errors import EvrtError, Unavailable
+from evrt.log.contract import Landing
 from evrt.log.plan import Checked
 from evrt.log.sqlite.connect import (
-    BUSY_TIMEOUT_SECONDS,
     connect_writing,
     file_identity,
     inspect,
@@ -97,9 +97,9 @@ class Writer:
         )
         thread.start()
 
-    def submit(self, work: Work) -> asyncio.Future[Any]:
+    def submit(self, work: Work) -> Landing[Any]:
         """Queue work, in call order. Only from a running event loop."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: Landing[Any] = Landing()
         if len(self._queue) >= QUEUE_REQUESTS_MAX and not isinstance(work, Stop):
             answer.set_exception(
                 Unavailable(
@@ -140,7 +140,7 @@ class Writer:
         try:
             if state != "ready":
                 self._make()
-            self._connection = connect_writing(self._path)
+            self._connection = connect_writing(self._path, self._lock_timeout_seconds)
             log_id = read_log_id(self._connection)
             self._file = file_identity(self._path)
         except sqlite3.Error as error:
@@ -163,7 +163,7 @@ class Writer:
         try:
             # Somebody may have made it while this process waited.
             if inspect(self._path) != "ready":
-                make(self._path)
+                make(self._path, self._lock_timeout_seconds)
         finally:
             self._lock.release()
 
@@ -295,7 +295,7 @@ class Writer:
             self._connection.execute("PRAGMA busy_timeout = 0")
             self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         with suppress(sqlite3.Error):
-            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1_000:.0f}")
+            self._connection.execute(f"PRAGMA busy_timeout = {self._lock_timeout_seconds * 1_000:.0f}")
 
     def _close(self) -> None:
         # Before the lock is let go, because the last connection to close copies the WAL as well.

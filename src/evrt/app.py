@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar, overload
 from evrt.agents.agent import MODEL_TURNS_MAX, Agent
 from evrt.agents.workflow import Workflow
 from evrt.effects.contract import Model
+from evrt.effects.models import LiteLLM
 from evrt.effects.tools import Tool
 from evrt.errors import Conflict, NotFound, UsageError
 from evrt.events.run import RunRequested
@@ -85,7 +86,7 @@ class App:
         self._turn = Turn()
         self._opening: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Result]] = set()
-        self._provider: Model | None = None
+        self._provider: LiteLLM | None = None
 
     # Registration
 
@@ -217,6 +218,9 @@ class App:
         """Wait for the runs of this process to end or park, then close the log. Idempotent."""
         if self._running:
             await asyncio.wait(self._running)
+        provider, self._provider = self._provider, None
+        if provider is not None:
+            await provider.aclose()
         log, self._log, self._opening = self._log, None, None
         if log is not None:
             await log.aclose()
@@ -374,8 +378,6 @@ class App:
         if own is not None:
             return own
         if self._provider is None:
-            from evrt.effects.models import LiteLLM
-
             self._provider = LiteLLM(api_base=self.api_base)
         return self._provider
 

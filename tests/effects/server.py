@@ -85,6 +85,7 @@ NOT_REPLIES: dict[str, bytes] = {
 }
 """Sent with status 200."""
 
+ERRORS = {413: "Request too large", 429: "Rate limit reached"}
 CONTEXT_WINDOW = (
     "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
 )
@@ -112,9 +113,8 @@ class Provider:
         self.received.append(Received(dict(request.headers), body))
         scenario = body["model"]
         if scenario.startswith("status-"):
-            return _error(
-                int(scenario.removeprefix("status-")), f"Refused {request.headers['authorization']}"
-            )
+            status = int(scenario.removeprefix("status-"))
+            return _error(status, ERRORS.get(status) or f"Refused {request.headers['authorization']}")
         if scenario == "context-window":
             return _error(400, CONTEXT_WINDOW, code="context_length_exceeded")
         if scenario in NOT_REPLIES:
@@ -162,6 +162,8 @@ class Provider:
 
 
 def _finish_reason(scenario: str) -> str:
+    if scenario == "odd-finish":
+        return "tired"
     return "tool_calls" if MESSAGES.get(scenario, {}).get("tool_calls") else "stop"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import json
 import logging
 import os
@@ -61,7 +62,7 @@ class LiteLLM:
         arguments = self._arguments(request)
         if on_delta is None:
             answer = await self._answer(litellm, request, arguments)
-            return self._reply(litellm, request, answer, answer.model)
+            return self._reply(litellm, request, answer, getattr(answer, "model", None))
         chunks: list[Any] = []
         model_returned: str | None = None
         async with aclosing(self._chunks(litellm, request, arguments)) as stream:
@@ -84,7 +85,9 @@ class LiteLLM:
         for key in [key for key in cache.cache_dict if key.endswith(of_this_loop)]:
             client = cache.cache_dict.pop(key)
             cache.ttl_dict.pop(key, None)
-            await client.close()
+            close = getattr(client, "close", None) or getattr(client, "aclose", None)
+            if close is not None and inspect.isawaitable(closing := close()):
+                await closing
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         # A copy as plain JSON: some of litellm's adapters rewrite messages in place, and these are the run's.
@@ -98,7 +101,10 @@ class LiteLLM:
         if self.api_base and not self._api_key and _unset_variables(request.model) == ["OPENAI_API_KEY"]:
             # OpenAI's client does not start without a key; a server of one's own seldom asks for one.
             arguments["api_key"] = "none"
-        return arguments | {"model": request.model, "stream": False, "num_retries": 0, "max_retries": 0}
+        if not request.model.startswith("huggingface/"):
+            # To Hugging Face litellm would send the option itself, and it does not try again there anyway.
+            arguments["num_retries"] = 0
+        return arguments | {"model": request.model, "stream": False}
 
     async def _answer(self, litellm: Any, request: ModelRequest, arguments: dict[str, Any]) -> Any:
         handled = sys.exception()
@@ -155,11 +161,11 @@ class LiteLLM:
         failure = explain_failure(
             error, handled=handled, model=request.model, api_base=self.api_base, unset_variables=unset
         )
-        if self._api_key and len(self._api_key) >= KEY_CHARACTERS_MIN:
-            # Some servers repeat the key they refuse, and what fails is recorded for good.
-            failure.message = failure.message.replace(self._api_key, "[key]")
-            failure.args = (failure.message,)
-        return failure
+        if not self._api_key or len(self._api_key) < KEY_CHARACTERS_MIN:
+            return failure
+        # Some servers repeat the key they refuse, and what fails is recorded for good.
+        message = failure.message.replace(self._api_key, "[key]")
+        return ModelError(failure.error_type, message, retriable=failure.retriable)
 
 
 def missing_credentials(model: str, api_base: str | None = None) -> list[str]:
@@ -270,6 +276,7 @@ def _load() -> Any:
         # Where a provider does not count tokens litellm estimates, and would download a tokenizer for it.
         litellm.disable_hf_tokenizer_download = True
         if "LITELLM_LOG" not in os.environ:
-            # Everything worth knowing is in the error.
-            logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+            # Everything worth knowing is in the error; without handlers, warnings would go to stderr.
+            for name in ("LiteLLM", "litellm"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
     return litellm

@@ -159,12 +159,15 @@ class Tool:
             raise InvalidInput(f"The arguments of {self.name} are not valid. {faults}.") from error
 
     def key_for(self, arguments: BaseModel, default: str) -> str | None:
-        """The idempotency key of a call, or None for a tool that takes none."""
+        """The idempotency key of a call, or None for a tool that takes none. Raises InvalidInput."""
         if not self.takes_key:
             return None
         if self._key is None:
             return default
-        return str(self._key(**_by_name(arguments)))
+        key = self._key(**_by_name(arguments))
+        if not isinstance(key, str | int) or key == "":
+            raise InvalidInput(f"The key function of tool {self.name} gave {key!r:.80}; a key is a text or a number.")
+        return str(key)
 
     async def __call__(self, arguments: BaseModel, context: ToolContext[Any]) -> Any:
         """Call the function; a sync one runs in a thread. Whatever it raises comes through."""

@@ -17,7 +17,7 @@ from evrt.effects.tools import Tool
 from evrt.errors import Conflict, NotFound, UsageError
 from evrt.events.run import RunRequested
 from evrt.folds.journal import Journal
-from evrt.history import Run, load_run, resolve_run
+from evrt.history import Run, executable, load_run, resolve_run
 from evrt.inbox import answer_question, ensure_conversation, settle_write
 from evrt.log import Log, open_log
 from evrt.log.ids import new_ref
@@ -25,7 +25,7 @@ from evrt.replaying import replay_run
 from evrt.result import ReplayReport, Result
 from evrt.retry import parse_seconds
 from evrt.runtime.execution import World
-from evrt.runtime.journal import Turn
+from evrt.runtime.journal import Turn, payload_of
 from evrt.runtime.runner import TIMEOUT_SECONDS, Runner
 from evrt.seal import Redact, admit, keep
 
@@ -245,8 +245,6 @@ class App:
         log = await self.log()
         owner = await log.ref("user", user) if user is not None else None
         where = await log.ref("conversation", conversation) if conversation is not None else None
-        if where is not None:
-            await ensure_conversation(log, where, target=found.name, owner=owner)
         requested = RunRequested(
             target=found.name,
             kind="agent" if isinstance(found, Agent) else "workflow",
@@ -256,6 +254,9 @@ class App:
             timeout_seconds=found.timeout_seconds,
             model_turns_max=found.model_turns_max,
         )
+        payload_of(requested)  # An input that is too large leaves nothing behind.
+        if where is not None:
+            await ensure_conversation(log, where, target=found.name, owner=owner)
         journal = Journal(new_ref("run"), requested=requested, correlation=where)
         return self._execute(
             Runner(self._world(log), found, journal, requested=requested), journal.run, "start"
@@ -286,6 +287,10 @@ class App:
             async with self:
                 return await self.run(target, input, conversation=conversation, user=user)
 
+        if _in_event_loop():
+            raise UsageError(
+                "run_sync cannot be used where an event loop is running: await app.run(…) there."
+            )
         return asyncio.run(once())
 
     async def resume(self, run: str) -> Result:
@@ -297,14 +302,14 @@ class App:
         history = await self.get(run)
         if history.journal.terminal is not None:
             raise Conflict(f"{history.id} has ended ({history.status}): there is nothing to resume.")
-        requested = _requested(history)
+        requested = executable(history)
         runner = Runner(self._world(log), self.target(requested.target), history.journal, requested=requested)
         return await self._execute(runner, history.id, "resume")
 
     async def replay(self, run: str) -> ReplayReport:
         """Execute a run's code against its history alone: no model, no tool, nothing written. Raises NotFound."""
         history = await self.get(run)
-        target = self.target(_requested(history).target)
+        target = self.target(executable(history).target)
         return await replay_run(self._world(await self.log()), target, history)
 
     async def get(self, run: str) -> Run:
@@ -345,7 +350,7 @@ class App:
             await resolve_run(log, run),
             operation,
             result=admit(result, self.redact),
-            error=error,
+            error=None if error is None else str(admit(error, self.redact)),
             again=again,
             by=by,
         )
@@ -382,10 +387,9 @@ class App:
         return self._provider
 
 
-def _requested(history: Run) -> RunRequested:
-    requested = history.journal.requested
-    if requested is None:
-        raise Conflict(
-            f"The request of {history.id} has been erased, so its code cannot be executed any more."
-        )
-    return requested
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -43,7 +43,10 @@ def decode(type: str, meta: JsonObject, payload: bytes | None) -> Event:
     """
     if payload is None:
         return Erased(logical_type=type)
-    state = orjson.loads(payload)
+    try:
+        state = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise UnusableLog(f"The payload of a {type} event is not JSON: {error}.") from error
     schema = cast(int, meta.get("schema", 1))
     cls = EVENT_TYPES.get(type)
     if cls is None or schema > cls.class_version:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from evrt.errors import NotFound, UsageError
-from evrt.events import Envelope, JsonObject
-from evrt.events.run import CheckpointSaved
+from evrt.errors import Conflict, NotFound, UsageError
+from evrt.events import Envelope, Erased, JsonObject, JsonValue, Unknown
+from evrt.events.run import CheckpointSaved, RunRequested
 from evrt.folds.digest import history_digest
 from evrt.folds.journal import Journal, fold_journal
 from evrt.folds.memory import Memory, MemoryItem
@@ -138,3 +138,27 @@ async def memory_at(log: Log, run: Run) -> dict[str, dict[str, MemoryItem]]:
                 memory.apply(envelope)
         found[scope] = memory.items
     return found
+
+
+def executable(history: Run) -> RunRequested:
+    """The request of a run whose history can lead its code. Raises Conflict when it cannot."""
+    requested = history.journal.requested
+    erased = sum(isinstance(envelope.event, Erased) for envelope in history.events)
+    if requested is None or erased:
+        raise Conflict(
+            f"{erased or 'Some'} of the events of {history.id} have been erased, so its code cannot be executed any more."
+        )
+    unknown = {
+        e.type for e in history.events if isinstance(e.event, Unknown) and _has_operation(e.event.state)
+    }
+    if unknown:
+        # Passing over an outcome could make its effect happen again.
+        raise Conflict(
+            f"{history.id} holds operations that this version of evrt does not know ({', '.join(sorted(unknown))}): "
+            "a newer one wrote them, so use that one."
+        )
+    return requested
+
+
+def _has_operation(state: JsonValue) -> bool:
+    return isinstance(state, dict) and "operation" in state

@@ -94,6 +94,8 @@ def _choose(
     history: Run, operation: str | None, waiting: Sequence[Operation], kind: str, otherwise: str
 ) -> str:
     names = [candidate.identity for candidate in waiting]
+    if history.state.ended:
+        raise Conflict(f"{history.id} has ended ({history.status}): it waits for nothing any more.")
     if operation is None:
         if len(names) == 1:
             return names[0]

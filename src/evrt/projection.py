@@ -15,7 +15,8 @@ from evrt.events import Envelope
 D = TypeVar("D")
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: on Python 3.11 `Projection[D](...)` fails for a class that is frozen, slotted and generic.
+@dataclass(frozen=True)
 class Projection(Generic[D]):
     """A named fold.
 

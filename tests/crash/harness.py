@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,15 +19,15 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from crash.judge import Story, violations
-from crash.worker import CUTS, ENDED, ERROR, FACTS, Job
+from crash.worker import CUTS, DATABASE, ENDED, ERROR, FACTS, Job
 from crash.world import World, read_lines
 
 TESTS = Path(__file__).parent.parent
+SITES = ("append.before", "append.after", "effect.before", "effect.after")
+"""Where a worker can be told to die: see ``Failpoints``, ``MortalLog`` and ``World.effect``."""
+
 LANES = 2
 """Workers at once: what a small machine has cores for."""
-
-PROCESSES_MAX = 12
-"""Workers that one story may take before it counts as going round in circles."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +41,7 @@ class Nursery:
             [sys.executable, "-W", "error", "-m", "crash.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         )
 
     def spawn(self, job: Job) -> int:
@@ -75,6 +76,10 @@ def was_killed(status: int) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
+def was_stopped(status: int) -> bool:
+    return os.WIFSTOPPED(status)
+
+
 def ended(status: int) -> bool:
     return os.WIFEXITED(status) and os.WEXITSTATUS(status) == ENDED
 
@@ -91,19 +96,34 @@ class Death:
 
 
 class Trial:
-    """One run in a world of its own, from its start to its end, whatever happens to its workers."""
+    """One run in a world of its own, from its start to its end, whatever happens to its workers.
 
-    def __init__(self, nursery: Nursery, folder: Path, target: str, plant: str | None = None) -> None:
-        folder.mkdir()
+    A ``plant`` is given to the workers that are to die or to be frozen, not to those that clear up.
+    """
+
+    def __init__(self, nursery: Nursery, folder: Path, log: Path, target: str, plant: str | None) -> None:
         self.nursery = nursery
         self.folder = folder
         self.target = target
+        self._log = log
         self._plant = plant
+        self._begin()
 
-    def job(self, death: Death | None = None, *, signal: int = signal.SIGKILL, facts: bool = False) -> Job:
-        job = Job(folder=str(self.folder), target=self.target, plant=self._plant, facts=facts, signal=int(signal))
+    def _begin(self) -> None:
+        self.folder.mkdir()
+        shutil.copy(self._log, self.folder / DATABASE)
+
+    def job(
+        self,
+        death: Death | None = None,
+        *,
+        by: signal.Signals = signal.SIGKILL,
+        patient: bool = False,
+        facts: bool = False,
+    ) -> Job:
+        job = Job(folder=str(self.folder), target=self.target, patient=patient, facts=facts)
         if death is not None:
-            job |= Job(site=death.site, nth=death.nth)
+            job.update(site=death.site, nth=death.nth, signal=by, plant=self._plant)
         return job
 
     def die_at(self, death: Death) -> bool:
@@ -113,11 +133,19 @@ class Trial:
             self.expect_end(status)
         return was_killed(status)
 
-    def finish(self, *, overlapped: bool = False) -> Story:
-        self.expect_end(self.nursery.run(self.job(facts=True)))
-        return self.story(overlapped=overlapped)
+    def die_within(self, seconds: float) -> bool:
+        """Whether a worker was killed, from outside, after this time; otherwise the run has ended."""
+        pid = self.nursery.spawn(self.job())
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+        status = self.nursery.wait(pid)
+        if not was_killed(status):
+            self.expect_end(status)
+        return was_killed(status)
 
-    def story(self, *, overlapped: bool = False) -> Story:
+    def finish(self, *, overlapped: bool = False, patient: bool = False) -> Story:
+        """Let a worker bring the run to its end, and tell."""
+        self.expect_end(self.nursery.run(self.job(patient=patient, facts=True)))
         facts = json.loads((self.folder / FACTS).read_text())
         cuts = read_lines(self.folder / CUTS, lambda cut: (int(cut[0]), int(cut[1])))
         return Story(facts, World(self.folder).lines(), cuts, overlapped)
@@ -128,6 +156,10 @@ class Trial:
             text = error.read_text() if error.exists() else ""
             raise WorkerFailed(f"A worker of {self.target} ended with status {status:#x} in {self.folder}.\n{text}")
 
+    def start_anew(self) -> None:
+        self.forget()
+        self._begin()
+
     def forget(self) -> None:
         shutil.rmtree(self.folder)
 
@@ -137,16 +169,21 @@ class WorkerFailed(Exception):
 
 
 class Crew:
-    """Nurseries side by side, each with a thread that feeds it, and a folder for their trials."""
+    """Nurseries side by side, each with a thread that feeds it, and a folder for their trials.
+
+    Every trial gets a copy of the same empty log: making one is not what is tried here.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._log = folder / DATABASE
         self._free: SimpleQueue[Nursery] = SimpleQueue()
         self._count = 0
         self._lock = threading.Lock()
         self._nurseries = [Nursery() for _ in range(LANES)]
         for nursery in self._nurseries:
             self._free.put(nursery)
+        self._nurseries[0].run(Job(folder=str(folder), target=None))
 
     @contextmanager
     def trial(self, target: str, plant: str | None = None) -> Iterator[Trial]:
@@ -156,7 +193,7 @@ class Crew:
             number = self._count
         nursery = self._free.get()
         try:
-            trial = Trial(nursery, self._folder / f"{number}-{target}", target, plant)
+            trial = Trial(nursery, self._folder / f"{number}-{target}", self._log, target, plant)
             yield trial
             trial.forget()
         finally:
@@ -178,3 +215,11 @@ class Crew:
     def close(self) -> None:
         for nursery in self._nurseries:
             nursery.close()
+
+
+def life_seconds(crew: Crew, target: str) -> float:
+    """How long a worker lives that nobody interrupts, now, on this machine."""
+    with crew.trial(target) as trial:
+        begun = time.monotonic()
+        trial.expect_end(trial.nursery.run(trial.job()))
+        return time.monotonic() - begun

@@ -6,7 +6,7 @@ The wrapper is also the place of the planted bugs (``plants``).
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import Future
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from crash.world import Failpoints, World
 from evrt import App
 from evrt.effects.contract import Model
 from evrt.log import Append, Appended, Log
+from evrt.log.contract import Landing
 
 
 class MortalApp(App):
@@ -26,8 +27,8 @@ class MortalApp(App):
         self._plant = plant
         self._mortal: Log | None = None
 
-    async def log(self) -> Log:
-        log = await super().log()
+    async def log(self, *, read_only: bool = False) -> Log:
+        log = await super().log(read_only=read_only)
         if self._mortal is None:
             self._mortal = cast(Log, MortalLog(planted(log, self._plant), self.world.failpoints))
         return self._mortal
@@ -43,17 +44,15 @@ class MortalLog:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    def append(self, request: Append) -> asyncio.Future[Appended]:
+    def append(self, request: Append) -> Landing[Appended]:
         self._failpoints.reach("append.before")
         durable = self._log.append(request)
-        answer: asyncio.Future[Appended] = durable.get_loop().create_future()
+        answer: Landing[Appended] = Landing()
         durable.add_done_callback(lambda done: self._deliver(done, answer))
         return answer
 
-    def _deliver(self, done: asyncio.Future[Appended], answer: asyncio.Future[Appended]) -> None:
+    def _deliver(self, done: Future[Appended], answer: Landing[Appended]) -> None:
         self._failpoints.reach("append.after")
-        if answer.done():
-            return
         error = done.exception()
         if error is None:
             answer.set_result(done.result())

@@ -12,6 +12,7 @@ from typing import Any, cast
 import orjson
 
 from evrt.log import Append, Appended, Claim, Draft, Fence, Log
+from evrt.log.contract import Landing
 from evrt.runtime.journal import JournalWriter
 
 PLANTS = ("no_fence", "ack_before_commit", "intent_not_durable")
@@ -45,7 +46,7 @@ class WithoutFence:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    def append(self, request: Append) -> asyncio.Future[Appended]:
+    def append(self, request: Append) -> Landing[Appended]:
         fenced = any(isinstance(expectation, Fence) for expectation in request.expect.values())
         if fenced:
             expect = {stream: e for stream, e in request.expect.items() if not isinstance(e, Fence)}
@@ -74,7 +75,7 @@ class EarlyAnswers:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    def append(self, request: Append) -> asyncio.Future[Appended]:
+    def append(self, request: Append) -> Landing[Appended]:
         self._write()
         if any(not isinstance(expectation, Fence) for expectation in request.expect.values()):
             written = self._log.append(request)
@@ -84,7 +85,7 @@ class EarlyAnswers:
         self._late.append(request)
         loop = asyncio.get_running_loop()
         loop.call_later(self.DELAY_SECONDS, self._write)
-        answer: asyncio.Future[Appended] = loop.create_future()
+        answer: Landing[Appended] = Landing()
         answer.set_result(Appended(range(1, 1 + len(request.drafts)), tuple(map(self._next, request.drafts))))
         return answer
 

@@ -11,6 +11,7 @@ standard input: ``python -m crash.worker``. One JSON object a line, one a line b
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import json
 import os
@@ -20,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
+import evrt.log.sqlite.store  # noqa: F401  # Opened in every worker, so imported before they are forked.
 from crash.apps import ANSWERS, INPUT, make_app
 from crash.mortal import MortalApp
 from crash.world import REPLY, Failpoints, Line, World, append_line
@@ -33,20 +35,28 @@ CUTS = "cuts.jsonl"
 FACTS = "facts.json"
 ERROR = "error.txt"
 
+HANGING_SECONDS = 20
+"""After this time a worker tells where it is, and gives up: it should have taken a fraction of a second."""
+
 ENDED, FENCED, OVERTAKEN, PARKED, BROKEN = 0, 10, 11, 12, 13
 """How a worker exits: its run has ended · its claim was lost · somebody else ended the run or answered in
 its place · the run waits for what nobody here can give · this should never happen (see error.txt)."""
 
 
 class Job(TypedDict, total=False):
-    """What a worker is to do. With ``facts`` it tells in the end how everything turned out."""
+    """What a worker is to do. Without a ``target`` it makes the log, and that is all.
+
+    ``site``, ``nth``, ``signal``: see ``Failpoints`` · ``plant``: a bug to work with · ``patient``: leave
+    doubts to others · ``facts``: tell in the end how everything turned out.
+    """
 
     folder: str
-    target: str
+    target: str | None
     site: str | None
     nth: int
     signal: int
     plant: str | None
+    patient: bool
     facts: bool
 
 
@@ -54,7 +64,7 @@ def url_of(folder: Path) -> str:
     return f"sqlite:///{folder / DATABASE}"
 
 
-async def live(app: MortalApp, target: str) -> Result:
+async def live(app: MortalApp, target: str, *, patient: bool = False) -> Result:
     """Start the run, or go on with it; answer its questions and settle its doubts until it ends."""
     log = await app.log()
     runs = await log.streams("run-")
@@ -69,16 +79,16 @@ async def live(app: MortalApp, target: str) -> Result:
         result = await app.run(target, INPUT, conversation="c1", user="u1")
     while True:
         world.effect(Line(REPLY, result.run_id, result.status, 1, None, list(result.waiting_for)))
-        if result.status != "waiting" or not await give(app, result.run_id):
+        if result.status != "waiting" or not await give(app, result.run_id, patient=patient):
             return result
         result = await app.resume(result.run_id)
 
 
-async def give(app: MortalApp, run: str) -> bool:
+async def give(app: MortalApp, run: str, *, patient: bool) -> bool:
     """Give a run everything that it waits for. Whether there was anything."""
     journal = (await app.get(run)).journal
     given = 0
-    for operation in journal.waiting_for_settlement():
+    for operation in [] if patient else journal.waiting_for_settlement():
         line = app.world.happened(run, operation.identity)
         if line is None:
             await app.settle(run, operation.identity, again=True)
@@ -134,9 +144,12 @@ def _content(payload: bytes | None) -> Any:
 async def work(job: Job) -> int:
     world = World(Path(job["folder"]), Failpoints(job.get("site"), job.get("nth", 0), job.get("signal", 9)))
     app = make_app(url_of(world.folder), world, plant=job.get("plant"))
+    target = job.get("target")
     async with app:
+        if target is None:
+            return ENDED
         try:
-            result = await live(app, job["target"])
+            result = await live(app, target, patient=job.get("patient", False))
         except Fenced:
             return FENCED
         except Conflict:
@@ -168,6 +181,7 @@ def _spawn(job: Job) -> int:
         return pid
     code = BROKEN
     try:
+        faulthandler.dump_traceback_later(HANGING_SECONDS, exit=True, file=open(Path(job["folder"], ERROR), "w"))
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -16,11 +15,11 @@ from hypothesis import strategies as st
 from evrt.demo import tools
 from evrt.demo.claims import COLUMNS, Claim
 from evrt.demo.instructions import INSTRUCTIONS, claim_prompt
-from evrt.demo.ledger import Ledger, Tray
 from evrt.demo.policy import Policy, Rates, load_policy, load_rates
 from evrt.demo.scripted import ReviewerModel
 from evrt.demo.tools import DemoDeps
 from evrt.effects.contract import ModelReply, ModelRequest
+from evrt.effects.tools import Tool, ToolContext
 from evrt.events import JsonObject
 
 POLICY = load_policy()
@@ -78,8 +77,8 @@ EDGES: list[tuple[dict[str, object], tuple[str, str, str]]] = [
 
 
 def deps_in(folder: Path, *, policy: Policy = POLICY, rates: Rates = RATES) -> DemoDeps:
-    """A new ledger and a new tray beside the shipped policy and rates."""
-    return DemoDeps(policy, rates, Ledger(folder / "ledger.db"), Tray(folder / "tray.db"))
+    """A ledger and a tray of their own beside the shipped policy and rates."""
+    return DemoDeps(policy, rates, lambda: folder)
 
 
 # Random claims, crowded where the rules change their mind.
@@ -142,7 +141,20 @@ Tools = dict[str, Function]
 
 def tools_with(deps: DemoDeps) -> Tools:
     """The four tools, working with ``deps``."""
-    return {name: partial(getattr(tools, name), deps) for name in NAMES}
+    return {name: use(getattr(tools, name), deps) for name in NAMES}
+
+
+def use(tool: Tool, deps: DemoDeps) -> Function:
+    """A tool as a plain function that checks its arguments and hands over the key, as the runtime does."""
+
+    def function(*args: object, **kwargs: object) -> JsonObject:
+        checked = tool.validate(tool.bind(args, kwargs))
+        key = tool.key_for(checked, "no key")
+        given = dict(checked) | ({"idempotency_key": key} if tool.takes_key else {})
+        answer: JsonObject = tool._function(context=ToolContext("run-1", "op#1", 1, key, deps), **given)
+        return answer
+
+    return function
 
 
 def opening(claim: Claim) -> list[JsonObject]:

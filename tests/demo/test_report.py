@@ -11,7 +11,7 @@ import pytest
 from demo.cases import POLICY, RATES, deps_in, review, tools_with
 from evrt.demo.claims import SAMPLE_PATH, Claim, read_claims
 from evrt.demo.report import Verification, verify
-from evrt.demo.tools import DemoDeps, put_in_tray, record_decision
+from evrt.demo.tools import DemoDeps
 from evrt.errors import Conflict
 
 SAMPLE = read_claims(SAMPLE_PATH)
@@ -80,7 +80,7 @@ def test_another_decision_amount_or_reason_differs(
 
 def test_a_claim_decided_and_left_to_a_person_too_is_decided_more_than_once(deps: DemoDeps) -> None:
     review_all(SAMPLE[:1], deps)
-    put_in_tray(deps, "C-001", None, "weekend")
+    tools_with(deps)["put_in_tray"]("C-001", None, "weekend")
     found = checked(deps, SAMPLE[:1])
     assert [row.verdict for row in found.rows] == ["more than once"]
     assert found.problems[0].endswith("within_policy and doubtful, no amount, weekend.")
@@ -94,7 +94,7 @@ def test_a_claim_under_two_keys_is_decided_more_than_once(deps: DemoDeps) -> Non
 
 def test_a_decision_about_no_claim_is_a_stray(deps: DemoDeps) -> None:
     review_all(SAMPLE[:1], deps)
-    record_decision(deps, "C-999", "approve", "1.00", "within_policy")
+    tools_with(deps)["record_decision"]("C-999", "approve", "1.00", "within_policy")
     found = checked(deps, SAMPLE[:1])
     assert not found.ok
     assert found.problems == ["C-999: decided, but there is no such claim."]
@@ -103,7 +103,7 @@ def test_a_decision_about_no_claim_is_a_stray(deps: DemoDeps) -> None:
 def test_a_refused_contradiction_is_told_though_what_stands_is_right(deps: DemoDeps) -> None:
     review_all(SAMPLE[:1], deps)
     with pytest.raises(Conflict):
-        record_decision(deps, "C-001", "reject", "48.50", "over_limit")
+        tools_with(deps)["record_decision"]("C-001", "reject", "48.50", "over_limit")
     found = checked(deps, SAMPLE[:1])
     assert found.ok
     assert found.refusals == 1

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log.stores import STORES, Open, opener
 
 from evrt.log.check import check
+from log.stores import STORES, Open, opener
 
 
 @pytest.fixture(params=STORES)

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
+from evrt.errors import EvrtError
 from evrt.log import Append, Appended, Draft, Expectation, Head, Log, Recorded, Subscription, open_log
+from evrt.log.contract import Landing
 from evrt.log.entry import build_entry, leaf_hash
 from evrt.log.ids import new_event_id
 
@@ -92,6 +94,7 @@ class ReopenedLog:
         self._url = url
         self._turn = asyncio.Lock()
         self._id = ""
+        self._appending: set[asyncio.Task[None]] = set()
 
     @property
     def id(self) -> str:
@@ -101,13 +104,22 @@ class ReopenedLog:
     def url(self) -> str:
         return self._url
 
-    def append(self, request: Append) -> asyncio.Task[Appended]:
-        return asyncio.get_running_loop().create_task(self._append(request))
+    def append(self, request: Append) -> Landing[Appended]:
+        answer: Landing[Appended] = Landing()
+        task = asyncio.get_running_loop().create_task(self._append(request, answer))
+        self._appending.add(task)
+        task.add_done_callback(self._appending.discard)
+        return answer
 
-    async def _append(self, request: Append) -> Appended:
+    async def _append(self, request: Append, answer: Landing[Appended]) -> None:
         async with self._turn, _opened(self._url) as log:
             self._id = log.id
-            return await log.append(request)
+            try:
+                appended = await log.append(request)
+            except EvrtError as error:
+                answer.set_exception(error)
+            else:
+                answer.set_result(appended)
 
     async def read(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from log.stores import Open, append, as_drafts, claimed, draft, leaf_of
 
 from evrt.errors import (
     Fenced,
@@ -31,6 +30,7 @@ from evrt.log import (
     Log,
 )
 from evrt.log.ids import new_event_id
+from log.stores import Open, append, as_drafts, claimed, draft, leaf_of
 
 # ------------------------------------------------------------------------------------- recording
 
@@ -141,9 +141,12 @@ async def test_a_claim_raises_the_epoch_and_fences_the_one_before(open_store: Op
         await log.append(append(draft(), run_1=Fence(1)))
         await log.append(append(claimed("run-1", 2), run_1=Claim(2)))
         assert (await log.head("run-1")).epoch == 2
-        for expectation in (Fence(1), Fence(3), Claim(2), Claim(4)):
-            with pytest.raises(Fenced):
-                await log.append(Append([claimed("run-1", expectation.epoch)], {"run-1": expectation}))
+        for epoch in (0, 1, 3):
+            with pytest.raises(Fenced, match=f"made under epoch {epoch}"):
+                await log.append(append(draft(), run_1=Fence(epoch)))
+        for epoch in (1, 2, 4):
+            with pytest.raises(Fenced, match=f"cannot be claimed as epoch {epoch}"):
+                await log.append(append(claimed("run-1", epoch), run_1=Claim(epoch)))
         assert (await log.append(append(draft(), run_1=Fence(2)))).versions == (5,)
 
 
@@ -327,7 +330,8 @@ LONG_IN_BYTES = "é" * (NAME_BYTES_MAX // 2 + 1)
         append(draft(meta=b'{"a": 1}')),
         append(draft(meta=b'{"a":1} ')),
         append(draft(meta=b'{"a":1,"a":2}')),
-        append(draft(meta=b'{"a":"\\u00e9"}')),
+        append(draft(meta=b'{"a":{"b":1.0e5,"b":2}}')),
+        append(draft(meta=b'{"a":1e5, "b":"c d"}')),
         append(draft(meta=b'{"a":"\xff"}')),
         append(draft(meta=b'{"a":NaN}')),
         append(draft(meta=b'{"a":' + b"[" * 300 + b"]" * 300 + b"}")),
@@ -363,6 +367,17 @@ async def test_names_and_meta_may_be_as_large_as_the_limits_say(open_store: Open
         await log.append(append(draft(name, type=name, correlation=name, meta=meta)))
         assert await log.streams("") == [quotes, name]
         assert [row.meta for row in await log.read(correlation=name)] == [meta]
+
+
+async def test_any_compact_json_object_can_be_meta(open_store: Open) -> None:
+    metas = [
+        b'{"a":1e5,"b":-0.0,"c":1E+2}',
+        b'{"a":"\\u00e9 \\" x \\\\"}',
+        b'{"a":{"b":1.50},"c":{"b":"\\/"}}',
+    ]
+    async with open_store() as log:
+        await log.append(append(*[draft(meta=meta) for meta in metas]))
+        assert [row.meta for row in await log.read()] == metas
 
 
 async def test_a_payload_beyond_the_limit_is_refused(open_store: Open) -> None:
@@ -499,7 +514,7 @@ async def test_one_ref_is_made_however_many_ask_at_once(open_store: Open) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "external"),
+    "kind, external",
     [("user", ""), ("user", LONG), ("user", LONG_IN_BYTES), ("user", "\ud800"), ("", "a"), ("U ser", "a")],
 )
 async def test_an_external_id_that_cannot_be_kept_is_refused(

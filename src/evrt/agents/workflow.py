@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
@@ -35,16 +35,18 @@ class Workflow:
         parameters = list(inspect.signature(function).parameters.values())
         if not parameters:
             raise UsageError(f"Workflow {name} must take the context as its first parameter.")
-        hints = get_type_hints(function, include_extras=True)
         self._names = [parameter.name for parameter in parameters[1:]]
-        self._single = TypeAdapter(hints.get(self._names[0], Any)) if len(self._names) == 1 else None
-        fields: dict[str, Any] = {
-            p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
-            for p in parameters[1:]
-        }
-        self._several = create_model(name, **fields) if len(self._names) > 1 else None
-        returned = hints.get("return", Any)
-        self._output = None if returned is Any else TypeAdapter(returned)
+        try:
+            hints = get_type_hints(function, include_extras=True)
+            self._single = TypeAdapter(hints.get(self._names[0], Any)) if len(self._names) == 1 else None
+            self._several = _model(name, parameters[1:], hints) if len(self._names) > 1 else None
+            returned = hints.get("return", Any)
+            self._output = None if returned is Any else TypeAdapter(returned)
+        except (NameError, TypeError, PydanticUserError) as error:
+            raise UsageError(
+                f"Workflow {name}: its type annotations cannot be used ({error}). Import the names they use where the "
+                "function is defined, at module level, and take types that JSON can hold."
+            ) from error
         self.__doc__ = function.__doc__
 
     def check_input(self, value: JsonValue) -> JsonValue:
@@ -79,3 +81,10 @@ class Workflow:
         if value is not None:
             raise InvalidInput(f"Workflow {self.name} takes no input.")
         return {}
+
+
+def _model(name: str, parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default) for p in parameters
+    }
+    return create_model(name, **fields)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import TextIO
 
 from evrt import __version__
+from evrt.cli.output import NotPrinted, flush, harmless, whisper
 from evrt.errors import EvrtError, Unavailable
 
 INTERRUPTED = 130
@@ -24,18 +25,18 @@ UNEXPECTED = 70
 
 def guarded(command: Callable[[], object]) -> int:
     """Run a command; returns the code to exit with, after everything printed has really gone out."""
-    _make_printable(sys.stdout)
-    _make_printable(sys.stderr)
+    sys.stdout, sys.stderr = _printable(sys.stdout), _printable(sys.stderr)
     try:
         code = _exit_code(command)
-        sys.stdout.flush()
+        flush()
         return code
-    except OSError as error:
-        # Nothing more can be printed there, and the interpreter would complain when it tries again at exit.
+    except NotPrinted as failed:
+        # The interpreter would try again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno == errno.EPIPE:
+        cause = failed.__cause__
+        if isinstance(cause, BrokenPipeError):
             return BROKEN_PIPE
-        _say(f"The output could not be written: {error.strerror}.")
+        _say(f"The output could not be written: {getattr(cause, 'strerror', cause)}.")
         return Unavailable.exit_code
 
 
@@ -50,9 +51,9 @@ def _exit_code(command: Callable[[], object]) -> int:
     except EvrtError as error:
         _say(str(error))
         return error.exit_code
+    except NotPrinted:
+        raise
     except Exception as error:  # noqa: BLE001  # The last one to see it: nobody gets a traceback.
-        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC) and not error.filename:
-            raise  # From printing: files that commands open have names.
         _say(_unexpected(error))
         return UNEXPECTED
 
@@ -80,14 +81,13 @@ def _kept(report: str) -> str:
 
 
 def _say(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201  # The one place where errors are printed.
-    except OSError:
-        pass  # Nobody is listening; the exit code is all that is left.
+    whisper(f"{harmless(text)}\n")
 
 
-def _make_printable(stream: TextIO) -> None:
-    """What the terminal's encoding has no character for is printed as an escape rather than refused."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
+def _printable(stream: TextIO | None) -> TextIO:
+    """A stream that takes any text: what its encoding has no character for is printed as an escape."""
+    if stream is None:  # Closed by whoever started us.
+        return open(os.devnull, "w", encoding="utf-8")
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream

@@ -31,7 +31,7 @@ def detail(event: Event) -> str:
         case c.ModelCallRequested() | c.ModelCallCompleted() | c.ModelCallFailed():
             return _model_call(event)
         case c.QuestionAsked():
-            return f"{words(event.question)}{f' [{" / ".join(event.options)}]' if event.options else ''}"
+            return words(event.question) + options_text(event.options)
         case c.QuestionAnswered():
             return f"{short(event.answer)}{_by(event.by)}"
         case c.ValueRecorded():
@@ -49,7 +49,7 @@ def detail(event: Event) -> str:
 def _of_run(event: Event) -> str:
     match event:
         case r.RunRequested():
-            return f"{event.target} {short(event.input)}"
+            return event.target + _unless_none(event.input)
         case r.RunClaimed():
             return f"{event.reason} by {event.worker}, epoch {event.epoch}"
         case r.RunWaiting():
@@ -126,13 +126,20 @@ def message_text(message: JsonObject) -> str:
     return ", ".join([*said, *(_wanted(call) for call in calls)])
 
 
+def options_text(options: Sequence[str] | None) -> str:
+    """The answers to choose from, to be put behind a question."""
+    return f" [{' / '.join(options)}]" if options else ""
+
+
 def _wanted(call: JsonObject) -> str:
     function = cast(JsonObject, call.get("function") or {})
-    return f"→ {called(str(function.get('name')), json_or_text(str(function.get('arguments'))))}"
+    return f"→ {called(str(function.get('name')), function.get('arguments'))}"
 
 
 def called(tool: str, arguments: object) -> str:
     """A call as Python would write it: ``weather(city="Turin")``."""
+    if isinstance(arguments, str):
+        arguments = json_or_text(arguments)  # Of a call that was refused: as the model wrote it.
     if isinstance(arguments, dict):
         return f"{tool}({', '.join(f'{name}={short(value)}' for name, value in arguments.items())})"
     return f"{tool}({short(arguments)})"
@@ -149,9 +156,11 @@ def failed(failure: r.Failure) -> str:
 
 def reason_text(reason: str) -> str:
     """Why a run waits."""
-    return {"question": "for an answer", "in_doubt": "a write is in doubt", "diverged": "the code diverged"}.get(
-        reason, reason
-    )
+    return {
+        "question": "for an answer",
+        "in_doubt": "a write is in doubt",
+        "diverged": "the code diverged",
+    }.get(reason, reason)
 
 
 def _outcome(failure: r.Failure | None, result: JsonValue) -> str:
@@ -165,7 +174,7 @@ def _again(event: c.StepFailed | c.ModelCallFailed | c.ToolCallFailed) -> str:
 
 
 def _took(latency_ms: float) -> str:
-    return f" ({duration(latency_ms / 1_000)})"
+    return f" ({duration(latency_ms / 1_000)})" if latency_ms >= 1 else ""
 
 
 def _by(name: str | None) -> str:

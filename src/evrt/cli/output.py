@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 PROGRESS_STEPS_MIN = 10_000
 """Work with fewer steps is over before a bar could be read."""
+
+COLUMNS_MIN = 20
+"""What the last column of a table gets, however narrow the terminal is."""
 
 INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -26,16 +29,37 @@ class Cell(NamedTuple):
     style: str = ""
 
 
+class NotPrinted(Exception):
+    """Stdout takes no more: whoever read it has gone (a pipe), or its disk is full. The cause says which."""
+
+
 def out(text: str) -> None:
-    """Data, on stdout."""
-    sys.stdout.write(f"{text}\n")
+    """Data, on stdout. Raises NotPrinted."""
+    try:
+        sys.stdout.write(f"{text}\n")
+    except OSError as error:
+        raise NotPrinted from error
+
+
+def flush() -> None:
+    """Have everything printed so far really go out. Raises NotPrinted."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise NotPrinted from error
 
 
 def note(text: str) -> None:
     """A hint or a piece of news, on stderr, after the data that came before it."""
-    sys.stdout.flush()
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    flush()
+    whisper(f"{text}\n")
+
+
+def whisper(text: str) -> None:
+    """On stderr as it is. A run must not end because nobody listens to news of it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def out_json(document: object) -> None:
@@ -95,39 +119,38 @@ def width() -> int:
     return _console(sys.stdout).width
 
 
+def fit(text: str, columns: int) -> str:
+    """Text in one line that takes at most so many columns of a terminal."""
+    if len(text) <= columns and text.isascii():
+        return text
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= columns else f"{set_cell_size(text, columns - 1).rstrip()}…"
+
+
 def out_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """Rows under headings: cut to the terminal's width there, whole and aligned with spaces elsewhere."""
-    if on_terminal(sys.stdout):
-        _out_rich_table(headings, rows)
-        return
-    texts = [tuple(headings), *(tuple(cell.text for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
-    for row in texts:
-        out("  ".join(text.ljust(size) for text, size in zip(row, widths, strict=True)).rstrip())
+    """Rows under headings, aligned; on a terminal the last column is cut to what is left of its width."""
+    terminal = on_terminal(sys.stdout)
+    lines = [[Cell(heading, "dim") for heading in headings], *rows]
+    widths = [max(len(line[column].text) for line in lines) for column in range(len(headings) - 1)]
+    left = max(width() - sum(widths) - 2 * len(widths), COLUMNS_MIN) if terminal else 0
+    for line in lines:
+        cells = [Cell(cell.text.ljust(size), cell.style) for cell, size in zip(line, widths, strict=False)]
+        last = line[-1]._replace(text=fit(line[-1].text, left)) if terminal else line[-1]
+        out("  ".join(paint(*cell) for cell in (*cells, last)).rstrip())
 
 
-def _out_rich_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in headings:
-        # Only the last column may give way when the terminal is narrow.
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1 if heading == headings[-1] else None)
-    for row in rows:
-        table.add_row(*(Text(harmless(cell.text), cell.style) for cell in row))
-    _console(sys.stdout).print(table)
-
-
-@contextmanager
-def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal, for work of ``total`` steps; tell it how many are done."""
-    if total < PROGRESS_STEPS_MIN or not on_terminal(sys.stderr):
-        yield lambda done: None
+@contextlib.contextmanager
+def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, if that is a terminal and the work is long; tell it how much is done, and of how much."""
+    if not on_terminal(sys.stderr):
+        yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        task = bar.add_task(doing, total=None, visible=False)
+        yield lambda done, total: bar.update(
+            task, completed=done, total=total, visible=total >= PROGRESS_STEPS_MIN
+        )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from evrt.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from evrt.app import App
     from evrt.log import Log
+
+T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///evrt.db"
 
@@ -103,3 +105,10 @@ def require_log(url: str) -> None:
         raise NotFound(
             f"There is no log at {path}. Name another with --db or EVRT_DB; `evrt runs start` creates one."
         )
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, on an event loop that is imported only now."""
+    import asyncio
+
+    return asyncio.run(work)

@@ -27,6 +27,16 @@ def local_time(microseconds: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}.{microseconds % 1_000_000 // 1_000:03d}"
 
 
+def local_date(microseconds: int) -> str:
+    """The day of a time of the log, where the person is."""
+    return local_time(microseconds)[:10]
+
+
+def local_time_of_day(microseconds: int) -> str:
+    """A time of the log without its day, to the millisecond."""
+    return local_time(microseconds)[11:]
+
+
 def ago(microseconds: int) -> str:
     """How long ago a time of the log was."""
     seconds = time.time() - microseconds / 1_000_000

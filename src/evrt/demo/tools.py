@@ -1,40 +1,59 @@
 """What the reviewer can do: look up the policy and exchange rates, record a decision, fill a person's tray.
 
-The two lookups read, the other two write with the claim's name as key: delivered again, they
-change nothing. Amounts and rates travel as text, because a float is not an amount of money.
+The two lookups read. The other two write, with the claim's name as idempotency key: delivered
+again, they change nothing. Amounts and rates travel as text, because a float is not an amount of
+money.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import evrt
 from evrt.demo.ledger import Entry, Ledger, Tray
 from evrt.demo.policy import ApproveReason, DoubtfulReason, Policy, Rates, RejectReason
 from evrt.errors import InvalidInput
 from evrt.events import JsonObject
 
+LEDGER_FILE, TRAY_FILE = "ledger.db", "tray.db"
+
 
 @dataclass(frozen=True, slots=True)
 class DemoDeps:
-    """What the tools work with."""
+    """What the tools work with. ``folder`` tells where ledger and tray are; it is asked at each use.
+
+    ``confirmation_seconds`` is what ledger and tray take to confirm a delivery, as they would over a network.
+    """
 
     policy: Policy
     rates: Rates
-    ledger: Ledger
-    tray: Tray
+    folder: Callable[[], Path]
+    confirmation_seconds: float = 0.0
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder() / LEDGER_FILE)
+
+    @property
+    def tray(self) -> Tray:
+        return Tray(self.folder() / TRAY_FILE)
 
 
-def look_up_policy(deps: DemoDeps, category: str) -> JsonObject:
+@evrt.tool(effect="read")
+def look_up_policy(context: evrt.ToolContext[DemoDeps], category: str) -> JsonObject:
     """Tell what the policy says about a category of expenses.
 
     Args:
         category: the claim's category, as it stands there
     """
-    policy = deps.policy
+    policy = context.deps.policy
     if category not in policy.categories:
         return {"policy_version": policy.version, "category": category, "known": False}
     rules = policy.categories[category]
@@ -57,7 +76,8 @@ def look_up_policy(deps: DemoDeps, category: str) -> JsonObject:
     return answer
 
 
-def exchange_rate(deps: DemoDeps, currency: str, date: str) -> JsonObject:
+@evrt.tool(effect="read")
+def exchange_rate(context: evrt.ToolContext[DemoDeps], currency: str, date: str) -> JsonObject:
     """Tell how many euros one unit of a currency was worth on a day.
 
     Args:
@@ -69,16 +89,19 @@ def exchange_rate(deps: DemoDeps, currency: str, date: str) -> JsonObject:
     except ValueError as error:
         raise InvalidInput(f"{date!r} is not a date. Give it as YYYY-MM-DD, such as 2025-09-30.") from error
     answer: JsonObject = {"currency": currency, "date": date, "known": False}
-    tables = sorted(deps.rates.eur_per_unit)
+    eur_per_unit = context.deps.rates.eur_per_unit
+    tables = sorted(eur_per_unit)
     in_force = bisect_right(tables, day) - 1
-    if in_force >= 0 and currency in deps.rates.eur_per_unit[tables[in_force]]:
-        rate = deps.rates.eur_per_unit[tables[in_force]][currency]
+    if in_force >= 0 and currency in eur_per_unit[tables[in_force]]:
+        rate = eur_per_unit[tables[in_force]][currency]
         answer |= {"known": True, "eur_per_unit": str(rate), "in_force_since": tables[in_force].isoformat()}
     return answer
 
 
+@evrt.tool(effect="write", key=lambda claim_id, **_: claim_id)
 def record_decision(
-    deps: DemoDeps,
+    context: evrt.ToolContext[DemoDeps],
+    idempotency_key: str,
     claim_id: str,
     decision: Literal["approve", "reject"],
     amount_eur: str,
@@ -92,11 +115,14 @@ def record_decision(
         amount_eur: what the claim comes to in euros, with two decimals, such as 12.50
         reason: why
     """
-    return _told(deps.ledger.record(claim_id, claim_id, decision, _euros(amount_eur), reason))
+    ledger = context.deps.ledger
+    return _confirmed(context, ledger.record(idempotency_key, claim_id, decision, _euros(amount_eur), reason))
 
 
+@evrt.tool(effect="write", key=lambda claim_id, **_: claim_id)
 def put_in_tray(
-    deps: DemoDeps,
+    context: evrt.ToolContext[DemoDeps],
+    idempotency_key: str,
     claim_id: str,
     amount_eur: str | None,
     reason: DoubtfulReason | Literal["tool_failed"],
@@ -109,7 +135,7 @@ def put_in_tray(
         reason: why it is doubtful
     """
     amount_eur = None if amount_eur is None else _euros(amount_eur)
-    return _told(deps.tray.put(claim_id, claim_id, amount_eur, reason))
+    return _confirmed(context, context.deps.tray.put(idempotency_key, claim_id, amount_eur, reason))
 
 
 def _euros(amount: str) -> str:
@@ -120,7 +146,14 @@ def _euros(amount: str) -> str:
     return f"{int(whole)}.{cents:0<2}"
 
 
-def _told(entry: Entry) -> JsonObject:
+def _confirmed(context: evrt.ToolContext[DemoDeps], entry: Entry) -> JsonObject:
+    """The answer, a moment after the delivery: killed in between, nobody here knows that it arrived."""
+    time.sleep(context.deps.confirmation_seconds)
+    return answer_for(entry)
+
+
+def answer_for(entry: Entry) -> JsonObject:
+    """How the model is told of an entry."""
     return {
         "claim_id": entry.claim,
         "decision": entry.decision,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonObject, JsonValue
@@ -105,7 +105,14 @@ class Tool:
             )
         hidden = {context, KEY_PARAMETER}
         returned = hints.get("return", Any)
-        model = _arguments_model(tool_name, parameters, hints, hidden)
+        try:
+            model = _arguments_model(tool_name, parameters, hints, hidden)
+            result = None if returned is Any else TypeAdapter(returned)
+        except PydanticUserError as error:
+            raise UsageError(
+                f"Tool {tool_name}: pydantic knows no schema for one of its types ({error.message}). Take types that "
+                "JSON can hold: pydantic models, dataclasses, plain containers."
+            ) from error
         text = description or inspect.getdoc(function) or ""
         return cls(
             name=tool_name,
@@ -119,7 +126,7 @@ class Tool:
             _key=key,
             _key_parameter=KEY_PARAMETER in parameters,
             _context_parameter=context,
-            _result=None if returned is Any else TypeAdapter(returned),
+            _result=result,
             _schema=_openai_function(tool_name, text, model),
             _names=tuple(model.model_fields),
             _async=inspect.iscoroutinefunction(function),
@@ -166,7 +173,9 @@ class Tool:
             return default
         key = self._key(**_by_name(arguments))
         if not isinstance(key, str | int) or key == "":
-            raise InvalidInput(f"The key function of tool {self.name} gave {key!r:.80}; a key is a text or a number.")
+            raise InvalidInput(
+                f"The key function of tool {self.name} gave {key!r:.80}; a key is a text or a number."
+            )
         return str(key)
 
     async def __call__(self, arguments: BaseModel, context: ToolContext[Any]) -> Any:

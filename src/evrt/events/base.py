@@ -39,7 +39,7 @@ class Unknown(Event):
     type: ClassVar[str] = "unknown"
     logical_type: str
     schema_version: int
-    state: JsonValue
+    state: JsonValue = None
 
 
 class Erased(Event):

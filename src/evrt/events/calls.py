@@ -66,14 +66,15 @@ class StepFailed(Event):
     attempt: int = 1
     final: bool = True
     delay_ms: float | None = None
+    latency_ms: float = 0.0
 
 
 @register
 class ModelCallRequested(Event):
     """Intent of a model call, the request by reference.
 
-    The messages are those of the model call ``previous`` of the same run, its first ``kept``
-    (of its request plus its reply), followed by ``added``. An added item is a message, or
+    The messages are the first ``kept`` messages of the request of the model call ``previous`` of the
+    same run, followed by ``added``. An added item is a message, or
     ``{"result_of": operation, "tool_call_id": id}`` for what a tool call came to, or
     ``{"reply_of": operation}`` for a reply. ``messages_digest`` chains over all of them.
     ``tools`` is present where this run records this set of tools for the first time.
@@ -138,7 +139,7 @@ class ToolCallRequested(Event):
     digest: str
     tool: str
     effect: EffectKind
-    arguments: JsonValue
+    arguments: JsonValue = None
     key: str | None = None
     tool_call_id: str | None = None
     attempt: int = 1
@@ -230,8 +231,20 @@ class QuestionAnswered(Event):
     volatile: ClassVar[frozenset[str]] = frozenset({"by"})
 
     operation: str
-    answer: JsonValue
+    answer: JsonValue = None
     by: str | None = None
+
+
+@register
+class QuestionExpired(Event):
+    """The code waits for the answer no longer: it cut the waiting off."""
+
+    type: ClassVar[str] = "question.expired"
+    volatile: ClassVar[frozenset[str]] = frozenset({"latency_ms"})
+
+    operation: str
+    cause: str
+    latency_ms: float = 0.0
 
 
 @register
@@ -243,4 +256,4 @@ class ValueRecorded(Event):
 
     operation: str
     kind: Literal["now", "uuid", "random"]
-    value: JsonValue
+    value: JsonValue = None

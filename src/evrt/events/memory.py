@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from evrt.events.base import Event, JsonValue, register
+from evrt.events.run import Failure
 
 MemoryScope = Literal["conversation", "user", "system"]
 
@@ -16,7 +17,7 @@ class MemorySet(Event):
     type: ClassVar[str] = "memory.set"
 
     key: str
-    value: JsonValue
+    value: JsonValue = None
     source: str | None = None
 
 
@@ -45,6 +46,8 @@ class MemoryWritten(Event):
     event_id: str | None = None
     existed: bool = False
     conflict: str | None = None
+    failure: Failure | None = None
+    """Set where the code cut the operation off; then nothing was written."""
 
 
 @register
@@ -60,4 +63,6 @@ class MemoryRecalled(Event):
     key: str
     found: bool
     value: JsonValue = None
-    version: int
+    version: int = 0
+    failure: Failure | None = None
+    """Set where the code cut the operation off; then nothing was read."""

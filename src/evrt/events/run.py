@@ -13,6 +13,10 @@ WaitReason = Literal["question", "in_doubt", "diverged"]
 ClaimReason = Literal["start", "resume"]
 
 
+CANCELLED = "cancelled"
+"""Error type of an operation that the code itself cut off, by a time-out of its own for example."""
+
+
 class Failure(BaseModel):
     """An error as the log keeps it. ``error_type`` is an exception's class name, ``timeout`` or ``cancelled``."""
 
@@ -31,7 +35,7 @@ class RunRequested(Event):
 
     target: str
     kind: Kind
-    input: JsonValue
+    input: JsonValue = None
     conversation: str | None = None
     user: str | None = None
     timeout_seconds: float | None = None
@@ -134,7 +138,7 @@ class MessageProduced(Event):
 
     operation: str
     role: str
-    content: JsonValue
+    content: JsonValue = None
 
 
 @register

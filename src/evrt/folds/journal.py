@@ -14,13 +14,14 @@ from evrt.events import Envelope, Event
 from evrt.events.calls import (
     ModelCallFailed,
     QuestionAnswered,
+    QuestionExpired,
     StepFailed,
     ToolCallFailed,
     ToolCallInDoubt,
     ToolCallReported,
     ToolCallSettled,
 )
-from evrt.events.run import TERMINAL, InputReceived, RunClaimed, RunRequested
+from evrt.events.run import CANCELLED, TERMINAL, Failure, InputReceived, RunClaimed, RunRequested
 
 INTENTS = frozenset({"step.started", "model_call.requested", "tool_call.requested", "question.asked"})
 FAILURES = frozenset({"step.failed", "model_call.failed", "tool_call.failed"})
@@ -42,6 +43,7 @@ OUTCOMES = AT_ONCE | {
     "tool_call.completed",
     "memory.written",
     "memory.recalled",
+    "question.expired",
 }
 
 
@@ -169,6 +171,14 @@ def operation_of(event: Event) -> str:
     """The identity of the operation that an event belongs to; empty for events of the run as a whole."""
     identity: str = getattr(event, "operation", "")
     return identity
+
+
+def was_cancelled(event: Event) -> bool:
+    """Whether an outcome says that the code itself cut the operation off, by a time-out of its own for example."""
+    failure = getattr(event, "failure", None)
+    return isinstance(event, QuestionExpired) or (
+        isinstance(failure, Failure) and failure.error_type == CANCELLED
+    )
 
 
 def established(event: Event) -> tuple[bool, object]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from evrt.events import Envelope, JsonValue
+from evrt.events import Envelope, Erased, JsonValue
 from evrt.events.calls import ModelCallCompleted
 from evrt.events.run import (
     CheckpointSaved,
@@ -61,6 +61,14 @@ class RunState(BaseModel):
 
 COUNTED = {"model_call.completed": "model_calls", "tool_call.completed": "tool_calls"}
 GOES_ON = frozenset({"run.started", "input.received"})
+ERASED: dict[str, Status] = {
+    "run.claimed": "running",
+    "run.waiting": "waiting",
+    "run.succeeded": "succeeded",
+    "run.failed": "failed",
+    "run.timed_out": "timed_out",
+    "run.step_limit_reached": "step_limit",
+}
 
 
 def evolve_run(state: RunState, envelope: Envelope) -> RunState:
@@ -71,6 +79,8 @@ def evolve_run(state: RunState, envelope: Envelope) -> RunState:
         "changed_at": envelope.time,
     }
     event = envelope.event
+    if state.ended:
+        return state.model_copy(update=change)  # Whatever comes after the end, a late report say, it stays.
     if envelope.type in COUNTED:
         name = COUNTED[envelope.type]
         change[name] = getattr(state, name) + 1
@@ -112,6 +122,9 @@ def _lifecycle(envelope: Envelope) -> dict[str, object]:
             return {"status": "step_limit", "reason": None, "waiting_for": (), "output": event.summary}
         case _ if envelope.type in GOES_ON:
             return {"status": "running", "reason": None, "waiting_for": ()}
+        case Erased():  # What happened is known from the type alone.
+            status = ERASED.get(envelope.type)
+            return {} if status is None else {"status": status, "reason": None, "waiting_for": ()}
         case _:
             return {}
 

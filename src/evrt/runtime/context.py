@@ -12,15 +12,16 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
-from evrt.events import JsonObject, JsonValue
+from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ModelCallCompleted, ModelCallFailed, QuestionAnswered, ValueRecorded
 from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
 from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.retry import NO_RETRY, Retry, parse_seconds
-from evrt.runtime import model_calls, questions, steps, tool_calls
+from evrt.runtime import differences, model_calls, questions, steps, tool_calls
 from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
+from evrt.runtime.journal import payload_of
 from evrt.runtime.memory import RunMemory
 from evrt.runtime.reply import Reply, ToolOutcome, reply_from
 from evrt.runtime.transcript import Transcript
@@ -239,18 +240,18 @@ class Context(Generic[Deps_co]):
 
     async def say(self, text: str) -> None:
         """A message for the user of the run."""
+        shown = self._execution.admit(text)
         self._note(
-            lambda operation: MessageProduced(operation=operation, role="assistant", content=text), "say"
+            "say", lambda operation: MessageProduced(operation=operation, role="assistant", content=shown)
         )
 
     async def report_error(self, message: str, details: JsonValue = None) -> None:
         """Tell the user of an error and go on; it does not end the run."""
+        text = str(self._execution.admit(message))
         shown = self._execution.admit(details)
         self._note(
-            lambda operation: ErrorReported(
-                operation=operation, message=str(self._execution.admit(message)), details=shown
-            ),
             "report_error",
+            lambda operation: ErrorReported(operation=operation, message=text, details=shown),
         )
 
     # For readers of the run
@@ -258,18 +259,18 @@ class Context(Generic[Deps_co]):
     async def emit(self, name: str, payload: object = None) -> None:
         """Record something for readers of the run, progress for example."""
         shown = self._execution.admit(payload)
-        self._note(lambda operation: RunEmitted(operation=operation, name=name, payload=shown), "emit")
+        self._note("emit", lambda operation: RunEmitted(operation=operation, name=name, payload=shown))
 
     async def checkpoint(self, state: object, name: str | None = None) -> None:
         """Record a state that the run can be found again by, as ``RUN@{name}``."""
         shown = self._execution.admit(state)
         self._note(
-            lambda operation: CheckpointSaved(operation=operation, name=name, state=shown), "checkpoint"
+            "checkpoint", lambda operation: CheckpointSaved(operation=operation, name=name, state=shown)
         )
 
     def guard(self, guard: str, message: str) -> None:
         """Record that a loop stepped in, and how."""
-        self._note(lambda operation: GuardApplied(operation=operation, guard=guard, message=message), "guard")
+        self._note("guard", lambda operation: GuardApplied(operation=operation, guard=guard, message=message))
 
     def log(self, text: str, **fields: object) -> None:
         """Write a line to the logger ``evrt.run``, on the first execution only."""
@@ -294,20 +295,23 @@ class Context(Generic[Deps_co]):
     def _value(self, kind: ValueKind, make: Callable[[], JsonValue]) -> Any:
         identity = self._execution.bind(kind)
         known = self._execution.recorded_at_once(identity, "value")
-        if known is None:
-            known = ValueRecorded(operation=identity, kind=kind, value=make())
-            self._execution.record(known)
-        assert isinstance(known, ValueRecorded)
-        return known.value
+        if known is not None:
+            assert isinstance(known.event, ValueRecorded)
+            return known.event.value
+        event = ValueRecorded(operation=identity, kind=kind, value=make())
+        self._execution.note(event)
+        return event.value
 
-    def _note(self, make: Callable[[str], Any], name: str) -> None:
+    def _note(self, name: str, make: Callable[[str], Event]) -> None:
         identity = self._execution.bind(name)
         event = make(identity)
+        if identity not in self._execution.journal.operations:
+            payload_of(event)  # Too large an event is refused here, on the first execution as on replay.
         known = self._execution.recorded_at_once(identity, event.type.partition(".")[0])
         if known is None:
-            self._execution.record(event)
-        elif known != event:
-            self._execution.diverge(identity, "the history has it with other content", None)
+            self._execution.note(event)
+        elif known.event != event:
+            self._execution.diverge(differences.in_content(known, identity))
 
 
 @overload

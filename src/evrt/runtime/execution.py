@@ -7,19 +7,23 @@ and records it. The journal of the past comes in as a fold; new events go out th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
-from typing import Any
+from typing import Any, TypeVar
 
 from evrt.effects.contract import Model, OnDelta
-from evrt.errors import ReplayDivergence, WrongTask
+from evrt.errors import EvrtError, ReplayDivergence, WrongTask
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import ToolCallReported
-from evrt.events.run import InputReceived, RunTimedOut, WaitReason
-from evrt.folds.journal import OUTSIDE, Journal, Operation, operation_of
+from evrt.events.run import Failure, InputReceived, WaitReason
+from evrt.folds.journal import OUTSIDE, Journal, Operation, operation_of, was_cancelled
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
+from evrt.runtime import differences
+from evrt.runtime.differences import Difference
 from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter, Turn
 from evrt.runtime.progress import Progress
@@ -27,7 +31,15 @@ from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
 from evrt.seal import Redact, admit, keep
 
+T = TypeVar("T")
+
 LATE_META = b'{"actor":"late worker"}'
+
+FAILURE_CHARACTERS_MAX = 10_000
+"""What is kept of an exception's text."""
+
+CANCELLED_AGAIN_SECONDS = 5.0
+"""What a replay allows, beyond twice the time it took then, for code to cancel an operation again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +71,19 @@ class Execution:
     asked: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     waits: dict[str, tuple[WaitReason, asyncio.Future[Envelope]]] = field(default_factory=dict)
-    doubtful: set[str] = field(default_factory=set)
-    """Writes without a key that are under way: cut off now, they would be in doubt."""
-    late: dict[str, tuple[int, ToolCallReported]] = field(default_factory=dict)
-    """Outcomes of such writes, with the append they go into, should the claim be lost by then."""
-    cut_off: set[str] = field(default_factory=set)
+    under_way: dict[str, int] = field(default_factory=dict)
+    """Writes without a key that are under way, with the attempt: cut off now, they would be in doubt."""
+    in_doubt: set[str] = field(default_factory=set)
+    """Writes that are in doubt and have not been settled."""
+    late: deque[tuple[int, ToolCallReported]] = field(default_factory=deque)
+    """Outcomes of such writes, each with its number among what was recorded: the claim may be lost by then."""
+    cut_off: dict[str, int] = field(default_factory=dict)
     """Which of them were under way when the run was stopped."""
     transcripts: dict[str, Transcript] = field(default_factory=dict)
     """The last list of messages given to a model in each scope, to find what is new in the next."""
     tools_recorded: set[str] = field(default_factory=set)
     stopped: Stop | None = None
+    gap: bool = False
     catching_up: asyncio.Task[None] | None = None
 
     @property
@@ -89,20 +104,32 @@ class Execution:
     def scope(self) -> Scope:
         """The scope of the code that calls. Raises WrongTask outside the task that owns it."""
         if self.stopped is not None:
-            raise RunStopped(self.stopped)
+            raise self.refusal()
         scope = current_scope.get()
         if scope is None or scope.execution is not self or scope.task is not asyncio.current_task():
             raise WrongTask(
-                "A context operation was awaited in a task that is not the run's own, so its place in the history "
-                "would be chance. Use `ctx.gather(...)` to do things at the same time, or `async with "
-                "ctx.scope(key):` inside a task that something else created. Note that asyncio.wait_for makes a task "
-                "of its own on Python 3.11: give the operation a timeout= instead."
+                "A context operation was awaited in a task that is not the run's own, or inside a tool or a step, so "
+                "its place in the history would be chance. Use `ctx.gather(...)` to do things at the same time, or "
+                "`async with ctx.scope(key):` inside a task that something else created. Note that asyncio.wait_for "
+                "makes a task of its own on Python 3.11: give the operation a timeout= instead."
             )
         return scope
 
+    def refusal(self) -> BaseException:
+        """What an operation raises once the run was stopped or has ended."""
+        assert self.stopped is not None
+        if self.stopped.reason != "ended":
+            return RunStopped(self.stopped)
+        return WrongTask(
+            f"{self.run} has ended, so nothing more can be done in it. Await every task before the run's code returns."
+        )
+
     def bind(self, name: str) -> str:
         """The identity of an operation, at the moment it is first awaited."""
-        identity = self.scope().next(name)
+        scope = self.scope()
+        assert scope.task is not None
+        self.progress.back(scope.task)
+        identity = scope.next(name)
         self.asked.add(identity)
         return identity
 
@@ -112,17 +139,6 @@ class Execution:
         scope = Scope(self, path, task, parent, known.ordinals if known is not None else {})
         self.scopes[path] = scope
         return scope
-
-    def branch_started(self, task: asyncio.Task[Any]) -> None:
-        """A task begins to execute a part of the run."""
-        self.tasks.add(task)
-        self.progress.branch_started()
-
-    def branch_ended(self, task: asyncio.Task[Any], *, hands_over: bool = False) -> None:
-        """A task has done its part; with ``hands_over`` the one that waited for it runs in its place."""
-        self.tasks.discard(task)
-        if not hands_over:
-            self.progress.branch_ended()
 
     # The past
 
@@ -143,72 +159,65 @@ class Execution:
         """
         known = self.journal.operations.get(identity)
         if known is not None:
-            self._compare(known, kind, digest)
+            self.diverge(differences.in_request(known, kind, digest))
             if known.outcome is not None:
-                await self.progress.release(identity)
+                await self._release(known, known.outcome)
                 return known
         await self.progress.go_live()
         if self.offline or self.journal.terminal is not None:
-            self._past_the_end(identity, kind)
+            self._past_the_end(identity)
         return None
 
-    def recorded_at_once(self, identity: str, kind: str) -> Event | None:
+    async def _release(self, known: Operation, outcome: Envelope) -> None:
+        cancelled = was_cancelled(outcome.event)
+        try:
+            await self.progress.release(known.identity)
+        except asyncio.CancelledError:
+            if self.stopped is None and not cancelled:
+                self.diverge(differences.cancelled_now(outcome, known.identity))
+            raise
+        if cancelled:
+            await self._cancelled_again(outcome, known.identity)
+
+    async def _cancelled_again(self, outcome: Envelope, identity: str) -> None:
+        """The code cancelled this operation, by a time-out of its own say: wait for it to do so again."""
+        took_seconds: float = getattr(outcome.event, "latency_ms", 0.0) / 1000
+        with self.progress.pinned():
+            await asyncio.sleep(2 * took_seconds + CANCELLED_AGAIN_SECONDS)
+        self.diverge(differences.not_cancelled(outcome, identity))
+
+    def recorded_at_once(self, identity: str, kind: str) -> Envelope | None:
         """The recorded event of an operation that the code does not wait for."""
         known = self.journal.operations.get(identity)
-        if known is None:
-            if (self.offline and self.progress.live) or self.journal.terminal is not None:
-                self._past_the_end(identity, kind)
-            return None
-        self._compare(known, kind, None)
-        return known.outcome.event if known.outcome is not None else None
+        if known is not None:
+            self.diverge(differences.in_request(known, kind, None))
+            return known.outcome
+        if (self.offline and self.progress.live) or self.journal.terminal is not None:
+            self._past_the_end(identity)
+        if not self.progress.live:
+            # Where nothing later is known either, it was lost with a crash while other branches had got further.
+            self.diverge(differences.later_ones_known(self.journal, self.asked, self.scope(), identity))
+        return None
 
-    def _compare(self, known: Operation, kind: str, digest: str | None) -> None:
-        place = known.intent or known.outcome
-        assert place is not None
-        if known.kind != kind:
-            self.diverge(
-                known.identity,
-                f"the history has a {known.kind} there (event {place.version}), the code asks for a {kind}",
-                place.position,
-            )
-        if digest is not None and known.digest is not None and known.digest != digest:
-            self.diverge(
-                known.identity,
-                f"the history has it with other arguments (event {place.version}, {_shown(place.event)})",
-                place.position,
-            )
-
-    def _past_the_end(self, identity: str, kind: str) -> None:
-        terminal = self.journal.terminal
-        if terminal is not None and not isinstance(terminal.event, RunTimedOut):
-            self.diverge(
-                identity,
-                f"the history ends there with {terminal.type} (event {terminal.version}), the code goes on with a {kind}",
-                terminal.position,
-            )
+    def _past_the_end(self, identity: str) -> None:
+        self.diverge(differences.after_the_end(self.journal, identity))
         raise self.stop(Stop("replayed"))
 
-    def diverge(self, identity: str, what: str, position: int | None) -> None:
-        """Stop the run because its code left its history."""
+    def diverge(self, difference: Difference | None) -> None:
+        """Stop the run if its code left its history."""
+        if difference is None:
+            return
         error = ReplayDivergence(
-            f"The code diverges from the history of {self.run} at {identity}: {what}. The run is parked, not "
-            "failed: bring back the code it was started with, or start a new run.",
-            operation=identity,
-            position=position,
+            f"The code diverges from the history of {self.run} at {difference.identity}: {difference.what}. The run "
+            "is parked, not failed: bring back the code it was started with, or start a new run.",
+            operation=difference.identity,
+            position=difference.position,
         )
         raise self.stop(Stop("diverged", error))
 
     def check_all_asked(self) -> None:
         """Diverge if the code has ended and the history knows operations that it never asked for."""
-        for identity, known in self.journal.operations.items():
-            if identity not in self.asked:
-                place = known.intent or known.outcome
-                if place is not None:
-                    self.diverge(
-                        identity,
-                        f"the history has it (event {place.version}, {place.type}), the code ended without it",
-                        place.position,
-                    )
+        self.diverge(differences.never_asked(self.journal, self.asked))
 
     # The present
 
@@ -216,6 +225,11 @@ class Execution:
         """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge, before anything is recorded."""
         assert self.writer is not None
         return self.writer.draft(event)
+
+    def note(self, event: Event) -> None:
+        """Record an event that the code does not wait for; a replay offline passes over what was lost in a crash."""
+        if self.writer is not None:
+            self.record(event)
 
     def record(self, event: Event, drafted: Draft | None = None) -> None:
         """Record an event of this run, which may be drafted already; it is durable after the next barrier."""
@@ -231,6 +245,13 @@ class Execution:
         """A value as it is recorded and seen: JSON, redacted."""
         return admit(value, self.world.redact)
 
+    def failure(self, error_type: str, message: str) -> Failure:
+        """A failure as it is recorded. Whatever the text holds, it can be: redacted, clipped, valid Unicode."""
+        text = str(self.admit(message.encode("utf-8", "backslashreplace").decode()))
+        if len(text) > FAILURE_CHARACTERS_MAX:
+            text = f"{text[:FAILURE_CHARACTERS_MAX]}…"
+        return Failure(error_type=error_type, message=text)
+
     def chance(self) -> float:
         """A number in [0, 1) for jitter: it delays an attempt and decides nothing, so it is not recorded."""
         return random()
@@ -240,46 +261,72 @@ class Execution:
         tell = self.world.on_delta
         return None if tell is None else lambda text: tell(self.run, identity, text)
 
-    def effect(self) -> Progress:
-        """To be entered while the task waits for the world."""
-        return self.progress
+    async def outside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do a piece of work with the world. The code hears of the result in its turn; so must the journal.
+
+        Inside, the context cannot be used: what a tool or a step did with it would be missing on replay.
+        """
+        self.progress.effect_started()
+        token = current_scope.set(None)
+        try:
+            result = await work
+        except BaseException:
+            self.progress.effect_cut()
+            raise
+        finally:
+            current_scope.reset(token)
+        await self.progress.effect_ended()
+        return result
 
     # The outside
 
     async def from_outside(self, identity: str, reason: WaitReason) -> Envelope:
-        """The next event written from outside for this operation, noted as observed."""
+        """The next event written from outside for this operation. Part of a work with the world."""
         operation = self.journal.operations.get(identity)
         if operation is not None and operation.outside:
-            found = operation.outside.pop(0)
-        else:
-            waiter: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
-            self.waits[identity] = (reason, waiter)
-            self.progress.wait_started()
-            try:
-                found = await waiter
-            finally:
-                self.waits.pop(identity, None)
-                self.progress.wait_ended()
+            return operation.outside.pop(0)
+        waiter: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
+        self.waits[identity] = (reason, waiter)
+        self.progress.wait_started()
+        try:
+            return await waiter
+        finally:
+            self.waits.pop(identity, None)
+            self.progress.wait_ended()
+
+    def observe(self, identity: str, found: Envelope) -> Event:
+        """Record that the code sees an event from outside now."""
         self.record(InputReceived(operation=identity, event_id=found.event_id))
-        return found
+        self.in_doubt.discard(identity)
+        return found.event
 
     def on_gap(self) -> None:
         """Events from outside stand in the stream: read them."""
+        self.gap = True
         if self.catching_up is None or self.catching_up.done():
             self.catching_up = asyncio.get_running_loop().create_task(self.catch_up())
 
     async def catch_up(self) -> None:
         """Take in what was written from outside, and wake those who wait for it."""
-        rows = await self.world.log.read_stream(self.run, after=self.journal.version)
-        for envelope in envelopes(rows):
-            if envelope.type not in OUTSIDE:
-                self.journal.version = envelope.version
-                continue
-            self.journal.apply(envelope)
-            identity = operation_of(envelope.event)
-            reason_and_waiter = self.waits.get(identity)
-            if reason_and_waiter is not None and not reason_and_waiter[1].done():
-                reason_and_waiter[1].set_result(self.journal.operations[identity].outside.pop(0))
+        while self.gap:
+            self.gap = False
+            try:
+                rows = await self.world.log.read_stream(self.run, after=self.journal.version)
+            except EvrtError as error:
+                self.stop(Stop("log", error))
+                return
+            for envelope in envelopes(rows):
+                self._take_in(envelope)
+
+    def _take_in(self, envelope: Envelope) -> None:
+        if envelope.type not in OUTSIDE:
+            self.journal.version = envelope.version
+            return
+        self.journal.apply(envelope)
+        identity = operation_of(envelope.event)
+        reason_and_waiter = self.waits.get(identity)
+        if reason_and_waiter is not None and not reason_and_waiter[1].done():
+            reason_and_waiter[1].set_result(self.journal.operations[identity].outside.pop(0))
 
     # The end
 
@@ -287,12 +334,19 @@ class Execution:
         """Stop the run's code: every task is cancelled, every further operation refused. Returns what to raise."""
         if self.stopped is None:
             self.stopped = stop
-            self.cut_off = set(self.doubtful)
+            self.cut_off = dict(self.under_way)
             current = asyncio.current_task()
             for task in self.tasks:
                 if task is not current:
                     task.cancel()
         return RunStopped(self.stopped)
+
+    def report_if_lost(self, reported: ToolCallReported) -> None:
+        """Keep what a write came to until its outcome, the event recorded last, is durable."""
+        assert self.writer is not None
+        self.late.append((self.writer.recorded, reported))
+        while self.late[0][0] <= self.writer.landed:
+            self.late.popleft()
 
     async def report_late(self) -> None:
         """After losing the claim: tell what writes came to whose outcomes were refused."""
@@ -300,17 +354,9 @@ class Execution:
         # Their meta names no epoch: they are written from outside the claim that was lost.
         late = [
             self.writer.draft(event, meta=LATE_META)
-            for batch, event in self.late.values()
-            if batch > self.writer.landed
+            for place, event in self.late
+            if place > self.writer.landed
         ]
         if late:
-            await self.world.log.append(Append(late, {}))
-
-
-def _shown(event: Event) -> str:
-    fields: Mapping[str, object] = event.model_dump(exclude_none=True)
-    name = (
-        fields.get("tool") or fields.get("model") or fields.get("question") or fields.get("key") or event.type
-    )
-    arguments = fields.get("arguments")
-    return f"{name}" if arguments is None else f"{name} {arguments}"
+            with suppress(EvrtError):  # What stopped the run matters more than that nobody can be told.
+                await self.world.log.append(Append(late, {}))

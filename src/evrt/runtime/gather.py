@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
@@ -26,29 +26,38 @@ def in_scope(execution: Execution, name: str, *, adopt: bool = False) -> Iterato
                 "ctx.scope(key) must be entered in a task that was created inside the run's code."
             )
         if execution.stopped is not None:
-            raise RunStopped(execution.stopped)
+            raise execution.refusal()
         path = f"{parent.path}{escape(name)}/"
     else:
         parent = execution.scope()
         path = f"{parent.next(name)}/"
     task = asyncio.current_task()
-    foreign = task is not None and task is not parent.task
+    assert task is not None
+    assert parent.task is not None
     token = current_scope.set(execution.enter(path, task, parent))
-    if foreign and task is not None:
-        execution.branch_started(task)
+    foreign = task is not parent.task
+    if foreign:
+        execution.tasks.add(task)
+        execution.progress.child_entered(task, parent.task)
     try:
         yield
     finally:
         current_scope.reset(token)
-        if foreign and task is not None:
-            execution.branch_ended(task)
+        if foreign:
+            execution.tasks.discard(task)
+            execution.progress.child_left(task, parent.task)
 
 
 async def gather(execution: Execution, awaitables: Sequence[Awaitable[T]]) -> list[T]:
     """Run awaitables as branches; results in their order, or the first error by position."""
-    parent = execution.scope()
-    if any(isinstance(awaitable, asyncio.Future) for awaitable in awaitables):
-        raise UsageError("ctx.gather takes coroutines that have not started, not tasks or futures.")
+    try:
+        parent = execution.scope()
+        if any(isinstance(awaitable, asyncio.Future) for awaitable in awaitables):
+            raise UsageError("ctx.gather takes coroutines that have not started, not tasks or futures.")
+    except BaseException:
+        for awaitable in awaitables:
+            _discard(awaitable)
+        raise
     path = parent.next("gather")
     branches = [
         _start(execution, execution.enter(f"{path}:{index}/", None, parent), awaitable)
@@ -69,27 +78,41 @@ def _start(execution: Execution, scope: Scope, awaitable: Awaitable[T]) -> async
         return await awaitable
 
     task = asyncio.get_running_loop().create_task(branch(), context=copy_context())
+    task.add_done_callback(lambda _: _discard(awaitable))  # It may have been cancelled before it began.
     scope.task = task
-    execution.branch_started(task)
+    execution.tasks.add(task)
+    execution.progress.enter(task)
     return task
 
 
+def _discard(awaitable: Awaitable[T]) -> None:
+    """Close a coroutine, so that Python does not warn of one that was never awaited."""
+    if isinstance(awaitable, Coroutine):
+        awaitable.close()
+
+
 async def _all(execution: Execution, branches: Sequence[asyncio.Task[T]]) -> None:
+    progress = execution.progress
+    parent = asyncio.current_task()
+    assert parent is not None
     left = len(branches)
 
     def ended(branch: asyncio.Task[T]) -> None:
         nonlocal left
         left -= 1
-        # The last branch hands its place among the running to the parent, so that there is
-        # no moment at which nobody seems to run.
-        execution.branch_ended(branch, hands_over=left == 0)
+        if left == 0:
+            # Before the last branch leaves, so that there is no moment at which nobody seems to run.
+            progress.enter(parent)
+        execution.tasks.discard(branch)
+        progress.leave(branch)
 
     for branch in branches:
         branch.add_done_callback(ended)
-    execution.progress.branch_ended()  # The parent only waits now.
+    progress.leave(parent)  # It only waits now.
     try:
         await asyncio.wait(branches)
     except asyncio.CancelledError:
+        progress.enter(parent)
         for branch in branches:
             branch.cancel()
         await asyncio.wait(branches)

@@ -43,9 +43,18 @@ class Scope:
 
     def next(self, name: str) -> str:
         """The identity of the next operation of this name in this scope."""
+        name = escape(name)
         ordinal = self.ordinals.get(name, 0) + 1
         self.ordinals[name] = ordinal
-        return f"{self.path}{escape(name)}#{ordinal}"
+        return f"{self.path}{name}#{ordinal}"
+
+    def is_ahead(self, identity: str) -> bool:
+        """Whether this identity belongs to this scope, or to one below it, and has not been come to yet."""
+        if not identity.startswith(self.path):
+            return False
+        part = identity[len(self.path) :].partition("/")[0].partition(":")[0]
+        name, mark, ordinal = part.rpartition("#")
+        return bool(mark) and int(ordinal) > self.ordinals.get(name, 0)
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("evrt_scope", default=None)

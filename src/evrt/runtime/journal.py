@@ -28,6 +28,20 @@ from evrt.log.contract import (
 from evrt.log.ids import new_event_id
 from evrt.runtime.stop import RunStopped, Stop
 
+APPEND_EVENTS_MAX = 1_000
+"""Most events of one append, far below what the log takes: code that emits in a loop may record any number."""
+
+
+def payload_of(event: Event) -> bytes:
+    """An event's payload. Raises InvalidInput or PayloadTooLarge."""
+    payload = encode(event)
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"A {event.type} event of {len(payload):,} bytes is over the limit of {PAYLOAD_BYTES_MAX:,} bytes. "
+            "Keep big results in a file or an object store and return a reference to them."
+        )
+    return payload
+
 
 class Turn:
     """The current turn of the event loop: what asks to be called at its end is called, with one callback for all."""
@@ -74,10 +88,11 @@ class JournalWriter:
         self._expect: Expectation = Claim(epoch)
         self._epoch = epoch
         self.version = version
-        self._pending: list[Draft] = []
-        self._submitted = 0
+        self._pending: list[tuple[Draft, ...]] = []
+        self.recorded = 0
+        """Events handed in so far."""
         self.landed = 0
-        """Appends that are durable."""
+        """How many of them are durable."""
         self._in_flight: Landing[Appended] | None = None
         self._in_flight_drafts: list[Draft] = []
         self._failure: EvrtError | None = None
@@ -87,28 +102,20 @@ class JournalWriter:
 
     def draft(self, event: Event, *, meta: bytes | None = None) -> Draft:
         """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge."""
-        payload = encode(event)
-        if len(payload) > PAYLOAD_BYTES_MAX:
-            raise PayloadTooLarge(
-                f"A {event.type} event of {len(payload):,} bytes is over the limit of {PAYLOAD_BYTES_MAX:,} bytes. "
-                "Keep big results in a file or an object store and return a reference to them."
-            )
-        return Draft(self._run, event.type, new_event_id(), self._correlation, meta or self._meta, payload)
+        return Draft(
+            self._run, event.type, new_event_id(), self._correlation, meta or self._meta, payload_of(event)
+        )
 
     def record(self, *drafts: Draft) -> None:
         """Add events, also those of other streams, to this turn's append: all of them or none are written."""
         if not self._pending:
             self._turn.at_its_end(self.flush)
-        self._pending.extend(drafts)
-
-    @property
-    def next_batch(self) -> int:
-        """Number of the append that the next event goes into; ``landed`` counts those that are durable."""
-        return self._submitted + 1
+        self._pending.append(drafts)
+        self.recorded += len(drafts)
 
     async def barrier(self) -> None:
         """Return when everything recorded so far is durable. Raises RunStopped if an append failed."""
-        target = self._submitted + (1 if self._pending else 0)
+        target = self.recorded
         self.flush()
         while self.landed < target:
             self._check()
@@ -124,8 +131,11 @@ class JournalWriter:
         """
         while self._in_flight is not None or self._pending:
             await self.barrier()
+        self.recorded += len(drafts)
         landing = self._submit(list(drafts), expect)
-        await self._land(landing)
+        with suppress(asyncio.CancelledError):  # It comes when the answer is there: then it is too late.
+            await self._land(landing)
+        self._on_landed(landing)
         self._check()
         return landing.result()
 
@@ -135,7 +145,14 @@ class JournalWriter:
         One at a time, so that no event can become durable after one before it was lost.
         """
         if self._pending and self._in_flight is None and self._failure is None:
-            drafts, self._pending = self._pending, []
+            drafts: list[Draft] = []
+            groups = 0
+            for group in self._pending:
+                if drafts and len(drafts) + len(group) > APPEND_EVENTS_MAX:
+                    break
+                drafts.extend(group)
+                groups += 1
+            del self._pending[:groups]
             self._submit(drafts, {})
 
     def _submit(self, drafts: list[Draft], expect: Mapping[str, Expectation]) -> Landing[Appended]:
@@ -143,7 +160,6 @@ class JournalWriter:
         landing = self._log.append(Append(drafts, {**expect, self._run: own}))
         self._in_flight = landing
         self._in_flight_drafts = drafts
-        self._submitted += 1
         landing.add_done_callback(self._on_landed)
         return landing
 
@@ -162,7 +178,7 @@ class JournalWriter:
         elif not isinstance(error, WrongVersion):
             self._fail(error if isinstance(error, EvrtError) else Unavailable(f"The log failed: {error!r}"))
             return
-        self.landed += 1
+        self.landed += len(self._in_flight_drafts)
         self.flush()
 
     def _check(self) -> None:

@@ -6,7 +6,9 @@ append. The last one wins, unless ``if_version`` is given: then a conflict is a 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from typing import Literal
 
 import orjson
 
@@ -14,12 +16,14 @@ from evrt.codec import encode
 from evrt.errors import Conflict, InvalidInput, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.memory import MemoryForgotten, MemoryRecalled, MemoryScope, MemorySet, MemoryWritten
+from evrt.events.run import CANCELLED
 from evrt.folds.memory import Memory
 from evrt.log.contract import Draft, Exact
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
+from evrt.runtime.journal import payload_of
 
 CONFLICT_TRIES_MAX = 100
 KEY_CHARACTERS_MAX = 512
@@ -49,7 +53,13 @@ class RunMemory:
         if known is not None and known.outcome is not None:
             recalled = known.outcome.event
         else:
-            memory = await self._fold(stream)
+            try:
+                memory = await execution.outside(self._fold(stream))
+            except asyncio.CancelledError:
+                self._cut_off(
+                    MemoryRecalled(operation=identity, digest=digest, scope=scope, key=key, found=False)
+                )
+                raise
             item = memory.items.get(key)
             recalled = MemoryRecalled(
                 operation=identity,
@@ -74,6 +84,7 @@ class RunMemory:
         """
         admitted = self._execution.admit(value)
         event = MemorySet(key=_checked(key), value=admitted, source=f"run:{self._execution.run}")
+        payload_of(event)  # Too large a value is refused here, on the first execution as on replay.
         await self._write("set", scope, key, event, digest_of([scope, key, admitted]), if_version)
 
     async def forget(self, key: str, *, scope: MemoryScope = "user", if_version: int | None = None) -> bool:
@@ -84,7 +95,7 @@ class RunMemory:
 
     async def _write(
         self,
-        action: str,
+        action: Literal["set", "forget"],
         scope: MemoryScope,
         key: str,
         event: Event,
@@ -99,59 +110,55 @@ class RunMemory:
             written = known.outcome.event
             assert isinstance(written, MemoryWritten)
         else:
-            written = await self._append(stream, identity, action, scope, key, event, digest, if_version)
+            fact = self._draft(stream, event)
+            new = MemoryWritten(
+                operation=identity, digest=digest, action=action, scope=scope, key=key, event_id=fact.event_id
+            )
+            try:
+                memory = await execution.outside(self._fold(stream))
+                written = await self._append(stream, memory, fact, new, if_version)
+            except asyncio.CancelledError:
+                self._cut_off(new.model_copy(update={"event_id": None}))
+                raise
         if written.conflict is not None:
             raise Conflict(written.conflict)
         return written
 
     async def _append(
-        self,
-        stream: str,
-        identity: str,
-        action: str,
-        scope: MemoryScope,
-        key: str,
-        event: Event,
-        digest: str,
-        if_version: int | None,
+        self, stream: str, memory: Memory, fact: Draft, new: MemoryWritten, if_version: int | None
     ) -> MemoryWritten:
+        """Write the fact and the note of it, or the note of a conflict."""
         writer = self._execution.writer
         assert writer is not None
-        fact = self._draft(stream, event)
         for _ in range(CONFLICT_TRIES_MAX):
-            memory = await self._fold(stream)
-            item = memory.items.get(key)
-            version = item.version if item is not None else 0
-            conflict = None
-            if if_version is not None and version != if_version:
-                conflict = (
-                    f"Memory {key!r} ({scope}) is at version {version}, not at {if_version}: read it again."
-                )
-            written = MemoryWritten.model_validate(
-                {
-                    "operation": identity,
-                    "digest": digest,
-                    "action": action,
-                    "scope": scope,
-                    "key": key,
-                    "event_id": None if conflict is not None else fact.event_id,
-                    "existed": item is not None,
-                    "conflict": conflict,
-                }
-            )
-            noted = writer.draft(written)
-            if conflict is not None:
-                writer.record(noted)
-                return written
+            item = memory.items.get(new.key)
+            written = new.model_copy(update={"existed": item is not None})
             if if_version is None:
-                writer.record(fact, noted)
+                writer.record(fact, writer.draft(written))
                 return written
+            version = item.version if item is not None else 0
+            if version != if_version:
+                return self._conflict(written, f"is at version {version}, not at {if_version}: read it again")
             try:
-                await writer.append_now([fact, noted], {stream: Exact(memory.version)})
-                return written
+                # The code goes on when this is there, so no outcome of another branch may come in between.
+                with self._execution.progress.pinned():
+                    await writer.append_now([fact, writer.draft(written)], {stream: Exact(memory.version)})
+                    return written
             except WrongVersion:
-                continue  # Another key of this memory changed in between: look again.
-        raise Conflict(f"Memory {key!r} ({scope}) is being written too fast to set it with if_version.")
+                memory = await self._fold(stream)  # Another key may have changed, or this one.
+        return self._conflict(new, "is being written too fast to set it with if_version")
+
+    def _conflict(self, new: MemoryWritten, what: str) -> MemoryWritten:
+        text = f"Memory {new.key!r} ({new.scope}) {what}."
+        written = new.model_copy(update={"event_id": None, "conflict": text})
+        self._execution.record(written)
+        return written
+
+    def _cut_off(self, event: MemoryRecalled | MemoryWritten) -> None:
+        execution = self._execution
+        if execution.stopped is None:
+            failure = execution.failure(CANCELLED, "The code that awaited this cancelled it.")
+            execution.record(event.model_copy(update={"failure": failure}))
 
     def _draft(self, stream: str, event: Event) -> Draft:
         meta: JsonObject = {"run": self._execution.run}
@@ -163,8 +170,7 @@ class RunMemory:
         """The memory as it is now, this run's own writes included; folds only what is new."""
         await self._execution.barrier()
         memory = self._folds.setdefault(stream, Memory())
-        with self._execution.effect():
-            rows = await self._execution.world.log.read_stream(stream, after=memory.version)
+        rows = await self._execution.world.log.read_stream(stream, after=memory.version)
         for envelope in envelopes(rows):
             if envelope.version > memory.version:
                 memory.apply(envelope)
@@ -184,6 +190,14 @@ class RunMemory:
 
 
 def _checked(key: str) -> str:
-    if not key.strip() or len(key) > KEY_CHARACTERS_MAX:
+    if not key.strip() or len(key) > KEY_CHARACTERS_MAX or not _is_unicode(key):
         raise InvalidInput(f"A memory key is text of 1 to {KEY_CHARACTERS_MAX} characters, not {key!r:.80}.")
     return key
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # A lone surrogate.
+        return False
+    return True

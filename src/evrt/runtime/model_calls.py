@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 from evrt.effects.contract import ModelError, ModelReply, ModelRequest
 from evrt.effects.tools import Tool
-from evrt.errors import InvalidInput
+from evrt.errors import InvalidInput, PayloadTooLarge
 from evrt.events import Event, JsonObject
 from evrt.events.calls import ModelCallCompleted, ModelCallFailed, ModelCallRequested
-from evrt.events.run import Failure
+from evrt.events.run import CANCELLED
 from evrt.retry import Retry
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
+from evrt.runtime.stop import cancels
 from evrt.runtime.transcript import Transcript
 
 MODEL_RETRY = Retry(attempts_max=3, base_seconds=1.0, cap_seconds=30.0)
@@ -45,7 +47,7 @@ async def call_model(
         model=model,
         parameters=admitted,
         tools_digest=tools_digest,
-        tools=_once(execution, tools_digest, schemas),
+        tools=tuple(schemas) if schemas and tools_digest not in execution.tools_recorded else None,
         previous=transcript.previous,
         kept=transcript.kept,
         added=transcript.new(),
@@ -53,98 +55,119 @@ async def call_model(
         messages_count=len(transcript),
     )
     request = ModelRequest(model, list(transcript.messages), schemas, admitted)
-    transcript.requested_by(identity)
     known = await execution.recorded(identity, "model_call", digest)
     if known is not None and known.outcome is not None:
+        if known.intent is not None:
+            _was_made(execution, transcript, intent)
         return known.outcome.event
     interrupted = execution.journal.operations.get(identity)
+    call = _Call(execution, identity, request, retry, timeout_seconds)
     if interrupted is None:
-        execution.record(intent)
-    await execution.barrier()
+        try:
+            execution.record(intent)
+        except PayloadTooLarge as error:
+            # It was not asked for, so there is no intent, and the next call does not build on it.
+            return call.close(call.failed(type(error).__name__, str(error), 1, perf_counter()))
+    _was_made(execution, transcript, intent)
     first = max(1, interrupted.attempts) if interrupted is not None else 1
-    return await _attempts(execution, identity, request, first, retry, timeout_seconds)
-
-
-def _once(
-    execution: Execution, tools_digest: str | None, schemas: list[JsonObject]
-) -> tuple[JsonObject, ...] | None:
-    """The tools' schemas, the first time that a run uses this set of them."""
-    if tools_digest is None or tools_digest in execution.tools_recorded:
-        return None
-    execution.tools_recorded.add(tools_digest)
-    return tuple(schemas)
-
-
-async def _attempts(
-    execution: Execution,
-    identity: str,
-    request: ModelRequest,
-    attempt: int,
-    retry: Retry,
-    timeout_seconds: float | None,
-) -> Event:
-    while True:
-        event = await _attempt(execution, identity, request, attempt, retry, timeout_seconds)
-        execution.record(event)
-        if isinstance(event, ModelCallCompleted) or event.final:
-            return event
-        attempt += 1
-        with execution.effect():
-            await asyncio.sleep((event.delay_ms or 0.0) / 1000)
-        await execution.barrier()
-
-
-async def _attempt(
-    execution: Execution,
-    identity: str,
-    request: ModelRequest,
-    attempt: int,
-    retry: Retry,
-    timeout_seconds: float | None,
-) -> ModelCallCompleted | ModelCallFailed:
     began = perf_counter()
     try:
-        with execution.effect():
-            async with asyncio.timeout(timeout_seconds):
-                model = execution.world.models(request.model)
-                reply = await model.complete(request, execution.delta_listener(identity))
-        return _completed(execution, identity, reply, attempt, began)
-    except ModelError as error:
-        error_type, message, again = error.error_type, error.message, error.retriable
-    except TimeoutError:
-        error_type, message, again = "timeout", f"No reply within {timeout_seconds or 0:g} s.", True
-    except InvalidInput as error:
-        error_type, message, again = type(error).__name__, f"The reply cannot be recorded. {error}", False
-    final = not (again and attempt < retry.attempts_max)
-    return ModelCallFailed(
-        operation=identity,
-        failure=Failure(error_type=error_type, message=str(execution.admit(message))),
-        attempt=attempt,
-        final=final,
-        delay_ms=None if final else retry.delay_seconds(attempt, execution.chance()) * 1000,
-        latency_ms=_since(began),
-    )
+        event = await execution.outside(call.attempts(first))
+    except asyncio.CancelledError:
+        if execution.stopped is None:
+            call.close(call.failed(CANCELLED, "The code that awaited this call cancelled it.", first, began))
+        raise
+    return call.close(event)
 
 
-def _completed(
-    execution: Execution, identity: str, reply: ModelReply, attempt: int, began: float
-) -> ModelCallCompleted:
-    message = execution.admit(reply.message)
-    if not isinstance(message, dict):
-        raise InvalidInput("The model's message is not an object.")
-    completed = ModelCallCompleted(
-        operation=identity,
-        message=message,
-        finish_reason=reply.finish_reason,
-        provider=reply.provider,
-        model_returned=reply.model_returned,
-        response_id=reply.response_id,
-        usage=reply.usage,
-        attempt=attempt,
-        latency_ms=_since(began),
-    )
-    execution.draft(completed)  # A reply that cannot be recorded is a failure, and this is when it shows.
-    return completed
+def _was_made(execution: Execution, transcript: Transcript, intent: ModelCallRequested) -> None:
+    """What later calls build on: they record only what is new since this one."""
+    transcript.requested_by(intent.operation)
+    if intent.tools_digest is not None:
+        execution.tools_recorded.add(intent.tools_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One model call on its way to its outcome."""
+
+    execution: Execution
+    identity: str
+    request: ModelRequest
+    retry: Retry
+    timeout_seconds: float | None
+
+    async def attempts(self, attempt: int) -> ModelCallCompleted | ModelCallFailed:
+        await self.execution.barrier()
+        while True:
+            event = await self._attempt(attempt)
+            if isinstance(event, ModelCallCompleted) or event.final:
+                return event
+            self.execution.record(event)
+            attempt += 1
+            await asyncio.sleep((event.delay_ms or 0.0) / 1000)
+            await self.execution.barrier()
+
+    async def _attempt(self, attempt: int) -> ModelCallCompleted | ModelCallFailed:
+        began = perf_counter()
+        limit = asyncio.timeout(self.timeout_seconds)
+        before = cancels()
+        try:
+            async with limit:
+                model = self.execution.world.models(self.request.model)
+                reply = await model.complete(self.request, self.execution.delta_listener(self.identity))
+            return self._completed(reply, attempt, began)
+        except ModelError as error:
+            return self.failed(error.error_type, error.message, attempt, began, retry=error.retriable)
+        except InvalidInput as error:
+            return self.failed(type(error).__name__, f"The reply cannot be recorded. {error}", attempt, began)
+        except asyncio.CancelledError as error:
+            if cancels() > before:
+                raise
+            return self.failed(type(error).__name__, "The model's own code was cancelled.", attempt, began)
+        except Exception as error:  # noqa: BLE001  (a model may be the user's own; whatever it raises is its outcome)
+            if isinstance(error, TimeoutError) and limit.expired():
+                message = f"No reply within {self.timeout_seconds:g} s."
+                return self.failed("timeout", message, attempt, began, retry=True)
+            return self.failed(type(error).__name__, str(error) or repr(error), attempt, began)
+
+    def failed(
+        self, error_type: str, message: str, attempt: int, began: float, *, retry: bool = False
+    ) -> ModelCallFailed:
+        final = not (retry and attempt < self.retry.attempts_max)
+        delay = None if final else self.retry.delay_seconds(attempt, self.execution.chance()) * 1000
+        return ModelCallFailed(
+            operation=self.identity,
+            failure=self.execution.failure(error_type, message),
+            attempt=attempt,
+            final=final,
+            delay_ms=delay,
+            latency_ms=_since(began),
+        )
+
+    def _completed(self, reply: ModelReply, attempt: int, began: float) -> ModelCallCompleted:
+        message = self.execution.admit(reply.message)
+        if not isinstance(message, dict):
+            raise InvalidInput("The model's message is not an object.")
+        completed = ModelCallCompleted(
+            operation=self.identity,
+            message=message,
+            finish_reason=reply.finish_reason,
+            provider=reply.provider,
+            model_returned=reply.model_returned,
+            response_id=reply.response_id,
+            usage=reply.usage,
+            attempt=attempt,
+            latency_ms=_since(began),
+        )
+        self.execution.draft(
+            completed
+        )  # A reply that cannot be recorded is a failure, and this is when it shows.
+        return completed
+
+    def close(self, event: ModelCallCompleted | ModelCallFailed) -> Event:
+        self.execution.record(event)
+        return event
 
 
 def _since(began: float) -> float:

@@ -1,23 +1,41 @@
-"""Who may go on: recorded outcomes are released strictly in the order of the journal.
+"""Who may go on: one task at a time, in the order of the journal.
 
 Branches of a run share state as they please, so replaying is only faithful if outcomes reach them
-in the order in which they once did. The next outcome is released when every task of the run is
-blocked in an operation or done. Operations that the journal does not know are held back until all
-that it knows has been released: no effect starts before the past is complete. If all are blocked and
-the next outcome is one that nobody asked for, the code has left its history.
+in the order in which they once did. One rule keeps that order, on the first execution as in a replay:
+an outcome is handed to the code only when every task of the run is blocked in an operation or done.
+The first time it is recorded at that moment, so the journal has the order; a replay releases in it.
+
+Operations that the journal does not know are held back until all that it knows has been released:
+no effect starts before the past is complete. If all are blocked and the next outcome is one that
+nobody asked for, the code has left its history.
+
+A task may be busy with something that is not the context's: a sleep, the tasks of a framework. It is
+waited for a moment, then passed over until it comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+Task: TypeAlias = asyncio.Task[Any]
 
 STALL_SECONDS = 0.02
-"""How long a task may be busy outside the context (a sleep, an event) before others go on without it."""
+"""How long a task may be busy outside the context before others go on without it."""
+
+
+class Blocked(NamedTuple):
+    """A task that waits for its turn."""
+
+    task: Task
+    turn: asyncio.Future[None]
 
 
 class Progress:
-    """Counts what the tasks of one run are doing, and releases outcomes and held operations.
+    """Knows which tasks of one run execute code, and hands out turns.
 
     on_diverged(identity) is called when all are blocked and ``identity`` comes next but was not asked for.
     on_idle() is called when the past is complete and all that is left is waiting for the outside.
@@ -28,130 +46,228 @@ class Progress:
     ) -> None:
         self._order = order
         self._next = 0
-        self._running = 1
+        self._running: set[Task] = set()
+        self._elsewhere: set[Task] = set()
+        """Those of them that are busy with something else, and not waited for."""
+        self._children: dict[Task, int] = {}
+        """How many tasks, created by this one or for it, are inside ``ctx.scope(key)``."""
+        self._asked: dict[str, Blocked] = {}
+        self._held: list[Blocked] = []
+        self._ready: deque[Blocked] = deque()
         self._effects = 0
-        self._asked: dict[str, asyncio.Future[None]] = {}
-        self._held: list[asyncio.Future[None]] = []
         self._waiting = 0
+        self._pinned = 0
+        self._changes = 0
+        self._closed = False
         self._on_diverged = on_diverged
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._step_is_due = False
 
     @property
     def live(self) -> bool:
         """Whether all recorded outcomes have been released."""
         return self._next >= len(self._order)
 
-    @property
-    def released(self) -> int:
-        return self._next
+    # What a task does
+
+    def enter(self, task: Task) -> None:
+        """A task begins to execute code of the run, or goes on with it."""
+        self._changes += 1
+        self._running.add(task)
+
+    def leave(self, task: Task) -> None:
+        """A task executes no code of the run for now, or is done."""
+        self._changes += 1
+        self._running.discard(task)
+        self._elsewhere.discard(task)
+        self.step()
+
+    def back(self, task: Task) -> None:
+        """A task that may have been busy elsewhere uses the context again."""
+        if self._elsewhere:
+            self._elsewhere.discard(task)
+
+    def child_entered(self, child: Task, parent: Task) -> None:
+        """A task that something else created begins to execute code of the run; its parent awaits it somehow."""
+        self._children[parent] = self._children.get(parent, 0) + 1
+        self.enter(child)
+        if parent in self._running:
+            self._elsewhere.add(parent)
+
+    def child_left(self, child: Task, parent: Task) -> None:
+        """It is done; the last one gives its parent time to notice."""
+        self._children[parent] -= 1
+        if not self._children[parent]:
+            del self._children[parent]
+            self._elsewhere.discard(parent)
+        self.leave(child)
+
+    # The past
 
     async def release(self, identity: str) -> None:
         """Return when it is this recorded outcome's turn."""
-        if self._running == 1 and not self._asked and self._order[self._next] == identity:
-            self._next += (
-                1  # The only task that is not blocked asks for the next outcome: no need to suspend.
-            )
+        task = _current()
+        if self._order[self._next] == identity and not self._asked and self._alone(task):
+            self._next += 1  # No need to suspend.
             return
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._asked[identity] = turn
-        await self._blocked(turn)
+        blocked = self._asked[identity] = Blocked(task, self._loop.create_future())
+        await self._block(blocked)
 
     async def go_live(self) -> None:
         """Return when the past is complete."""
-        if self.live:
-            return
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._held.append(turn)
-        await self._blocked(turn)
+        if not self.live:
+            blocked = Blocked(_current(), self._loop.create_future())
+            self._held.append(blocked)
+            await self._block(blocked)
 
-    async def _blocked(self, turn: asyncio.Future[None]) -> None:
-        self._running -= 1
-        self.step()
+    async def _block(self, blocked: Blocked) -> None:
+        self.leave(blocked.task)
         try:
-            await turn
+            await blocked.turn
         except asyncio.CancelledError:
-            if not turn.done() or turn.cancelled():
-                self._running += 1
+            self.enter(blocked.task)
             raise
 
-    def branch_started(self) -> None:
-        """A task of the run begins."""
-        self._running += 1
+    def _alone(self, task: Task) -> bool:
+        return len(self._running) == 1 and task in self._running and not self._children
 
-    def branch_ended(self) -> None:
-        """A task of the run is done, or its parent goes to wait for its branches."""
-        self._running -= 1
-        self.step()
+    # The present
 
-    def __enter__(self) -> None:
-        """A task goes to wait for the world."""
-        self._running -= 1
+    def effect_started(self) -> None:
+        """The task goes to wait for the world."""
         self._effects += 1
+        self.leave(_current())
 
-    def __exit__(self, *exc: object) -> None:
-        """The world answered, or the task was cancelled."""
-        self._running += 1
+    def effect_cut(self) -> None:
+        """The task waits no longer: it was cancelled."""
         self._effects -= 1
+        self.enter(_current())
+
+    async def effect_ended(self) -> None:
+        """The world answered; return when it is the task's turn to hear of it."""
+        self._effects -= 1
+        task = _current()
+        if not self._running and not self._ready and not self._children:
+            self.enter(task)  # No need to suspend.
+            return
+        blocked = Blocked(task, self._loop.create_future())
+        self._ready.append(blocked)
+        await self._block(blocked)
 
     def wait_started(self) -> None:
-        """A task goes to wait for somebody outside."""
-        self._running -= 1
+        """The task, waiting for the world so far, waits for somebody outside now."""
+        self._effects -= 1
         self._waiting += 1
+        self._changes += 1
         self.step()
 
     def wait_ended(self) -> None:
         """Somebody outside answered, or the task was cancelled."""
-        self._running += 1
         self._waiting -= 1
+        self._effects += 1
+        self._changes += 1
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """What the task does in here may take long, and others are not to go on meanwhile."""
+        self._pinned += 1
+        try:
+            yield
+        finally:
+            self._pinned -= 1
+
+    # Whose turn it is
 
     def step(self) -> None:
-        """Release what can be released now that a task is blocked."""
-        if self._running > 0:
-            if (self._asked or self._held) and self._stall_timer is None:
-                self._stall_timer = self._loop.call_later(STALL_SECONDS, self._on_stall, self._next)
+        """See who may go on now."""
+        if not self._children:
+            self._step(certain=False)
+        elif not self._step_is_due:
+            # Tasks that were created but have not begun yet get the chance to ask first.
+            self._step_is_due = True
+            self._loop.call_soon(self._due_step)
+
+    def _due_step(self) -> None:
+        self._step_is_due = False
+        self._step(certain=False)
+
+    def _step(self, *, certain: bool) -> None:
+        if self._closed:
             return
-        if not self.live:
-            if not self._release_next():
-                self._on_diverged(self._order[self._next])
-        elif self._held:
-            self._release_held()
-        elif self._effects == 0 and self._waiting > 0:
+        if not self._quiet():
+            if self._asked or self._held or self._ready or self._waiting:
+                self._watch()
+            return
+        while not self.live:
+            blocked = self._asked.pop(self._order[self._next], None)
+            if blocked is None:
+                if self._all_blocked(certain):
+                    self._loop.call_soon(self._accuse)
+                return
+            self._next += 1
+            if self._let_go(blocked):
+                return
+        held, self._held = self._held, []
+        for blocked in held:
+            self._let_go(blocked)
+        while self._ready and self._quiet():
+            self._let_go(self._ready.popleft())
+        if self._quiet() and self._waiting and not self._effects and self._all_blocked(certain):
             self._on_idle()
 
-    def _release_next(self) -> bool:
-        turn = self._asked.pop(self._order[self._next], None)
-        if turn is None:
+    def _quiet(self) -> bool:
+        return not self._running or self._running <= self._elsewhere
+
+    def _all_blocked(self, certain: bool) -> bool:
+        """Whether nobody is busy elsewhere. Of one who awaits tasks of a framework it takes a moment to be certain."""
+        if any(task not in self._children for task in self._running):
             return False
-        self._next += 1
-        self._let_go(turn)
+        if self._children and not certain:
+            self._watch()
+            return False
         return True
 
-    def _release_held(self) -> None:
-        held, self._held = self._held, []
-        for turn in held:
-            self._let_go(turn)
+    def _accuse(self) -> None:
+        if (
+            not self._closed
+            and self._quiet()
+            and not self.live
+            and self._order[self._next] not in self._asked
+        ):
+            self._on_diverged(self._order[self._next])
 
-    def _let_go(self, turn: asyncio.Future[None]) -> None:
-        if not turn.done():
-            self._running += 1
-            turn.set_result(None)
+    def _let_go(self, blocked: Blocked) -> bool:
+        """Whether the task still waits; one that was cancelled meanwhile is passed over."""
+        if blocked.turn.done():
+            return False
+        self.enter(blocked.task)
+        blocked.turn.set_result(None)
+        return True
+
+    # Tasks that are busy elsewhere
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(STALL_SECONDS, self._on_stall, self._changes)
 
     def _on_stall(self, seen: int) -> None:
-        # Some task has been busy with something that is not the context's. Others go on without it,
-        # but nobody is accused of divergence, as that task may still ask.
-        self._stall_timer = None
-        if self._running > 0 and self._next == seen:
-            if not self.live:
-                self._release_next()
-            else:
-                self._release_held()
-        if self._asked or self._held:
-            self._stall_timer = self._loop.call_later(STALL_SECONDS, self._on_stall, self._next)
+        self._timer = None
+        certain = self._changes == seen and not self._pinned
+        if certain:
+            self._elsewhere |= self._running
+        self._step(certain=certain)
 
     def close(self) -> None:
-        """Forget the timer: the run's code has ended or was stopped."""
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        """Hand out no more turns: the run's code has ended or was stopped."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _current() -> Task:
+    task = asyncio.current_task()
+    assert task is not None
+    return task

@@ -15,10 +15,19 @@ from typing import Any
 
 import orjson
 
-from evrt.errors import EvrtError, Fenced, OperationFailed, ReplayDivergence, StepLimitReached
+from evrt.errors import (
+    Conflict,
+    EvrtError,
+    Fenced,
+    InvalidInput,
+    OperationFailed,
+    ReplayDivergence,
+    StepLimitReached,
+)
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallInDoubt
 from evrt.events.run import (
+    CANCELLED,
     ClaimReason,
     Failure,
     RunClaimed,
@@ -34,10 +43,12 @@ from evrt.events.run import (
 )
 from evrt.folds.journal import Journal
 from evrt.folds.run import Status
+from evrt.log.envelopes import envelopes
+from evrt.runtime import differences
 from evrt.runtime.context import Callee, Context
 from evrt.runtime.execution import Execution, World
 from evrt.runtime.identity import Scope, current_scope
-from evrt.runtime.journal import JournalWriter
+from evrt.runtime.journal import JournalWriter, payload_of
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 
@@ -73,9 +84,12 @@ class Runner:
     async def run(self, reason: ClaimReason) -> Ending:
         """Claim with a new epoch, execute, record the end.
 
-        Raises Fenced when another process holds or takes the claim, Unavailable when the log fails.
+        Raises Fenced when another process holds or takes the claim, Conflict when the run ended meanwhile,
+        Unavailable when the log fails.
         """
         writer = self._claim(reason)
+        if reason == "resume":
+            await self._catch_up(writer)
         ending = await self._execute(writer)
         try:
             await writer.barrier()
@@ -112,6 +126,18 @@ class Runner:
         writer.record(*(writer.draft(event) for event in first))
         return writer
 
+    async def _catch_up(self, writer: JournalWriter) -> None:
+        """Take in what a worker that has lost its claim now wrote between our reading and our claim."""
+        journal = self._journal
+        try:
+            await writer.barrier()
+        except RunStopped as stopped:
+            raise stopped.stop.error or stopped from None
+        for envelope in envelopes(await self._world.log.read_stream(journal.run, after=journal.version)):
+            journal.apply(envelope)
+        if journal.terminal is not None:
+            raise Conflict(f"{journal.run} ended ({journal.terminal.type}) while it was being claimed.")
+
     async def _execute(self, writer: JournalWriter | None) -> Ending:
         progress = Progress(list(self._journal.order), on_diverged=self._on_diverged, on_idle=self._on_idle)
         self._execution = execution = Execution(
@@ -125,40 +151,57 @@ class Runner:
         loop = asyncio.get_running_loop()
         main = loop.create_task(self._main(execution))
         execution.tasks.add(main)
+        progress.enter(main)
         seconds = self._requested.timeout_seconds
         alarm = None
         if seconds is not None and writer is not None:
             alarm = loop.call_later(seconds, lambda: execution.stop(Stop("timed_out")))
         try:
             await asyncio.wait([main])
+            await self._leave_nobody_behind(main)
+            return await self._end(main)
         except asyncio.CancelledError:
             # Whoever runs us was cancelled: like a crash, but in order. The run can be resumed.
-            main.cancel()
+            execution.stop(Stop("interrupted"))
             await asyncio.wait([main])
+            await self._leave_nobody_behind(main)
             _ = main.cancelled() or main.exception()
             raise
         finally:
+            execution.stop(Stop("ended"))
             progress.close()
             if alarm is not None:
                 alarm.cancel()
-        return await self._end(main)
+
+    async def _leave_nobody_behind(self, main: asyncio.Task[JsonValue]) -> None:
+        """Stop what the code has started and not awaited, so that nothing happens after the end."""
+        execution = self._execution
+        strays = execution.tasks - {main}
+        if strays:
+            execution.stop(Stop("in_doubt" if execution.under_way or execution.in_doubt else "ended"))
+            await asyncio.wait(strays)
+        for task in (self._park_task, execution.catching_up):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     async def _main(self, execution: Execution) -> JsonValue:
         current_scope.set(Scope(execution, "", asyncio.current_task()))
         given = self._requested.input
         context: Context[Any] = Context(execution, target=self._callee.name, input=given)
-        output = await self._callee.execute(context, given)
-        admitted = execution.admit(output)
-        if execution.stopped is None:
-            execution.check_all_asked()
-        return admitted
+        try:
+            return execution.admit(await self._callee.execute(context, given))
+        finally:
+            # Also when it raises: a bad deploy must not fail a run that has got further.
+            if execution.stopped is None:
+                execution.check_all_asked()
 
     # Ends
 
     async def _end(self, main: asyncio.Task[JsonValue]) -> Ending:
         execution = self._execution
         error = asyncio.CancelledError() if main.cancelled() else main.exception()
-        if execution.stopped is not None:
+        if execution.stopped is not None and execution.stopped.reason != "ended":
             return await self._stopped(execution.stopped)
         if error is None:
             return self._close(RunSucceeded(output=main.result()), Ending("succeeded", output=main.result()))
@@ -173,20 +216,16 @@ class Runner:
 
     def _failed(self, error: Exception) -> Ending:
         execution = self._execution
-        failure = Failure(
-            error_type=type(error).__name__, message=str(execution.admit(str(error) or repr(error)))
-        )
+        failure = execution.failure(type(error).__name__, str(error) or repr(error))
         operation = error.operation if isinstance(error, OperationFailed) else None
         return self._close(RunFailed(failure=failure, operation=operation), Ending("failed", failure=failure))
 
     def _close(self, terminal: Event, ending: Ending) -> Ending:
-        if not self._execution.offline:
-            writer = self._execution.writer
-            assert writer is not None
-            try:
-                writer.record(writer.draft(terminal))
-            except EvrtError as error:
-                return self._failed(error)
+        try:
+            payload_of(terminal)
+        except InvalidInput as error:  # Offline too: a replay has to come to the same end.
+            return self._failed(error)
+        self._execution.note(terminal)
         return ending
 
     async def _stopped(self, stop: Stop) -> Ending:
@@ -203,11 +242,9 @@ class Runner:
                 assert self._waiting is not None
                 return Ending("waiting", reason=self._waiting.reason, waiting_for=self._waiting.operations)
             case "in_doubt":
-                return self._park_in_doubt()
-            case "timed_out" if execution.cut_off:
-                for identity in sorted(execution.cut_off):
-                    execution.record(ToolCallInDoubt(operation=identity, cause="timeout"))
-                return self._park_in_doubt()
+                return self._park_in_doubt(CANCELLED)
+            case "timed_out" if execution.cut_off or execution.in_doubt:
+                return self._park_in_doubt("timeout")
             case _:
                 seconds = self._requested.timeout_seconds or 0.0
                 return self._close(RunTimedOut(timeout_seconds=seconds), Ending("timed_out"))
@@ -220,24 +257,19 @@ class Runner:
 
     def _on_append_failed(self, error: EvrtError) -> None:
         """The log refused or failed: nothing more can be recorded for this claim."""
-        self._execution.stop(Stop("log", error))
+        if hasattr(self, "_execution"):  # Else we are still claiming, and hear of it there.
+            self._execution.stop(Stop("log", error))
 
     def _on_gap(self) -> None:
-        self._execution.on_gap()
+        if hasattr(self, "_execution"):
+            self._execution.on_gap()
 
     # Waits
 
     def _on_diverged(self, identity: str) -> None:
-        execution = self._execution
-        known = self._journal.operations[identity]
-        place = known.outcome
-        assert place is not None
-        with suppress(RunStopped):  # Nobody is there to catch it: the tasks have been cancelled.
-            execution.diverge(
-                identity,
-                f"the history has it next (event {place.version}, {place.type}), the code does not ask for it",
-                place.position,
-            )
+        if self._execution.stopped is None:
+            with suppress(RunStopped):  # Nobody is there to catch it: the tasks have been cancelled.
+                self._execution.diverge(differences.next_one_missing(self._journal, identity))
 
     def _on_idle(self) -> None:
         if not self._parking and self._execution.stopped is None:
@@ -265,10 +297,14 @@ class Runner:
             self._waiting = waiting
             execution.stop(Stop("parked"))
 
-    def _park_in_doubt(self) -> Ending:
-        """A write was cut off by the run's time-out or by the code itself."""
-        waiting = RunWaiting(reason="in_doubt", operations=tuple(sorted(self._execution.cut_off)))
-        self._execution.record(waiting)
+    def _park_in_doubt(self, cause: str) -> Ending:
+        """Writes were cut off by the run's time-out or by the code itself."""
+        execution = self._execution
+        for identity, attempt in execution.cut_off.items():
+            execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=cause))
+        operations = tuple(sorted(execution.cut_off.keys() | execution.in_doubt))
+        waiting = RunWaiting(reason="in_doubt", operations=operations)
+        execution.record(waiting)
         return Ending("waiting", reason=waiting.reason, waiting_for=waiting.operations)
 
     def _park_diverged(self, error: ReplayDivergence) -> Ending:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any, Literal, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import PydanticUserError, TypeAdapter
 
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import Event
 from evrt.events.calls import StepCompleted, StepFailed, StepStarted
-from evrt.events.run import Failure
-from evrt.folds.journal import established
+from evrt.events.run import CANCELLED
 from evrt.retry import Retry
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
+from evrt.runtime.stop import cancels
 
 StepEffect = Literal["pure", "read"]
 
@@ -44,6 +44,7 @@ async def run_step(
             f"Step {name}: effect must be 'pure' or 'read', not {effect!r}. What writes to the world is a "
             "tool: give it @evrt.tool(effect='write') and use ctx.call."
         )
+    adapter = _adapter(function)
     identity = execution.bind(name)
     digest = digest_of(execution.admit([list(args), kwargs]))
     known = await execution.recorded(identity, "step", digest)
@@ -51,66 +52,107 @@ async def run_step(
         return identity, known.outcome.event
     interrupted = execution.journal.operations.get(identity)
     attempt = max(1, interrupted.attempts) if interrupted is not None else 1
-    if effect == "read":
-        if interrupted is None:
-            execution.record(StepStarted(operation=identity, digest=digest))
-        await execution.barrier()
-    while True:
-        event = await _attempt(
-            execution, identity, digest, function, args, kwargs, attempt, retry, timeout_seconds
-        )
-        execution.record(event)
-        if isinstance(event, StepCompleted) or event.final:
-            return identity, event
-        attempt += 1
-        with execution.effect():
-            await asyncio.sleep((event.delay_ms or 0.0) / 1000)
-
-
-async def _attempt(
-    execution: Execution,
-    identity: str,
-    digest: str,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    attempt: int,
-    retry: Retry,
-    timeout_seconds: float | None,
-) -> StepCompleted | StepFailed:
-    began = perf_counter()
-    again = True
-    limit = asyncio.timeout(timeout_seconds)
-    try:
-        with execution.effect():
-            async with limit:
-                returned = await _run(function, args, kwargs)
-        result = execution.admit(_result_to_json(function, returned))
-        result_of_step(function, result)
-        completed = StepCompleted(
-            operation=identity, digest=digest, result=result, attempt=attempt, latency_ms=_since(began)
-        )
-        execution.draft(
-            completed
-        )  # A result that cannot be recorded is a failure, and this is when it shows.
-        return completed
-    except TimeoutError as error:
-        expired = limit.expired()
-        error_type = "timeout" if expired else type(error).__name__
-        message = f"No result within {timeout_seconds:g} s." if expired and timeout_seconds else str(error)
-    except (InvalidInput, ValidationError, PydanticSerializationError) as error:
-        error_type, message, again = type(error).__name__, f"The result cannot be recorded. {error}", False
-    except Exception as error:  # noqa: BLE001  (whatever a step raises is its outcome)
-        error_type, message = type(error).__name__, str(error) or repr(error)
-    final = not (again and attempt < retry.attempts_max)
-    return StepFailed(
-        operation=identity,
-        digest=digest,
-        failure=Failure(error_type=error_type, message=str(execution.admit(message))),
-        attempt=attempt,
-        final=final,
-        delay_ms=None if final else retry.delay_seconds(attempt, execution.chance()) * 1000,
+    step = _Step(
+        execution, identity, digest, partial(_run, function, args, kwargs), adapter, retry, timeout_seconds
     )
+    if effect == "read" and interrupted is None:
+        execution.record(StepStarted(operation=identity, digest=digest))
+    began = perf_counter()
+    try:
+        event = await execution.outside(step.attempts(attempt, durable=effect == "read"))
+    except asyncio.CancelledError:
+        if execution.stopped is None:
+            execution.record(
+                step.failed(CANCELLED, "The code that awaited this step cancelled it.", attempt, began)
+            )
+        raise
+    execution.record(event)
+    return identity, event
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step on its way to its outcome."""
+
+    execution: Execution
+    identity: str
+    digest: str
+    call: Callable[[], Awaitable[Any]]
+    adapter: TypeAdapter[Any] | None
+    retry: Retry
+    timeout_seconds: float | None
+
+    async def attempts(self, attempt: int, *, durable: bool) -> StepCompleted | StepFailed:
+        if durable:
+            await self.execution.barrier()
+        while True:
+            event = await self._attempt(attempt)
+            if isinstance(event, StepCompleted) or event.final:
+                return event
+            self.execution.record(event)
+            attempt += 1
+            await asyncio.sleep((event.delay_ms or 0.0) / 1000)
+            if durable:
+                await self.execution.barrier()
+
+    async def _attempt(self, attempt: int) -> StepCompleted | StepFailed:
+        began = perf_counter()
+        limit = asyncio.timeout(self.timeout_seconds)
+        before = cancels()
+        try:
+            async with limit:
+                returned = await self.call()
+        except TimeoutError as error:
+            if limit.expired():
+                return self.failed(
+                    "timeout", f"No result within {self.timeout_seconds:g} s.", attempt, began, retry=True
+                )
+            return self._raised(error, attempt, began)
+        except asyncio.CancelledError as error:
+            if cancels() > before:
+                raise
+            return self._raised(error, attempt, began)  # Nobody cancelled the step: its function raised it.
+        except Exception as error:  # noqa: BLE001  (whatever a step raises is its outcome)
+            return self._raised(error, attempt, began)
+        return self._returned(returned, attempt, began)
+
+    def _returned(self, returned: Any, attempt: int, began: float) -> StepCompleted | StepFailed:
+        try:
+            result = self.execution.admit(_to_json(self.adapter, returned))
+            _from_json(self.adapter, result)
+            event = StepCompleted(
+                operation=self.identity,
+                digest=self.digest,
+                result=result,
+                attempt=attempt,
+                latency_ms=_since(began),
+            )
+            self.execution.draft(
+                event
+            )  # A result that cannot be recorded is a failure, and this is when it shows.
+            return event
+        except (InvalidInput, ValueError, TypeError) as error:
+            return self.failed(
+                type(error).__name__, f"The result cannot be recorded. {error}", attempt, began
+            )
+
+    def _raised(self, error: BaseException, attempt: int, began: float) -> StepFailed:
+        return self.failed(type(error).__name__, str(error) or repr(error), attempt, began, retry=True)
+
+    def failed(
+        self, error_type: str, message: str, attempt: int, began: float, *, retry: bool = False
+    ) -> StepFailed:
+        final = not (retry and attempt < self.retry.attempts_max)
+        delay = None if final else self.retry.delay_seconds(attempt, self.execution.chance()) * 1000
+        return StepFailed(
+            operation=self.identity,
+            digest=self.digest,
+            failure=self.execution.failure(error_type, message),
+            attempt=attempt,
+            final=final,
+            delay_ms=delay,
+            latency_ms=_since(began),
+        )
 
 
 async def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -122,17 +164,14 @@ async def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
 
 def result_of_step(function: Callable[..., Any], value: object) -> Any:
     """A recorded result as the type that the step's function declares."""
-    adapter = _adapter(function)
+    return _from_json(_adapter(function), value)
+
+
+def _from_json(adapter: TypeAdapter[Any] | None, value: object) -> Any:
     return value if adapter is None else adapter.validate_python(value)
 
 
-def step_value(function: Callable[..., Any], event: Event) -> Any:
-    """What a completed step returned."""
-    return result_of_step(function, established(event)[1])
-
-
-def _result_to_json(function: Callable[..., Any], value: Any) -> Any:
-    adapter = _adapter(function)
+def _to_json(adapter: TypeAdapter[Any] | None, value: object) -> Any:
     return value if adapter is None else adapter.dump_python(value, mode="json", warnings=False)
 
 
@@ -142,7 +181,13 @@ def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
         hint = get_type_hints(function).get("return", Any)
     except (NameError, TypeError):
         return None  # A partial, a builtin: its results stay plain JSON.
-    return None if hint is Any else TypeAdapter(hint)
+    try:
+        return None if hint is Any else TypeAdapter(hint)
+    except PydanticUserError as error:
+        raise UsageError(
+            f"What {getattr(function, '__name__', function)} returns cannot be recorded as {hint!r}: pydantic knows no "
+            "schema for it. Declare a type that JSON can hold: a pydantic model, a dataclass, plain containers."
+        ) from error
 
 
 def _since(began: float) -> float:

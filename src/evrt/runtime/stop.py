@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
 from evrt.errors import EvrtError
 
-StopReason = Literal["parked", "in_doubt", "diverged", "log", "timed_out", "replayed"]
+StopReason = Literal["parked", "in_doubt", "diverged", "log", "timed_out", "replayed", "interrupted", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Why a run's code may not go on in this process.
 
-    parked: it waits for an answer or a settlement · in_doubt: its code cut off a write · diverged: it left its history · log: an append
-    failed or was fenced · timed_out: the run's time is up · replayed: an offline replay came to
-    where the history ends.
+    parked: it waits for an answer or a settlement · in_doubt: its code cut off a write · diverged: it left
+    its history · log: an append failed or was fenced · timed_out: the run's time is up · replayed: an
+    offline replay came to where the history ends · interrupted: whoever runs it was cancelled ·
+    ended: its code returned or raised.
     """
 
     reason: StopReason
     error: EvrtError | None = None
+
+
+def cancels() -> int:
+    """How often the current task has been asked to end: more than before means that somebody cancelled it since."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 class RunStopped(BaseException):

@@ -16,8 +16,8 @@ import orjson
 from pydantic import BaseModel
 
 from evrt.effects.tools import Tool, ToolContext
-from evrt.errors import InvalidInput
-from evrt.events import Event, JsonObject, JsonValue
+from evrt.errors import InvalidInput, PayloadTooLarge
+from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import (
     ToolCallCompleted,
     ToolCallFailed,
@@ -26,13 +26,13 @@ from evrt.events.calls import (
     ToolCallRequested,
     ToolCallSettled,
 )
-from evrt.events.run import Failure
+from evrt.events.run import CANCELLED, Failure
+from evrt.folds.journal import Operation
 from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
-from evrt.runtime.stop import Stop
+from evrt.runtime.stop import Stop, cancels
 
-CANCELLED = "cancelled"
 NAME_CHARACTERS_MAX = 64
 
 
@@ -101,81 +101,117 @@ class _Call:
         self.digest = digest
         self.tool_call_id = tool_call_id
         self.attempt = 1
+        self._checked: BaseModel
+        self._key: str | None = None
         self._drafted: Draft | None = None
 
     async def outcome(self, arguments: Mapping[str, object]) -> Event:
-        if not self.execution.is_new(self.identity):
-            known = await self.execution.recorded(self.identity, "tool_call", self.digest)
+        execution = self.execution
+        if not execution.is_new(self.identity):
+            known = await execution.recorded(self.identity, "tool_call", self.digest)
             if known is not None and known.outcome is not None:
-                await _cancelled_again(self.execution, known.outcome.event)
                 return known.outcome.event
+        refused = self._prepare(arguments)
+        interrupted = execution.journal.operations.get(self.identity)
+        if refused is not None and not self._doubtful(interrupted):
+            return self._close(refused)
+        began = perf_counter()
         try:
-            checked = self.tool.validate(arguments)
-        except InvalidInput as error:
-            self._request(None)
-            return self._close(self._failed("invalid_arguments", str(error), 0.0))
-        key = self.tool.key_for(checked, f"{self.execution.run}:{self.identity}")
-        interrupted = self.execution.journal.operations.get(self.identity)
-        if interrupted is None:
-            self._request(key)
-            await self.execution.barrier()
-        else:
-            self.attempt = max(1, interrupted.attempts)
-            if not self.tool.repeatable:
-                settled = await self._settled(None if interrupted.in_doubt else "crash", key)
-                if settled is not None:
-                    return settled
-            await self.execution.barrier()  # The claim itself, and what came before this call.
-        return await self._attempts(checked, key)
+            found = await execution.outside(self._work(interrupted, refused))
+        except asyncio.CancelledError:
+            self._cut_off(began)
+            raise
+        if isinstance(found, Envelope):
+            return execution.observe(self.identity, found)
+        return self._close(found)
 
-    async def _attempts(self, checked: BaseModel, key: str | None) -> Event:
-        while True:
-            event = await self._attempt(checked, key)
-            if event is None:
-                settled = await self._settled("timeout", key)
+    def _prepare(self, arguments: Mapping[str, object]) -> ToolCallFailed | None:
+        """Check the arguments and record the intent; an outcome where the call cannot be made with them."""
+        key = None
+        refused = None
+        try:
+            self._checked = self.tool.validate(arguments)
+            key = self._key = self.tool.key_for(self._checked, f"{self.execution.run}:{self.identity}")
+        except InvalidInput as error:
+            refused = self._failed("invalid_arguments", str(error), 0.0)
+        except Exception as error:  # noqa: BLE001  (a key function is the user's own; its failure is an outcome)
+            refused = self._failed(type(error).__name__, f"No idempotency key could be made. {error}", 0.0)
+        if self.identity in self.execution.journal.operations:
+            return refused
+        try:
+            self._request(key)
+        except PayloadTooLarge as error:
+            refused = self._failed(type(error).__name__, str(error), 0.0)
+            self.shown = None
+            self._request(None)
+        return refused
+
+    def _doubtful(self, interrupted: Operation | None) -> bool:
+        """Whether an attempt that was cut off may not be made again, by what its tool declares now or declared then."""
+        if interrupted is None:
+            return False
+        intent = interrupted.intent.event if interrupted.intent is not None else None
+        declared = isinstance(intent, ToolCallRequested) and intent.effect == "write" and intent.key is None
+        return declared or not self.tool.repeatable
+
+    async def _work(
+        self, interrupted: Operation | None, refused: ToolCallFailed | None
+    ) -> ToolCallCompleted | ToolCallFailed | Envelope:
+        """From the durable intent to what came of it; an envelope where somebody outside established that."""
+        if interrupted is not None:
+            self.attempt = max(1, interrupted.attempts)
+            if self._doubtful(interrupted):
+                settled = await self._settled(None if interrupted.in_doubt else "crash")
                 if settled is not None:
                     return settled
-                continue
-            if isinstance(event, ToolCallFailed) and not event.final:
+        if refused is not None:
+            return refused
+        await self.execution.barrier()
+        while True:
+            event = await self._attempt()
+            if event is None:
+                settled = await self._settled("timeout")
+                if settled is not None:
+                    return settled
+            elif isinstance(event, ToolCallFailed) and not event.final:
                 self.execution.record(event)
                 self.attempt += 1
-                with self.execution.effect():
-                    await asyncio.sleep((event.delay_ms or 0.0) / 1000)
+                await asyncio.sleep((event.delay_ms or 0.0) / 1000)
                 await self.execution.barrier()
-                continue
-            return self._close(event)
+            else:
+                return event
 
-    async def _attempt(self, checked: BaseModel, key: str | None) -> Event | None:
+    async def _attempt(self) -> ToolCallCompleted | ToolCallFailed | None:
         """One try: an outcome, a failed attempt, or None when a write that must not be repeated timed out."""
-        context = ToolContext(self.execution.run, self.identity, self.attempt, key, self.execution.world.deps)
+        execution = self.execution
+        context = ToolContext(execution.run, self.identity, self.attempt, self._key, execution.world.deps)
         began = perf_counter()
         seconds = self.tool.timeout_seconds
         limit = None if seconds is None else asyncio.timeout(seconds)
         if not self.tool.repeatable:
-            self.execution.doubtful.add(self.identity)
+            execution.under_way[self.identity] = self.attempt
+        before = cancels()
         try:
-            with self.execution.effect():
-                if limit is None:
-                    returned = await self.tool(checked, context)
-                else:
-                    async with limit:
-                        returned = await self.tool(checked, context)
+            if limit is None:
+                returned = await self.tool(self._checked, context)
+            else:
+                async with limit:
+                    returned = await self.tool(self._checked, context)
         except TimeoutError as error:
             if limit is None or not limit.expired():
                 return self._raised(error, began)
             if not self.tool.repeatable:
                 return None
             return self._failed("timeout", f"No answer within {seconds:g} s.", began, retry=True)
-        except asyncio.CancelledError:
-            self._cut_off()
-            raise
+        except asyncio.CancelledError as error:
+            if cancels() > before:
+                raise
+            return self._raised(error, began)  # Nobody cancelled the call: the tool raised it by itself.
         except Exception as error:  # noqa: BLE001  (whatever a tool raises is its outcome)
             return self._raised(error, began)
-        finally:
-            self.execution.doubtful.discard(self.identity)
         return self._returned(returned, began)
 
-    def _returned(self, returned: Any, began: float) -> Event:
+    def _returned(self, returned: Any, began: float) -> ToolCallCompleted | ToolCallFailed:
         latency = _milliseconds_since(began)
         try:
             result = self.execution.admit(self.tool.result_to_json(returned))
@@ -189,34 +225,38 @@ class _Call:
             # The effect has happened, but what it returned cannot be kept as it is.
             return self._failed(type(error).__name__, f"The result cannot be recorded. {error}", began)
 
-    def _raised(self, error: Exception, began: float) -> ToolCallFailed:
+    def _raised(self, error: BaseException, began: float) -> ToolCallFailed:
         return self._failed(type(error).__name__, str(error) or repr(error), began, retry=True)
 
     def _failed(self, error_type: str, message: str, began: float, *, retry: bool = False) -> ToolCallFailed:
         policy = self.tool.retry
         final = not (retry and self.tool.repeatable and self.attempt < policy.attempts_max)
         delay = None if final else policy.delay_seconds(self.attempt, self.execution.chance()) * 1000
-        shown = self.execution.admit(message)
         return ToolCallFailed(
             operation=self.identity,
-            failure=Failure(error_type=error_type, message=str(shown)),
+            failure=self.execution.failure(error_type, message),
             attempt=self.attempt,
             final=final,
             delay_ms=delay,
             latency_ms=_milliseconds_since(began) if began else 0.0,
         )
 
-    async def _settled(self, doubt: str | None, key: str | None) -> Event | None:
-        """Wait in doubt; the outcome that was established, or None when the call is to be made again."""
+    async def _settled(self, doubt: str | None) -> Envelope | None:
+        """Wait in doubt; what established the outcome, or None when the call is to be made again."""
+        execution = self.execution
+        execution.under_way.pop(self.identity, None)
+        execution.in_doubt.add(self.identity)
         if doubt is not None:
-            self.execution.record(ToolCallInDoubt(operation=self.identity, attempt=self.attempt, cause=doubt))
-            await self.execution.barrier()
-        found = await self.execution.from_outside(self.identity, "in_doubt")
+            execution.record(ToolCallInDoubt(operation=self.identity, attempt=self.attempt, cause=doubt))
+        await execution.barrier()
+        found = await execution.from_outside(self.identity, "in_doubt")
         if not (isinstance(found.event, ToolCallSettled) and found.event.outcome == "again"):
-            return found.event
+            return found
+        execution.observe(self.identity, found)
+        execution.in_doubt.discard(self.identity)
         self.attempt += 1
-        self._request(key)
-        await self.execution.barrier()
+        self._request(self._key)
+        await execution.barrier()
         return None
 
     def _request(self, key: str | None) -> None:
@@ -227,55 +267,42 @@ class _Call:
                 tool=self.tool.name,
                 effect=self.tool.effect,
                 arguments=self.shown,
-                key=key,
+                key=None if key is None else str(self.execution.admit(key)),
                 tool_call_id=self.tool_call_id,
                 attempt=self.attempt,
             )
         )
 
-    def _close(self, outcome: Event) -> Event:
-        self.execution.record(outcome, self._drafted)
-        if not self.tool.repeatable and isinstance(outcome, ToolCallCompleted | ToolCallFailed):
+    def _close(self, outcome: ToolCallCompleted | ToolCallFailed) -> Event:
+        execution = self.execution
+        execution.record(outcome, self._drafted)
+        if execution.under_way.pop(self.identity, None) is not None:
             self._remember_for_late_report(outcome)
         return outcome
 
     def _remember_for_late_report(self, outcome: ToolCallCompleted | ToolCallFailed) -> None:
-        execution = self.execution
-        assert execution.writer is not None
         reported = ToolCallReported(
             operation=self.identity,
-            epoch=execution.journal.epoch,
+            epoch=self.execution.journal.epoch,
             attempt=self.attempt,
             result=outcome.result if isinstance(outcome, ToolCallCompleted) else None,
             failure=outcome.failure if isinstance(outcome, ToolCallFailed) else None,
         )
-        execution.late[self.identity] = (execution.writer.next_batch, reported)
+        self.execution.report_if_lost(reported)
 
-    def _cut_off(self) -> None:
+    def _cut_off(self, began: float) -> None:
         """The code cancelled this call (its own asyncio.timeout, say). Stops of the whole run record nothing."""
-        if self.execution.stopped is not None:
+        execution = self.execution
+        if execution.stopped is not None:
             return
-        if self.tool.repeatable:
-            message = "The code that awaited this call cancelled it."
-            self.execution.record(
-                ToolCallFailed(
-                    operation=self.identity,
-                    failure=Failure(error_type=CANCELLED, message=message),
-                    attempt=self.attempt,
-                )
-            )
-        else:
-            self.execution.record(
-                ToolCallInDoubt(operation=self.identity, attempt=self.attempt, cause=CANCELLED)
-            )
-            self.execution.stop(Stop("in_doubt"))
-
-
-async def _cancelled_again(execution: Execution, outcome: Event) -> None:
-    """On replay of a call that the code had cancelled: wait for it to do so again."""
-    if isinstance(outcome, ToolCallFailed) and outcome.failure.error_type == CANCELLED:
-        with execution.effect():
-            await asyncio.get_running_loop().create_future()
+        if self.identity in execution.under_way or self.identity in execution.in_doubt:
+            execution.stop(Stop("in_doubt"))
+            return
+        failure = execution.failure(CANCELLED, "The code that awaited this call cancelled it.")
+        latency = _milliseconds_since(began)
+        execution.record(
+            ToolCallFailed(operation=self.identity, failure=failure, attempt=self.attempt, latency_ms=latency)
+        )
 
 
 def _milliseconds_since(began: float) -> float:
@@ -284,10 +311,10 @@ def _milliseconds_since(began: float) -> float:
 
 def wire_arguments(call: JsonObject) -> tuple[str, str, str | None]:
     """Name, arguments and id of a tool call as a model wrote it."""
+    identifier = call.get("id")
     function = call.get("function")
     if not isinstance(function, dict):
-        return "", "", None
-    identifier = call.get("id")
-    arguments = function.get("arguments")
+        function = {}
+    arguments = function.get("arguments") or ""
     text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
     return str(function.get("name", "")), text, str(identifier) if identifier is not None else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evrt.errors import InvalidInput
 from evrt.events import JsonObject
 from evrt.folds.requests import CHAIN_START, chain, tool_message
 from evrt.runtime.reply import Reply, ToolOutcome
@@ -49,7 +50,8 @@ class Transcript:
         """Add whole messages. Raises InvalidInput when one cannot be recorded."""
         for message in messages:
             admitted = admit(message, self._redact)
-            assert isinstance(admitted, dict)
+            if not isinstance(admitted, dict) or not isinstance(admitted.get("role"), str):
+                raise InvalidInput(f"A chat message is an object with a role, not {message!r:.80}.")
             self._append(admitted, admitted)
 
     def add_reply(self, reply: Reply) -> None:

@@ -22,7 +22,7 @@ SQLITE_VERSION_MIN = (3, 37, 0)
 """STRICT tables."""
 
 BUSY_TIMEOUT_SECONDS = 5.0
-"""How long to wait for a program other than evrt that locks the file."""
+"""How long a reader waits while the file cannot be read, as when its WAL is made anew after a crash."""
 
 PAGE_BYTES = 4096
 
@@ -36,14 +36,15 @@ def lock_path(path: str) -> str:
     return f"{path}-lock"
 
 
-def check_place(path: str, *, read_only: bool) -> None:
-    """Refuse a path where no log can be. Raises UsageError, NotFound."""
+def check_place(path: str, *, read_only: bool) -> str:
+    """The absolute path, for a process may change its folder; or UsageError, NotFound where no log can be."""
     if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
         raise UsageError(
             f"This Python uses SQLite {sqlite3.sqlite_version}; evrt needs 3.37 or newer. "
             "Use a newer Python or a newer libsqlite3."
         )
-    folder = os.path.dirname(path) or "."
+    path = os.path.abspath(path)
+    folder = os.path.dirname(path)
     if os.path.isdir(path):
         raise UsageError(
             f"{path} is a folder; a log is a file. Give the file a name, such as {path}/evrt.db."
@@ -52,11 +53,12 @@ def check_place(path: str, *, read_only: bool) -> None:
         raise NotFound(f"There is no folder {folder} for the log {path}. Create it first.")
     if read_only and not os.path.exists(path):
         raise NotFound(f"There is no log at {path}. Check the path, or open it for writing to create one.")
+    return path
 
 
 def may_write(path: str) -> bool:
     """Whether this process may write the file and make files beside it."""
-    folder = os.path.dirname(path) or "."
+    folder = os.path.dirname(path)
     if not os.path.exists(path):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise Denied(f"The log {path} cannot be created: this user may not write to the folder {folder}.")
@@ -89,7 +91,7 @@ def inspect(path: str) -> State:
     (user_version,) = struct.unpack(">I", header[60:64])
     (application_id,) = struct.unpack(">I", header[68:72])
     if application_id != APPLICATION_ID:
-        if _is_empty_database(path):
+        if application_id == 0 and _is_empty_database(path):
             return "new"
         raise UnusableLog(
             f"{path} is not a log of evrt: it is the database of another program. It has been left as it is; "
@@ -108,7 +110,7 @@ def _is_empty_database(path: str) -> bool:
     if any(os.path.exists(path + suffix) for suffix in ("-wal", "-journal")):
         return False
     try:
-        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=ro&immutable=1", uri=True)
         try:
             return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,))
         finally:
@@ -117,9 +119,12 @@ def _is_empty_database(path: str) -> bool:
         return False
 
 
-def connect_writing(path: str) -> sqlite3.Connection:
-    """The connection that writes, its pragmas set and read back. The log must be there."""
-    connection = _connect(path, "rw")
+def connect_writing(path: str, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """The connection that writes, its pragmas set and read back. The log must be there.
+
+    The time-out is for programs other than evrt, which lock the database but not the file beside it.
+    """
+    connection = _connect(path, "rw", busy_timeout_seconds)
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -152,13 +157,13 @@ def reading_uris(path: str) -> list[str]:
     A log in WAL mode needs files beside it. Where there are none and this user cannot make them, the
     file lies still, and SQLite is told that it does: else it could not open it at all.
     """
-    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    uri = f"{Path(path).as_uri()}?mode=ro"
     return [uri] if wal_pages(path) else [uri, f"{uri}&immutable=1"]
 
 
-def make(path: str) -> None:
+def make(path: str, busy_timeout_seconds: float) -> None:
     """Make the log, or finish one whose making was cut off. Only under the file lock."""
-    connection = _connect(path, "rwc")
+    connection = _connect(path, "rwc", busy_timeout_seconds)
     try:
         if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
             # EXTRA also syncs the folder after the journal is gone, which is what commits.
@@ -173,7 +178,7 @@ def make(path: str) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
-    sync_folder(os.path.dirname(path) or ".")
+    sync_folder(os.path.dirname(path))
 
 
 def read_log_id(connection: sqlite3.Connection) -> str:
@@ -204,9 +209,9 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    uri = f"{Path(path).absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+def _connect(path: str, mode: str, timeout_seconds: float) -> sqlite3.Connection:
+    uri = f"{Path(path).as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=timeout_seconds, isolation_level=None)
 
 
 def translate(error: sqlite3.Error, path: str, doing: str) -> EvrtError:

@@ -1,0 +1,62 @@
+"""The command line: ``evrt``. Data goes to stdout, hints and progress to stderr; ``--json`` is for programs.
+
+Only what describes the commands is imported here; what does the work is imported by the command
+that needs it, so that ``evrt --help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from evrt import __version__
+from evrt.cli import db, history, runs
+from evrt.cli.boundary import guarded
+
+EPILOG = (
+    "Exit codes: 0 ok, 1 negative result (a run failed, code diverged, a check found something), 2 wrong usage, "
+    "3 not found, 4 conflict, 5 denied, 6 unavailable, 70 an error of evrt itself, 130 interrupted."
+)
+
+cli = typer.Typer(
+    name="evrt",
+    help="Durable runs of LLM agents on an append-only log: run, resume, look at any moment, replay.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The console script: run the command that was typed, exit with its code."""
+    sys.exit(guarded(cli))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"evrt {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Durable runs of LLM agents on an append-only log: run, resume, look at any moment, replay."""
+
+
+if find_spec("evrt.cli.demo") is not None:
+    cli.command("demo")(import_module("evrt.cli.demo").demo)
+cli.add_typer(runs.cli, name="runs")
+cli.command("log")(history.log)
+cli.command("at")(history.at)
+cli.command("replay")(history.replay)
+cli.add_typer(db.cli, name="db")

@@ -1,0 +1,50 @@
+"""Checking a log from its first event to its last: ``evrt db check``."""
+
+from __future__ import annotations
+
+from evrt.cli.output import out, out_json, paint, progress
+from evrt.cli.place import Place
+from evrt.cli.text import counted
+from evrt.log.check import CheckReport, check
+
+SOUND = 0
+UNSOUND = 1
+
+
+def check_log(place: Place, *, as_json: bool) -> int:
+    """Print what is wrong with a log; returns the exit code."""
+    url = place.existing_url()
+    with progress("Checking") as advance:
+        report = check(url, progress=advance)
+    if as_json:
+        out_json(_document(url, report))
+    else:
+        _out_report(url, report)
+    return SOUND if report.ok else UNSOUND
+
+
+def _out_report(url: str, report: CheckReport) -> None:
+    erased = f" ({report.erased} erased)" if report.erased else ""
+    size = f"{counted(report.events, 'event')}{erased} in {counted(report.streams, 'stream')}"
+    verdict = paint("sound", "green") if report.ok else paint("not sound", "bold red")
+    out(f"{url} is {verdict}: {size}, {report.file_bytes} bytes.")
+    for finding in report.findings:
+        where = "" if finding.position is None else f"position {finding.position}: "
+        out(f"  {paint(where, 'bold')}{paint(finding.text)}")
+    if report.findings_left_off:
+        out(f"  and {report.findings_left_off} more.")
+
+
+def _document(url: str, report: CheckReport) -> object:
+    return {
+        "url": url,
+        "log": report.log,
+        "ok": report.ok,
+        "events": report.events,
+        "streams": report.streams,
+        "erased": report.erased,
+        "payload_bytes": report.payload_bytes,
+        "file_bytes": report.file_bytes,
+        "findings": [finding._asdict() for finding in report.findings],
+        "findings_left_off": report.findings_left_off,
+    }

@@ -1,0 +1,212 @@
+"""Running here: start or resume a run in this process, show what its models say, print how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evrt.app import App
+from evrt.cli.boundary import INTERRUPTED
+from evrt.cli.documents import divergence, wait_document, waits
+from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, whisper
+from evrt.cli.place import Place, require_log
+from evrt.cli.text import json_or_text, pretty
+from evrt.cli.waiting import hints, wait_text
+from evrt.errors import InvalidInput, NotFound, Unavailable, UsageError
+from evrt.history import Run, resolve_run
+from evrt.result import Result
+
+ENDED_WELL = 0
+ENDED_BADLY = 1
+
+
+@dataclass(slots=True)
+class Session:
+    """One execution of a run by a command: where, which run (once it is known), and what has been streamed."""
+
+    place: Place
+    run: str | None = None
+    streaming: str | None = None
+    """The operation whose text was streamed last."""
+    text: str = ""
+    """What was streamed of it."""
+
+    def began(self, run: str) -> None:
+        """The id goes out before anything happens, so that it is known if we die."""
+        self.run = run
+        note(paint(run, "dim", sys.stderr))
+
+    def on_delta(self, run: str, operation: str, text: str) -> None:
+        """Text of a model as it comes in; each operation under its name when several speak."""
+        if operation != self.streaming:
+            if self.streaming is not None:
+                whisper("\n")
+            self.streaming, self.text = operation, ""
+            whisper(paint(f"{operation}  ", "dim", sys.stderr))
+        self.text += text
+        whisper(harmless(text))
+
+    def end_streaming(self) -> None:
+        if self.streaming is not None:
+            note("")
+
+
+def start(
+    place: Place, name: str, given: object, *, conversation: str | None, user: str | None, as_json: bool
+) -> int:
+    """Start a run and execute it until it ends or waits; returns the exit code."""
+    app = place.load_app()
+    session = Session(place)
+
+    async def execute() -> Result:
+        running = await app.start(name, given, conversation=conversation, user=user)
+        session.began(running.run_id)
+        return await running
+
+    return _drive(app, session, execute, as_json)
+
+
+def resume(place: Place, name: str, *, as_json: bool) -> int:
+    """Go on with a run until it ends or waits; returns the exit code."""
+    app = place.load_app()
+    require_log(app.url)
+    session = Session(place)
+
+    async def execute() -> Result:
+        session.began(await resolve_run(await app.log(), name))
+        assert session.run is not None
+        return await app.resume(session.run)
+
+    return _drive(app, session, execute, as_json)
+
+
+def read_input(given: str | None, file: str | None) -> object:
+    """A run's input from the command line, a file or stdin: JSON if it is JSON, else text."""
+    if given is not None and file is not None:
+        raise UsageError("Give the input as an argument or with --input-file, not both.")
+    if file is None and given != "-":
+        return None if given is None else json_or_text(given)
+    try:
+        raw = sys.stdin.buffer.read() if file in (None, "-") else Path(str(file)).read_bytes()
+        return json_or_text(raw.decode().removesuffix("\n"))
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {file} to read the input from.") from None
+    except OSError as error:
+        raise UsageError(f"The input cannot be read from {file}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"The input is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+
+
+# -------------------------------------------------------------------------------------------- executing
+
+
+def _drive(app: App, session: Session, execute: Callable[[], Awaitable[Result]], as_json: bool) -> int:
+    if on_terminal(sys.stderr) and app.on_delta is None:
+        app.on_delta = session.on_delta
+    _show_log_lines()
+    try:
+        result, history = asyncio.run(_executed(app, execute))
+    except KeyboardInterrupt:
+        session.end_streaming()
+        if session.run is not None:
+            note(f"Interrupted. What {session.run} has done is kept; it goes on with:")
+            note(f"  {session.place.command('runs', 'resume', session.run)}")
+        return INTERRUPTED
+    except Unavailable as error:
+        if session.run is None:
+            raise
+        resume = session.place.command("runs", "resume", session.run)
+        raise Unavailable(f"{error} The run goes on with: {resume}") from error
+    session.end_streaming()
+    return _print_ending(session, result, history, as_json)
+
+
+async def _executed(app: App, execute: Callable[[], Awaitable[Result]]) -> tuple[Result, Run]:
+    try:
+        result = await execute()
+        return result, await app.get(result.run_id)
+    finally:
+        await app.aclose()
+
+
+def _show_log_lines() -> None:
+    """What the code says with ``ctx.log`` goes to stderr, unless the app has set up its logging otherwise."""
+    logger = logging.getLogger("evrt.run")
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
+
+
+# ------------------------------------------------------------------------------------------ how it ended
+
+
+def _print_ending(session: Session, result: Result, history: Run, as_json: bool) -> int:
+    if as_json:
+        out_json(
+            {
+                "run": result.run_id,
+                "status": result.status,
+                "output": result.output,
+                "failure": result.failure.model_dump() if result.failure is not None else None,
+                "reason": result.reason,
+                "waits": [wait_document(operation) for operation in waits(history)],
+                "divergence": divergence(history),
+            }
+        )
+    elif result.output is not None and not _seen_already(session, result.output):
+        out(paint(pretty(result.output)))
+    match result.status:
+        case "succeeded":
+            return ENDED_WELL
+        case "waiting":
+            return _say_what_it_waits_for(session.place, history)
+        case "failed":
+            assert result.failure is not None
+            _say(f"{result.run_id} failed: {result.failure.error_type}: {result.failure.message}")
+        case "timed_out":
+            _say(
+                f"{result.run_id} timed out after {_timeout(history)}. To allow it more, raise its timeout=."
+            )
+        case "step_limit":
+            _say(f"{result.run_id} used up its {_turns(history)} without an answer. {_summary(result)}")
+        case _:
+            _say(f"{result.run_id} is {result.status}.")
+    return ENDED_BADLY
+
+
+def _say_what_it_waits_for(place: Place, history: Run) -> int:
+    diverged = divergence(history)
+    lines = [wait_text(operation) for operation in waits(history)] if diverged is None else [diverged]
+    _say("\n".join([f"{history.id} is waiting.", *lines]))
+    for hint in hints(place, history):
+        note(paint(hint, "cyan", sys.stderr))
+    return ENDED_WELL if diverged is None else ENDED_BADLY
+
+
+def _say(text: str) -> None:
+    note(paint(text, "", sys.stderr))
+
+
+def _seen_already(session: Session, output: object) -> bool:
+    """Whether the output stands on the same terminal, because it has just been streamed there."""
+    return on_terminal(sys.stdout) and session.streaming is not None and session.text == output
+
+
+def _timeout(history: Run) -> str:
+    requested = history.journal.requested
+    seconds = requested.timeout_seconds if requested is not None else None
+    return f"{seconds or 0:g} s"
+
+
+def _turns(history: Run) -> str:
+    requested = history.journal.requested
+    turns = requested.model_turns_max if requested is not None else None
+    return "model turns" if turns is None else f"{turns} model turns"
+
+
+def _summary(result: Result) -> str:
+    return "There is no summary of how far it got." if result.output is None else "Above is how far it got."

@@ -1,0 +1,169 @@
+"""``evrt runs``: start runs, list and show them, answer and settle what they wait for, resume them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from evrt.cli.place import AppOption, DbOption, JsonOption, Place, drive
+
+cli = typer.Typer(
+    help="Start runs, look at them, let them go on.", no_args_is_help=True, rich_markup_mode=None
+)
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, or a beginning of it that no other run has.")
+]
+ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who says so; recorded.")]
+StatusName = Literal["queued", "running", "waiting", "succeeded", "failed", "timed_out", "step_limit"]
+
+
+@cli.command()
+def start(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An agent or workflow of the app.")],
+    given: Annotated[
+        str | None,
+        typer.Argument(metavar="INPUT", help="JSON if it is JSON, else text; - reads it from stdin."),
+    ] = None,
+    input_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the input from a file, - for stdin.")
+    ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The conversation that the run belongs to; an id of yours."),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="The user it is for; an id of yours.")
+    ] = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run and execute it here.
+
+    It goes on until it ends or waits for a person. Its id goes to stderr before anything else, its
+    output to stdout. Exit code 0 if it succeeded or waits, 1 if it failed, timed out, used up its
+    model turns, or its code diverged.
+    """
+    from evrt.cli import executing
+
+    value = executing.read_input(given, input_file)
+    raise typer.Exit(
+        executing.start(Place(app, db), name, value, conversation=conversation, user=user, as_json=as_json)
+    )
+
+
+@cli.command("list")
+def list_(
+    status: Annotated[StatusName | None, typer.Option(help="Only runs with this status.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only runs of this agent or workflow.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 50,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    from evrt.cli.listing import list_runs
+
+    drive(list_runs(Place(app, db), status=status, agent=agent, limit=limit, as_json=as_json))
+
+
+@cli.command()
+def show(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN[@N]", help="A run, or the moment of it after its Nth event.")
+    ],
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run: how it stands, and why."""
+    from evrt.cli.showing import show_run
+
+    drive(show_run(Place(app, db), run, as_json=as_json))
+
+
+@cli.command()
+def answer(
+    run: RunArgument,
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="ANSWER", help="JSON if it is JSON, else text; one of the options if it has any."
+        ),
+    ],
+    operation: Annotated[
+        str | None, typer.Option(metavar="OP", help="Which question, if it waits for several answers.")
+    ] = None,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question that a run waits for.
+
+    With --app, the app's redaction is applied to the answer before it is recorded. The run goes on
+    when it is resumed.
+    """
+    from evrt.cli import waiting
+
+    drive(waiting.answer(Place(app, db), run, given, operation=operation, by=by, as_json=as_json))
+
+
+@cli.command()
+def resume(
+    run: RunArgument,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run that was interrupted or waits.
+
+    Prints, and exits, as start does.
+    """
+    from evrt.cli import executing
+
+    raise typer.Exit(executing.resume(Place(app, db), run, as_json=as_json))
+
+
+@cli.command()
+def settle(
+    run: RunArgument,
+    operation: Annotated[
+        str | None, typer.Argument(metavar="OP", help="Which write, if several are in doubt.")
+    ] = None,
+    result: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="It happened, and returned this: JSON if it is JSON, else text."),
+    ] = None,
+    error: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="It was tried and failed; the code sees an error.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="It did not happen: make it again.")] = False,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a write in doubt came to.
+
+    With --app, the app's redaction is applied to what you say before it is recorded. The run goes on
+    when it is resumed.
+    """
+    from evrt.cli import waiting
+
+    drive(
+        waiting.settle(
+            Place(app, db),
+            run,
+            operation,
+            result=result,
+            error=error,
+            again=again,
+            by=by,
+            as_json=as_json,
+        )
+    )

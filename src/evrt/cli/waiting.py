@@ -1,0 +1,143 @@
+"""Runs that wait for a person: what for, the commands to go on with, and those commands: answer and settle."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from evrt.cli.details import called, options_text
+from evrt.cli.documents import divergence, waits, worker
+from evrt.cli.output import note, out, out_json
+from evrt.cli.place import Place, require_log
+from evrt.cli.text import json_or_text, listed
+from evrt.errors import InvalidInput, UsageError
+from evrt.events.calls import QuestionAsked, ToolCallRequested
+from evrt.folds.journal import Operation
+from evrt.history import Run, load_run, resolve_run
+from evrt.inbox import answer_question, settle_write
+from evrt.log import Log, open_log
+from evrt.seal import Redact, admit, keep
+
+# ------------------------------------------------------------------------------------------------ hints
+
+
+def wait_text(operation: Operation) -> str:
+    """What one operation waits for."""
+    intent = operation.intent.event if operation.intent is not None else None
+    if isinstance(intent, QuestionAsked):
+        return f"{operation.identity} asks: {intent.question}{options_text(intent.options)}"
+    if isinstance(intent, ToolCallRequested):
+        return (
+            f"{operation.identity} is in doubt: {called(intent.tool, intent.arguments)} was cut off, and nobody knows "
+            "whether it happened."
+        )
+    return f"{operation.identity} waits."
+
+
+def hints(place: Place, run: Run) -> list[str]:
+    """The commands that let a run go on, each with a word on when to use it; none where it has ended."""
+    if run.state.ended:
+        return []
+    waiting = waits(run)
+    commands = [one for operation in waiting for one in _commands(place, run, operation, len(waiting) > 1)]
+    if commands:
+        when = "then"
+    elif run.state.status == "running":
+        when = f"if {worker(run)} is at it no longer"
+    else:
+        when = "with the right code" if divergence(run) else "now"
+    commands.append((place.command("runs", "resume", run.id), when))
+    characters = max(len(command) for command, _ in commands)
+    return [
+        f"  {command.ljust(characters)}  {f'# {when}' if when else ''}".rstrip() for command, when in commands
+    ]
+
+
+def _commands(place: Place, run: Run, operation: Operation, several: bool) -> list[tuple[str, str]]:
+    identity = operation.identity
+    if operation.kind == "question":
+        asked = operation.intent.event if operation.intent is not None else None
+        options = list(asked.options or ()) if isinstance(asked, QuestionAsked) else []
+        which = ["--operation", identity] if several else []
+        command = place.command("runs", "answer", run.id, *(options[:1] or ["YOUR ANSWER"]), *which)
+        return [(command, f"or {listed(options[1:], 'or')}" if options[1:] else "")]
+    settle = ["runs", "settle", run.id, identity]
+    return [
+        (place.command(*settle, "--result", "WHAT IT RETURNED"), "it happened"),
+        (place.command(*settle, "--error", "WHAT WENT WRONG"), "it was tried and failed"),
+        (place.command(*settle, "--again"), "it did not happen: make it again"),
+    ]
+
+
+# --------------------------------------------------------------------------------------------- commands
+
+
+async def answer(
+    place: Place, name: str, given: str, *, operation: str | None, by: str | None, as_json: bool
+) -> None:
+    """Append the answer to a run's question."""
+    log, redact = await _open(place)
+    async with aclosing(log):
+        run = await load_run(log, await resolve_run(log, name))
+        value = admit(_checked_answer(run, operation, given), redact)
+        answered = await answer_question(log, run.id, value, operation=operation, by=by)
+    if as_json:
+        out_json({"run": run.id, "operation": answered, "answer": value})
+        return
+    out(f"{run.id}: {answered} is answered.")
+    note(f"  {place.command('runs', 'resume', run.id)}  # to go on")
+
+
+def _checked_answer(run: Run, operation: str | None, given: str) -> object:
+    """The answer as JSON or text. Raises InvalidInput when the question has options and this is none of them."""
+    asked = [
+        waiting.intent.event
+        for waiting in run.journal.waiting_for_answer()
+        if waiting.intent is not None and operation in (None, waiting.identity)
+    ]
+    if len(asked) != 1 or not isinstance(asked[0], QuestionAsked) or asked[0].options is None:
+        return json_or_text(given)
+    options = asked[0].options
+    if given not in options:
+        raise InvalidInput(
+            f"{given!r} is not one of the answers that {run.id} can take. Say {listed(list(options), 'or')}."
+        )
+    return given
+
+
+async def settle(
+    place: Place,
+    name: str,
+    operation: str | None,
+    *,
+    result: str | None,
+    error: str | None,
+    again: bool,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Append what a write in doubt came to."""
+    if [result is not None, error is not None, again].count(True) != 1:
+        raise UsageError(
+            "Say what the write came to: --result JSON if it happened, --error TEXT if it was tried and failed, "
+            "--again if it did not happen and is to be made again. Exactly one of them."
+        )
+    log, redact = await _open(place)
+    async with aclosing(log):
+        run = await resolve_run(log, name)
+        value = admit(None if result is None else json_or_text(result), redact)
+        failed = None if error is None else str(admit(error, redact))
+        settled = await settle_write(log, run, operation, result=value, error=failed, again=again, by=by)
+    outcome = "again" if again else "completed" if error is None else "failed"
+    if as_json:
+        out_json({"run": run, "operation": settled, "outcome": outcome, "result": value, "error": failed})
+        return
+    out(f"{run}: {settled} is settled ({outcome}).")
+    note(f"  {place.command('runs', 'resume', run)}  # to go on")
+
+
+async def _open(place: Place) -> tuple[Log, Redact]:
+    """The log for writing, and the redaction of the app, where an app is named."""
+    app = place.load_app_if_named()
+    url = place.existing_url() if app is None else app.url
+    require_log(url)
+    return await open_log(url), keep if app is None else app.redact

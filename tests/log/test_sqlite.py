@@ -1,0 +1,679 @@
+"""What is SQLite's alone: settings, triggers, files that are not ours, and reading without the right to write."""
+
+# ruff: noqa: ASYNC240  # Looking at a file blocks nobody in a test.
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from evrt.errors import Denied, NotFound, Unavailable, UnusableLog, UsageError
+from evrt.log import NEW, Append, Claim, Exact, Log, open_log
+from evrt.log.check import check
+from evrt.log.sqlite.connect import check_pragmas, connect_writing
+from evrt.log.sqlite.schema import SCHEMA_VERSION
+from log.stores import append, claimed, draft
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "evrt.db"
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+async def fill(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+        await log.append(append(claimed("run-1", 1), draft(payload=b"secret"), run_1=Claim(1)))
+        await log.append(append(draft("run-2"), draft("run-1", payload=b"other")))
+        await log.ref("user", "ann")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file of a folder, byte for byte."""
+    return {file.name: sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+# --------------------------------------------------------------------------------------- settings
+
+
+async def test_the_writer_syncs_every_commit_and_never_copies_the_wal_by_itself(path: Path) -> None:
+    await fill(path)
+    with closing(connect_writing(str(path), 1)) as connection:
+        found = {
+            pragma: connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+            for pragma in ("journal_mode", "synchronous", "wal_autocheckpoint", "secure_delete")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "secure_delete": 1}
+
+
+@pytest.mark.parametrize(
+    "setting", ["synchronous = NORMAL", "wal_autocheckpoint = 1000", "journal_mode = DELETE"]
+)
+async def test_a_setting_that_was_not_taken_is_noticed(path: Path, setting: str) -> None:
+    await fill(path)
+    with closing(connect_writing(str(path), 1)) as connection:
+        check_pragmas(connection, "evrt.db")
+        connection.execute(f"PRAGMA {setting}").fetchall()
+        with pytest.raises(UnusableLog, match=setting.split(maxsplit=1)[0]):
+            check_pragmas(connection, "evrt.db")
+
+
+async def test_the_wal_is_copied_into_the_database_before_it_grows_large(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+        for _ in range(6):
+            await asyncio.gather(*(log.append(append(draft(payload=b"x" * 10_000))) for _ in range(300)))
+        assert path.stat().st_size > 12_000_000
+        assert Path(f"{path}-wal").stat().st_size < 16_000_000
+    assert not Path(f"{path}-wal").exists()
+    assert check(url(path)).ok
+
+
+async def test_erased_bytes_are_in_no_file(path: Path) -> None:
+    secret = b"Sesame-7f3a-" * 40
+    async with aclosing(await open_log(url(path))) as log:
+        await log.append(append(draft(payload=secret), draft(payload=b"large" + secret * 100)))
+        files = [file for file in path.parent.iterdir() if b"Sesame-7f3a" in file.read_bytes()]
+        assert files
+        await log.erase_payload(1)
+        await log.erase_payload(2)
+        assert [file for file in path.parent.iterdir() if b"Sesame-7f3a" in file.read_bytes()] == []
+
+
+# --------------------------------------------------------------------------------------- triggers
+
+BODY = (
+    "event_id, time, stream, {}, type, correlation, meta, payload_length, payload_digest, leaf, salt, payload"
+)
+
+ATTACKS = [
+    "DELETE FROM events",
+    "DELETE FROM events WHERE position = 4",
+    "UPDATE events SET payload = x'00'",
+    "UPDATE events SET payload = x'00', salt = NULL",
+    "UPDATE events SET payload = NULL",
+    "UPDATE events SET salt = NULL",
+    "UPDATE events SET payload = NULL, salt = NULL, meta = x'7b7d20'",
+    "UPDATE events SET payload = NULL, salt = NULL, payload_length = 0",
+    "UPDATE events SET payload = NULL, salt = NULL, payload_digest = x'00'",
+    "UPDATE events SET payload = NULL, salt = NULL, leaf = x'00'",
+    "UPDATE events SET payload = NULL, salt = NULL, event_id = x'00'",
+    "UPDATE events SET payload = NULL, salt = NULL, position = 9 WHERE position = 4",
+    "UPDATE events SET payload = NULL, salt = NULL, time = time + 1",
+    "UPDATE events SET payload = NULL, salt = NULL, stream = 9 WHERE position = 4",
+    "UPDATE events SET payload = NULL, salt = NULL, version = 9 WHERE position = 4",
+    "UPDATE events SET payload = NULL, salt = NULL, type = 'other'",
+    "UPDATE events SET payload = NULL, salt = NULL, correlation = 9",
+    "UPDATE events SET time = time + 1",
+    "UPDATE events SET type = 'other'",
+    "UPDATE events SET correlation = stream + 1",
+    "UPDATE events SET stream = 2 WHERE position = 4",
+    "UPDATE events SET version = 9 WHERE position = 4",
+    "UPDATE events SET position = 9 WHERE position = 4",
+    "UPDATE events SET rowid = 9 WHERE position = 4",
+    "UPDATE OR REPLACE events SET position = 1 WHERE position = 4",
+    "UPDATE OR REPLACE events SET version = 1 WHERE position = 2",
+    "UPDATE OR IGNORE events SET type = 'other'",
+    "REPLACE INTO events SELECT * FROM events WHERE position = 1",
+    "INSERT OR REPLACE INTO events SELECT * FROM events",
+    f"INSERT OR REPLACE INTO events SELECT 5, {BODY.format('version')} FROM events WHERE position = 1",
+    f"INSERT INTO events SELECT 1, {BODY.format('4')} FROM events WHERE true ON CONFLICT DO UPDATE SET type = 'x'",
+    f"INSERT INTO events SELECT NULL, {BODY.format('4')} FROM events WHERE position = 4",
+    f"INSERT INTO events SELECT 6, {BODY.format('4')} FROM events WHERE position = 4",
+    f"INSERT INTO events SELECT 5, {BODY.format('5')} FROM events WHERE position = 4",
+    "DELETE FROM streams",
+    "UPDATE streams SET name = 'other' WHERE id = 1",
+    "UPDATE streams SET id = 9 WHERE id = 1",
+    "UPDATE OR REPLACE streams SET name = 'run-2' WHERE name = 'run-1'",
+    "REPLACE INTO streams VALUES (1, 'other', 1, NULL, 0)",
+    "REPLACE INTO streams VALUES (9, 'run-1', 1, NULL, 0)",
+    "REPLACE INTO streams (name, version, epoch) VALUES ('run-1', 1, 0)",
+    "INSERT INTO streams VALUES (1, 'run-1', 1, NULL, 0) ON CONFLICT DO UPDATE SET name = 'other'",
+    "DELETE FROM log",
+    "UPDATE log SET id = 'other'",
+    "REPLACE INTO log VALUES (1, 'other', 0)",
+    "INSERT OR REPLACE INTO log SELECT 1, 'other', 0",
+]
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+@pytest.mark.parametrize("recursive_triggers", ["OFF", "ON"])
+async def test_the_database_refuses_whatever_would_change_history(
+    path: Path, recursive_triggers: str
+) -> None:
+    await fill(path)
+    before = dump(path)
+    for attack in ATTACKS:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA recursive_triggers = {recursive_triggers}")
+            with pytest.raises(sqlite3.IntegrityError, match="evrt: the log is append-only"):
+                connection.execute(attack)
+    assert dump(path) == before
+    assert check(url(path)).ok
+
+
+async def test_the_database_permits_payload_and_salt_to_go_together(path: Path) -> None:
+    await fill(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE events SET payload = NULL, salt = NULL WHERE position = 2")
+        # Once more changes nothing, and is no error.
+        connection.execute("UPDATE events SET payload = NULL, salt = NULL WHERE position = 2")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("UPDATE events SET payload = x'00', salt = x'00' WHERE position = 2")
+    report = check(url(path))
+    assert report.ok
+    assert report.erased == 1
+
+
+async def test_refs_can_be_changed_and_erased(path: Path) -> None:
+    await fill(path)
+    async with aclosing(await open_log(url(path))) as log:
+        ref = await log.ref("user", "ann")
+        assert ref is not None
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("DELETE FROM refs WHERE ref = ?", (ref,))
+        assert await log.external(ref) is None
+        assert await log.ref("user", "ann", create=False) is None
+
+
+async def test_heads_that_do_not_fit_the_events_stop_the_writer_not_the_log(path: Path) -> None:
+    await fill(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE streams SET version = 1 WHERE name = 'run-1'")
+    async with aclosing(await open_log(url(path))) as log:
+        with pytest.raises(UnusableLog, match="does not agree with itself"):
+            await log.append(append(draft("run-1")))
+        assert await log.position() == 4
+        await log.append(append(draft("run-2")))
+
+
+# ------------------------------------------------------------------------- files that are not ours
+
+
+def other_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE customers (id INTEGER)")
+        connection.commit()
+
+
+def other_program_in_wal_mode(path: Path) -> None:
+    """Left by a process that was killed: all of its tables are still in the WAL."""
+    script = f"""
+        import os, sqlite3
+        connection = sqlite3.connect({str(path)!r}, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE customers (id INTEGER)")
+        os._exit(0)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+def other_application(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 252006673")
+
+
+def text(path: Path) -> None:
+    path.write_text("claim,amount\n1,20.00\n" * 10)
+
+
+def short_text(path: Path) -> None:
+    path.write_text("hello")
+
+
+@pytest.mark.parametrize(
+    "make", [other_program, other_program_in_wal_mode, other_application, text, short_text]
+)
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_the_file_of_another_program_is_refused_and_left_as_it_is(
+    path: Path, make: Callable[[Path], None], read_only: bool
+) -> None:
+    make(path)
+    before = digests(path.parent)
+    with pytest.raises(UnusableLog, match=r"is not a log of evrt: .* It has been left as it is"):
+        await open_log(url(path), read_only=read_only)
+    assert digests(path.parent) == before
+
+
+async def test_a_log_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    await fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+        connection.commit()
+    before = digests(path.parent)
+    with pytest.raises(UnusableLog, match=f"version 7, this program knows version {SCHEMA_VERSION}. Upgrade"):
+        await open_log(url(path))
+    assert digests(path.parent) == before
+
+
+async def test_a_damaged_log_is_refused(path: Path) -> None:
+    await fill(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(UnusableLog, match="is damaged"):
+        await open_log(url(path))
+
+
+def empty_file(path: Path) -> None:
+    path.touch()
+
+
+def empty_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+        connection.execute("VACUUM")
+
+
+@pytest.mark.parametrize("make", [empty_file, empty_database])
+async def test_a_log_can_be_made_in_a_file_that_holds_nothing(
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    make(path)
+    await fill(path)
+    assert check(url(path)).events == 4
+
+
+async def test_a_log_that_was_half_made_is_finished(path: Path) -> None:
+    await fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        # What a kill leaves between the two steps of making a log.
+        connection.execute("PRAGMA journal_mode = DELETE")
+    async with aclosing(await open_log(url(path))) as log:
+        await log.append(append(draft()))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+# ----------------------------------------------------------------------------------------- places
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["evrt.db", "sqlite://evrt.db", "sqlite:///", "sqlite:///:memory:", "postgres://x", "", "memory:///x"],
+)
+async def test_a_url_that_is_none_is_refused(wrong: str) -> None:
+    with pytest.raises(UsageError):
+        await open_log(wrong)
+
+
+async def test_a_log_in_memory_is_never_read_only() -> None:
+    with pytest.raises(UsageError):
+        await open_log("memory://", read_only=True)
+
+
+async def test_a_log_needs_a_folder_and_a_file_name(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no folder"):
+        await open_log(f"sqlite:///{tmp_path}/nowhere/evrt.db")
+    with pytest.raises(UsageError, match="is a folder"):
+        await open_log(f"sqlite:///{tmp_path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_relative_path_is_relative_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with aclosing(await open_log("sqlite:///a ?%#.db".replace("?", ""))) as log:
+        await log.append(append(draft()))
+        monkeypatch.chdir("/")
+        await log.append(append(draft()))
+        assert await log.position() == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a %#.db", "a %#.db-lock"]
+
+
+# ------------------------------------------------------------------------------- reading without writing
+
+
+async def test_a_log_opened_for_reading_reads_and_refuses_to_append(path: Path) -> None:
+    await fill(path)
+    async with aclosing(await open_log(url(path), read_only=True)) as log:
+        assert [row.stream for row in await log.read()] == ["run-1", "run-1", "run-2", "run-1"]
+        assert (await log.head("run-1")).epoch == 1
+        assert await log.ref("user", "ann", create=False)
+        assert (await anext(log.subscribe(3))).position == 4
+        with pytest.raises(Denied, match="for reading only"):
+            await log.append(append(draft()))
+        with pytest.raises(Denied):
+            await log.erase_payload(1)
+        with pytest.raises(Denied):
+            await log.ref("user", "bob")
+
+
+async def test_a_log_opened_for_reading_follows_its_writer(path: Path) -> None:
+    await fill(path)
+    async with (
+        aclosing(await open_log(url(path))) as log,
+        aclosing(await open_log(url(path), read_only=True)) as reader,
+    ):
+        assert reader.id == log.id
+        following = reader.subscribe(4)
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(0.01)
+        await log.append(append(draft()))
+        assert (await waiting).position == 5
+
+
+async def test_there_must_be_a_log_to_read(path: Path) -> None:
+    with pytest.raises(NotFound, match="no log at"):
+        await open_log(url(path), read_only=True)
+    path.touch()
+    with pytest.raises(NotFound, match="is empty"):
+        await open_log(url(path), read_only=True)
+    assert path.stat().st_size == 0
+
+
+READ_WITHOUT_PERMISSION = """
+    import asyncio, os, sys, warnings
+    import aiosqlite, evrt.log.check, evrt.log.sqlite.store
+    from evrt.errors import Denied
+    from evrt.log import Append, Draft, open_log
+
+    async def main(folder, file):
+        log = await open_log(f"sqlite:///{folder}/{file}")
+        print(len(await log.read()), (await anext(log.subscribe(3))).position)
+        try:
+            await log.append(Append([Draft("a", "b", "018f0000-0000-7000-8000-000000000000", "a", b"{}", b"")], {}))
+        except Denied as error:
+            print(error)
+        await log.aclose()
+        print(evrt.log.check.check(f"sqlite:///{folder}/{file}").findings)
+        try:
+            await open_log(f"sqlite:///{folder}/new.db")
+        except Denied as error:
+            print(error)
+
+    if os.geteuid() == 0:
+        # The superuser may write everything; nobody may not. All is imported by now.
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("writable", ["folder", "nothing"])
+@pytest.mark.parametrize("writer", ["has ended", "is there"])
+async def test_a_file_that_may_not_be_written_is_read(
+    shared_folder: Path, writable: str, writer: str
+) -> None:
+    path = shared_folder / "evrt.db"
+    await fill(path)
+    async with aclosing(await open_log(url(path))) as log:
+        if writer == "has ended":
+            await log.aclose()
+        else:
+            await log.position()
+        for file in shared_folder.iterdir():
+            file.chmod(0o444)
+        shared_folder.chmod(0o777 if writable == "folder" else 0o555)
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", textwrap.dedent(READ_WITHOUT_PERMISSION), str(shared_folder), "evrt.db"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.stderr == ""
+    counted, denied, findings, *new = done.stdout.splitlines()
+    assert counted == "4 4"
+    assert "for reading only" in denied
+    assert findings == "()"
+    if writable == "nothing":
+        assert "may not write to the folder" in new[0]
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that another user can reach, which those of pytest are not."""
+    folder = Path(tempfile.mkdtemp(prefix="evrt-test-"))
+    yield folder
+    folder.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+# ------------------------------------------------------------------------------ loops, threads, forks
+
+
+def test_one_open_log_serves_one_event_loop_after_another(path: Path) -> None:
+    async def begin() -> Log:
+        log = await open_log(url(path))
+        await log.append(append(draft()))
+        assert len(await log.read()) == 1
+        return log
+
+    async def go_on(log: Log, number: int) -> None:
+        await log.append(append(draft()))
+        assert len(await log.read()) == number
+        assert (await anext(log.subscribe(number - 1))).position == number
+
+    log = asyncio.run(begin())
+    threads = threading.active_count()
+    for number in range(2, 6):
+        asyncio.run(go_on(log, number))
+    assert threading.active_count() <= threads
+    asyncio.run(log.aclose())
+
+
+async def test_loops_in_several_threads_share_an_open_log(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+
+        async def elsewhere() -> None:
+            following = log.subscribe()
+            for _ in range(20):
+                await log.append(append(draft()))
+            assert [(await anext(following)).position for _ in range(20)] == list(range(1, 21))
+
+        following = log.subscribe()
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.gather(*(asyncio.to_thread(asyncio.run, elsewhere()) for _ in range(3)))
+        assert (await waiting).position == 1
+        await log.append(append(draft(), run_1=Exact(60)))
+
+
+async def test_a_forked_child_is_told_to_open_the_log_itself(path: Path) -> None:
+    script = f"""
+        import asyncio, os
+        from evrt.errors import UsageError
+        from evrt.log import Append, Draft, open_log
+
+        DRAFT = Draft("a", "b", "018f0000-0000-7000-8000-000000000000", "a", b"{{}}", b"")
+
+        async def child(log):
+            for use in (lambda: log.append(Append([DRAFT], {{}})), log.read):
+                try:
+                    await use()
+                except UsageError as error:
+                    print(error)
+            log = await open_log({url(path)!r})
+            await log.append(Append([DRAFT], {{}}))
+            await log.aclose()
+
+        log = asyncio.run(open_log({url(path)!r}))
+        if os.fork() == 0:
+            asyncio.run(child(log))
+            os._exit(0)
+        print(os.wait()[1])
+        asyncio.run(log.aclose())
+    """
+    done = await asyncio.to_thread(run_python, script)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.count("was forked") for line in lines] == [1, 1, 0]
+    assert lines[2] == "0"
+    assert check(url(path)).events == 1
+
+
+def run_python(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: PLW1510  # The tests look at the status themselves.
+        [sys.executable, *options, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30
+    )
+
+
+FORGETFUL = """
+    import asyncio
+    from evrt.log import Append, Draft, open_log
+
+    async def main():
+        global log, waiting
+        log = await open_log({url!r})
+        draft = Draft("a", "b", "018f0000-0000-7000-8000-000000000000", "a", b"{{}}", b"")
+        await log.append(Append([draft], {{}}))
+        await log.read()
+        following = log.subscribe(1)
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(0.05)
+        print("acknowledged")
+
+    {run}
+"""
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "asyncio.run(main())",
+        "asyncio.run(main()); del log, waiting",
+        "asyncio.run(main()); raise SystemExit(0)",
+    ],
+)
+async def test_forgetting_to_close_neither_hangs_nor_loses(path: Path, run: str) -> None:
+    done = await asyncio.to_thread(run_python, FORGETFUL.format(url=url(path), run=run))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "acknowledged\n", "")
+    assert check(url(path)).events == 1
+
+
+async def test_forgetting_to_close_is_warned_about_politely(path: Path) -> None:
+    script = FORGETFUL.format(url=url(path), run="asyncio.run(main()); del log, waiting")
+    done = await asyncio.to_thread(run_python, script, "-W", "always::ResourceWarning")
+    assert "ResourceWarning: The log" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -------------------------------------------------------------------------------------- disk trouble
+
+FULL_DISK = """
+    import asyncio, resource, signal
+    from pathlib import Path
+    from evrt.errors import Unavailable
+    from evrt.log import Append, Draft, Exact, open_log
+    from evrt.log.ids import new_event_id
+
+    def a(size, version):
+        return Append([Draft("a", "b", new_event_id(), "a", b"{{}}", b"x" * size)], {{"a": Exact(version)}})
+
+    async def main():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        log = await open_log({url!r})
+        await log.append(a(10, 0))
+        size = Path({path!r} + "-wal").stat().st_size
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100_000, most))
+        answers = await asyncio.gather(*(log.append(a(60_000, 1 + n)) for n in range(4)), return_exceptions=True)
+        print([type(answer).__name__ for answer in answers])
+        version = (await log.head("a")).version
+        try:
+            await log.append(a(500_000, version))
+        except Unavailable as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        await log.append(a(500_000, version))
+        print(version, await log.position())
+        await log.aclose()
+
+    asyncio.run(main())
+"""
+
+
+async def test_a_disk_without_room_loses_nothing_and_may_be_mended(path: Path) -> None:
+    done = await asyncio.to_thread(run_python, FULL_DISK.format(url=url(path), path=str(path)))
+    assert done.stderr == ""
+    kinds, text, counts = done.stdout.splitlines()
+    assert "Unavailable" in kinds
+    assert str(path) in text
+    version, position = map(int, counts.split())
+    assert position == version + 1
+    report = check(url(path))
+    assert report.ok
+    assert report.events == position
+
+
+async def test_a_file_that_is_replaced_while_open_takes_no_more_events(path: Path) -> None:
+    async with aclosing(await open_log(url(path), lock_timeout_seconds=2)) as log:
+        await log.append(append(draft()))
+        path.rename(path.with_suffix(".old"))
+        with pytest.raises(Unavailable, match="moved or deleted"):
+            await log.append(append(draft()))
+        path.touch()
+        with pytest.raises(Unavailable, match="replaced"):
+            await log.append(append(draft()))
+        path.with_suffix(".old").rename(path)
+        await log.append(append(draft(), run_1=Exact(1)))
+
+
+async def test_a_lock_file_that_is_tidied_away_locks_no_less(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as one:
+        await one.append(append(draft()))
+        Path(f"{path}-lock").unlink()
+        async with aclosing(await open_log(url(path))) as other:
+            await asyncio.gather(*(log.append(append(draft())) for log in (one, other) * 20))
+            await other.append(append(draft(), run_1=Exact(41)))
+
+
+async def test_a_program_that_locks_the_database_is_named_as_the_trouble(path: Path) -> None:
+    async with aclosing(await open_log(url(path), lock_timeout_seconds=0.1)) as log:
+        await log.append(append(draft()))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="another program has locked"):
+                await log.append(append(draft()))
+            connection.execute("ROLLBACK")
+        await log.append(append(draft(), run_1=Exact(1)))
+
+
+async def test_logs_opened_twice_in_a_process_take_turns(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as one, aclosing(await open_log(url(path))) as other:
+        answers = await asyncio.gather(
+            *(
+                log.append(Append([draft(f"run-{number}")], {f"run-{number}": NEW}))
+                for number in range(20)
+                for log in (one, other)
+            ),
+            return_exceptions=True,
+        )
+        assert (
+            sorted(type(answer).__name__ for answer in answers) == ["Appended"] * 20 + ["WrongVersion"] * 20
+        )
+        assert await one.read() == await other.read()
+    assert check(url(path)).events == 20
+
+
+def test_opening_needs_no_more_than_the_log_asks_for() -> None:
+    """Importing the package is cheap: the stores come with the first log."""
+    done = run_python(
+        "import sys, evrt.log; print([m for m in ('sqlite3', 'aiosqlite') if m in sys.modules])"
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_process_id_is_the_only_thing_in_the_lock_file(path: Path) -> None:
+    asyncio.run(fill(path))
+    assert Path(f"{path}-lock").read_text().strip() == str(os.getpid())

@@ -48,8 +48,8 @@ An event's place in the log (position, time, stream, version, meta …) is not p
 [the log format](log-format.md).
 
 In meta, evrt writes `epoch` (of the claim under which an event was written), `actor` (`agent:NAME`,
-`workflow:NAME` or `person`), `on_behalf_of` (the ref of the run's user), `run` (in memory streams: the run that
-wrote), and `schema` (the version of the payload's shape, left out while it is 1).
+`workflow:NAME`, `person`, or `late worker`), `on_behalf_of` (the ref of the run's user), `run` (in memory
+streams: the run that wrote), and `schema` (the version of the payload's shape, left out while it is 1).
 """
 
 

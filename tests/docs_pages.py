@@ -1,7 +1,7 @@
 """The pages of the documentation as tests read them: fenced blocks, headings, links.
 
 What a block needs beside its text stands in front of it: ``<!-- not run: reason -->`` for an example that is
-only to be looked at. A block of Python whose first line is ``# name.py`` is also that file; a ``text`` block
+only to be looked at, ``<!-- figures vary -->`` where numbers are those of one time. A block of Python whose first line is ``# name.py`` is also that file; a ``text`` block
 right behind one of Python is what it prints.
 """
 
@@ -19,6 +19,7 @@ OUTER = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 
 FENCE = re.compile(r"^(?P<mark>`{3,}|~{3,})(?P<kind>\w*)\s*$")
 NOT_RUN = re.compile(r"^<!-- not run: (?P<reason>\S.*) -->$")
+FIGURES_VARY = "<!-- figures vary -->"
 FILE = re.compile(r"# (?P<name>[\w-]+\.py)\n")
 HEADING = re.compile(r"^#{1,6} +(?P<text>.+?) *#*$")
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^()\s]+)\)")
@@ -27,12 +28,13 @@ CODE_SPAN = re.compile(r"`[^`]+`")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block. ``line`` is that of its first line of text; ``gap`` says whether prose precedes it."""
+    """A fenced block. ``line`` is that of its first line of text."""
 
     kind: str
     line: int
     text: str
     not_run: str | None
+    figures_vary: bool
     follows_directly: bool
 
     @property
@@ -72,7 +74,8 @@ class Page:
                 text = "".join(f"{inner}\n" for inner in self.lines[first:number])
                 said = [NOT_RUN.match(comment) for comment in before[-1:]]
                 reason = next((match["reason"] for match in said if match is not None), None)
-                yield Block(kind, first + 1, text, reason, follows_directly=not before)
+                vary = before[-1:] == [FIGURES_VARY]
+                yield Block(kind, first + 1, text, reason, vary, follows_directly=not before)
                 begun, before = None, []
             elif begun is None and line.strip():
                 before.append(line.strip())

@@ -23,6 +23,9 @@ LINES = 500
 TIMEOUT_SECONDS = 60
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+ERASED = re.compile(r"[^\n]*\x1b\[2K")
+"""What a progress bar has written and taken back."""
+
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*", re.DOTALL)
 VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( ?UTC|Z|\+00:00)?"), "DATE"),
@@ -33,6 +36,7 @@ VARYING = (
     (re.compile(r"[─━═]+|\.{3,}|={3,}"), "RULE"),
     (re.compile(r"\s+"), " "),
 )
+FIGURE = re.compile(r"\d+(\.\d+)?")
 REF = re.compile(r"\b(run|user|conversation)-[a-z2-7]{16}\b")
 
 
@@ -72,10 +76,11 @@ class Terminal:
     """What has been exported."""
     exit_code: int = 0
 
-    def run(self, command: Command) -> None:
+    def run(self, command: Command, *, figures_vary: bool = False) -> None:
         """Try a command. Raises AssertionError where it does not do what the page says."""
         printed = self._printed(REF.sub(lambda ref: self.known.get(ref[0], ref[0]), command.text))
-        lines = [CONTROL.sub("", line) for line in printed.splitlines()]
+        printed = CONTROL.sub("", ERASED.sub("", printed))
+        lines = printed.splitlines()
         told = f"$ {command.text}\n{printed}"
         killed = self.exit_code == -signal.SIGKILL
         shown = [line for line in command.shown if not (killed and line == "Killed")]
@@ -84,7 +89,9 @@ class Terminal:
         )
         assert "Traceback" not in printed, told
         for line in shown:
-            assert self._find(line, lines), f"The page shows {line!r}, which was not printed:\n{told}"
+            assert self._find(line, lines, figures_vary), (
+                f"The page shows {line!r}, which was not printed:\n{told}"
+            )
 
     def _printed(self, text: str) -> str:
         words = shlex.split(text, comments=True)
@@ -118,17 +125,17 @@ class Terminal:
             "LINES": str(LINES),
         }
 
-    def _find(self, shown: str, lines: list[str]) -> bool:
+    def _find(self, shown: str, lines: list[str], figures_vary: bool) -> bool:
         """Whether a line was printed; the ids in it become known."""
         for line in lines:
             ids = dict(self.known)
-            if matches(shown, line, ids):
+            if matches(shown, line, ids, figures_vary=figures_vary):
                 self.known = ids
                 return True
         return False
 
 
-def matches(shown: str, printed: str, ids: dict[str, str]) -> bool:
+def matches(shown: str, printed: str, ids: dict[str, str], *, figures_vary: bool = False) -> bool:
     """Whether a printed line is the one shown. ``…`` stands for anything; ``ids`` gains what refs are bound to."""
     if shown.strip() == "…":
         return True
@@ -138,8 +145,11 @@ def matches(shown: str, printed: str, ids: dict[str, str]) -> bool:
     for name, actual in zip(wanted, found, strict=False):
         if ids.setdefault(name, actual) != actual:
             return False
-    pattern = ".*".join(re.escape(part) for part in steady(shown).split("…"))
-    return len(wanted) <= len(found) and re.fullmatch(pattern, steady(printed)) is not None
+    shown, printed = steady(shown), steady(printed)
+    if figures_vary:
+        shown, printed = FIGURE.sub("N", shown), FIGURE.sub("N", printed)
+    pattern = ".*".join(re.escape(part) for part in shown.split("…"))
+    return len(wanted) <= len(found) and re.fullmatch(pattern, printed) is not None
 
 
 def steady(line: str) -> str:

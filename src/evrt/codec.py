@@ -29,11 +29,11 @@ def encode(event: Event) -> bytes:
         raise InvalidInput(f"A value of {event.type} cannot be recorded as JSON: {error}.") from error
 
 
-def encode_meta(meta: JsonObject, event: type[Event]) -> bytes:
-    """Meta as compact JSON, with the schema version where it is not 1."""
-    if event.class_version != 1:
-        meta = {**meta, "schema": event.class_version}
-    return orjson.dumps(meta)
+def meta_for(event: Event, meta: bytes) -> bytes:
+    """Meta, which is compact JSON, with the version of the event's shape added where that is not 1."""
+    if event.class_version == 1:
+        return meta
+    return orjson.dumps({**orjson.loads(meta), "schema": event.class_version})
 
 
 def decode(type: str, meta: JsonObject, payload: bytes | None) -> Event:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import orjson
 
-from evrt.codec import encode
+from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, NotFound, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import QuestionAnswered, ToolCallSettled
@@ -87,7 +87,8 @@ async def _append(log: Log, run: str, decide: Callable[[Run], tuple[str, Event]]
 
 
 def _draft(stream: str, correlation: str, event: Event, meta: JsonObject) -> Draft:
-    return Draft(stream, event.type, new_event_id(), correlation, orjson.dumps(meta), encode(event))
+    written = meta_for(event, orjson.dumps(meta))
+    return Draft(stream, event.type, new_event_id(), correlation, written, encode(event))
 
 
 def _choose(

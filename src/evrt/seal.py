@@ -41,6 +41,22 @@ def admit(value: object, redact: Redact) -> JsonValue:
         ) from error
 
 
+def admit_arguments(value: object, redact: Redact) -> JsonValue:
+    """``admit`` for what an operation is recognised by: a set in it has the same order in every process."""
+    return admit(_ordered(value), redact)
+
+
+def _ordered(value: object) -> object:
+    match value:
+        case dict():
+            return {key: _ordered(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_ordered(inner) for inner in value]
+        case set() | frozenset():
+            return sorted((_ordered(inner) for inner in value), key=repr)
+    return value
+
+
 def json_round_trip(value: JsonValue) -> JsonValue:
     """A value as it will be after being written to the log and read back."""
     decoded: JsonValue = orjson.loads(orjson.dumps(value))

@@ -252,4 +252,7 @@ def make_app(url: str, world: World, *, plant: str | None = None) -> MortalApp:
     app.agent("assistant", model="script", instructions="Be useful.", tools=PORTER.tools)
     for run in WORKFLOWS:
         app.workflow(run)
+    from crash.programs import perform  # Which is made of what is above.
+
+    app.workflow(perform)
     return app

@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from crash.apps import INPUT
 from crash.judge import Story, violations
 from crash.worker import CUTS, DATABASE, ENDED, ERROR, FACTS, Job
 from crash.world import World, read_lines
@@ -101,11 +102,14 @@ class Trial:
     A ``plant`` is given to the workers that are to die or to be frozen, not to those that clear up.
     """
 
-    def __init__(self, nursery: Nursery, folder: Path, log: Path, target: str, plant: str | None) -> None:
+    def __init__(
+        self, nursery: Nursery, folder: Path, log: Path, target: str, input: Any, plant: str | None
+    ) -> None:
         self.nursery = nursery
         self.folder = folder
         self.target = target
         self._log = log
+        self._input = input
         self._plant = plant
         self._begin()
 
@@ -121,7 +125,9 @@ class Trial:
         patient: bool = False,
         facts: bool = False,
     ) -> Job:
-        job = Job(folder=str(self.folder), target=self.target, patient=patient, facts=facts)
+        job = Job(
+            folder=str(self.folder), target=self.target, input=self._input, patient=patient, facts=facts
+        )
         if death is not None:
             job.update(site=death.site, nth=death.nth, signal=by, plant=self._plant)
         return job
@@ -143,12 +149,12 @@ class Trial:
             self.expect_end(status)
         return was_killed(status)
 
-    def finish(self, *, overlapped: bool = False, patient: bool = False) -> Story:
+    def finish(self, *, overlapped: bool = False, patient: bool = False, free: bool = False) -> Story:
         """Let a worker bring the run to its end, and tell."""
         self.expect_end(self.nursery.run(self.job(patient=patient, facts=True)))
         facts = json.loads((self.folder / FACTS).read_text())
         cuts = read_lines(self.folder / CUTS, lambda cut: (int(cut[0]), int(cut[1])))
-        return Story(facts, World(self.folder).lines(), cuts, overlapped)
+        return Story(facts, World(self.folder).lines(), cuts, overlapped, free)
 
     def expect_end(self, status: int) -> None:
         if not ended(status):
@@ -183,17 +189,17 @@ class Crew:
         self._nurseries = [Nursery() for _ in range(LANES)]
         for nursery in self._nurseries:
             self._free.put(nursery)
-        self._nurseries[0].run(Job(folder=str(folder), target=None))
+        self._nurseries[0].run(Job(folder=str(folder)))
 
     @contextmanager
-    def trial(self, target: str, plant: str | None = None) -> Iterator[Trial]:
+    def trial(self, target: str, *, input: Any = INPUT, plant: str | None = None) -> Iterator[Trial]:
         """A trial in a nursery that is free; its folder is kept if it fails."""
         with self._lock:
             self._count += 1
             number = self._count
         nursery = self._free.get()
         try:
-            trial = Trial(nursery, self._folder / f"{number}-{target}", self._log, target, plant)
+            trial = Trial(nursery, self._folder / f"{number}-{target}", self._log, target, input, plant)
             yield trial
             trial.forget()
         finally:

@@ -26,13 +26,15 @@ class Story:
 
     ``facts`` are what its last worker told, ``cuts`` how long log and ledger were when each of its
     workers came. ``overlapped``: a worker was frozen while another went on, so that the cuts mean nothing
-    and somebody may have settled a write as not made that was made later.
+    and somebody may have settled a write as not made that was made later. ``free``: what the run does depends
+    on the order in which its branches get on, so that it need not be what the reference did.
     """
 
     facts: dict[str, Any]
     lines: Sequence[Line]
     cuts: Sequence[tuple[int, int]]
     overlapped: bool = False
+    free: bool = False
 
     @property
     def events(self) -> list[Event]:
@@ -84,29 +86,40 @@ class Begun:
 def violations(story: Story, reference: Story) -> list[str]:
     """Everything that is wrong with a story, given one of the same run that nobody interrupted."""
     return [
-        *_ending(story, reference),
+        *([] if story.free else _differences(story, reference)),
+        *_ending(story),
         *_history(story),
-        *_effects(story, reference),
+        *_effects(story),
         *([] if story.overlapped else _moments(story)),
     ]
 
 
-def _ending(story: Story, reference: Story) -> Iterable[str]:
+def _differences(story: Story, reference: Story) -> Iterable[str]:
+    facts = story.facts
+    if facts["digest"] != reference.facts["digest"]:
+        mine, theirs = ({(e["type"], e.get("operation")) for e in s.events} for s in (story, reference))
+        only = f"only here {sorted(map(str, mine - theirs))}, only there {sorted(map(str, theirs - mine))}"
+        yield f"The history came to another digest ({facts['status']}): {only}."
+    if facts["others"] != reference.facts["others"]:
+        yield f"Memory and conversation differ: {facts['others']}, not {reference.facts['others']}."
+    mine, theirs = ({(line.tool, line.operation) for line in _of_tools(s)} for s in (story, reference))
+    if mine != theirs:
+        yield f"Lost or invented effects: {sorted(mine ^ theirs)}."
+
+
+def _of_tools(story: Story) -> list[Line]:
+    return [line for line in story.lines if line.tool not in (MODEL, REPLY)]
+
+
+def _ending(story: Story) -> Iterable[str]:
     facts = story.facts
     if len(facts["runs"]) != 1:
         yield f"There are {len(facts['runs'])} runs."
-    if facts["digest"] != reference.facts["digest"]:
-        yield f"The history came to another digest ({facts['status']}): {_difference(story, reference)}."
     if facts["replay"] is not None:
         yield f"The replay is not ok: {facts['replay']}"
-    if facts["others"] != reference.facts["others"]:
-        yield f"Memory and conversation differ: {facts['others']}, not {reference.facts['others']}."
-
-
-def _difference(story: Story, reference: Story) -> str:
-    """A first idea of what differs; the digest is made of more."""
-    mine, theirs = ({(e["type"], e.get("operation")) for e in s.events} for s in (story, reference))
-    return f"only here {sorted(map(str, mine - theirs))}, only there {sorted(map(str, theirs - mine))}"
+    written = [e["event_id"] for e in story.events if e["type"] == "memory.written" and e["event_id"]]
+    if sorted(written) != sorted(facts["memory"]):
+        yield f"The run wrote {len(written)} facts into memory, which holds {len(facts['memory'])}."
 
 
 def _history(story: Story) -> Iterable[str]:
@@ -136,16 +149,11 @@ def _index_of_end(events: Sequence[Event]) -> int:
     return next((i for i, event in enumerate(events) if event["type"] in TERMINAL), len(events))
 
 
-def _effects(story: Story, reference: Story) -> Iterable[str]:
-    lines = [line for line in story.lines if line.tool not in (MODEL, REPLY)]
-    expected = {(line.tool, line.operation) for line in reference.lines if line.tool not in (MODEL, REPLY)}
-    happened = {(line.tool, line.operation) for line in lines}
-    if happened != expected:
-        yield f"Lost or invented effects: {sorted(expected ^ happened)}."
-    made: dict[tuple[str, int], int] = defaultdict(int)
-    for line in lines:
-        if line.tool in UNKEYED:
-            made[line.operation, line.attempt if story.overlapped else 0] += 1
+def _effects(story: Story) -> Iterable[str]:
+    lines = _of_tools(story)
+    made = Counter(
+        (line.operation, line.attempt if story.overlapped else 0) for line in lines if line.tool in UNKEYED
+    )
     yield from (f"The unkeyed effect {what} happened {count} times." for what, count in made.items() if count > 1)
     keys: dict[str, set[str | None]] = defaultdict(set)
     for line in lines:
@@ -158,6 +166,10 @@ def _effects(story: Story, reference: Story) -> Iterable[str]:
         yield f"Two keyed effects share a key: {dict(keys)}."
     begun = Begun.by(story.events)
     yield from (f"{line} happened without an intent." for line in lines if not begun.has(line))
+    happened = {line.operation for line in lines}
+    for event in story.events:
+        if event["type"] in ("tool_call.completed", "tool_call.reported") and event["operation"] not in happened:
+            yield f"{event['operation']} has an outcome, and it never happened."
 
 
 def _moments(story: Story) -> Iterable[str]:

@@ -65,7 +65,7 @@ class EarlyAnswers:
     Claims are answered truly: their versions are where the made-up ones go on from.
     """
 
-    DELAY_SECONDS = 0.002
+    DELAY_SECONDS = 0.05
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -88,6 +88,10 @@ class EarlyAnswers:
         answer: Landing[Appended] = Landing()
         answer.set_result(Appended(range(1, 1 + len(request.drafts)), tuple(map(self._next, request.drafts))))
         return answer
+
+    async def aclose(self) -> None:
+        self._write()
+        await self._log.aclose()
 
     def _write(self) -> None:
         late, self._late = self._late, []

@@ -18,7 +18,7 @@ def kill_at_each_boundary(crew: Crew, plant: str, reference: Story) -> list[str]
     def kill_at_each(site: str) -> list[str]:
         found: list[str] = []
         for nth in range(1, reference.facts["passed"][site] + 1):
-            with crew.trial(TARGET, plant) as trial:
+            with crew.trial(TARGET, plant=plant) as trial:
                 trial.die_at(Death(site, nth))
                 found.extend(violations(trial.finish(), reference))
         return found
@@ -42,7 +42,7 @@ def test_an_effect_or_an_answer_that_does_not_wait_for_the_log_is_caught(
 
 
 def test_a_worker_that_writes_without_its_claim_is_caught(crew: Crew, references: dict[str, Story]) -> None:
-    with crew.trial(TARGET, "no_fence") as trial:
+    with crew.trial(TARGET, plant="no_fence") as trial:
         pid = freeze(trial, Death("append.before", 5))
         trial.finish(overlapped=True)
         exit_code = thaw(trial, pid)

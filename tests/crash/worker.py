@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import evrt.log.sqlite.store  # noqa: F401  # Opened in every worker, so imported before they are forked.
-from crash.apps import ANSWERS, INPUT, make_app
+from crash.apps import ANSWERS, make_app
 from crash.mortal import MortalApp
 from crash.world import REPLY, Failpoints, Line, World, append_line
 from evrt import Result
@@ -51,7 +51,8 @@ class Job(TypedDict, total=False):
     """
 
     folder: str
-    target: str | None
+    target: str
+    input: Any
     site: str | None
     nth: int
     signal: int
@@ -64,7 +65,7 @@ def url_of(folder: Path) -> str:
     return f"sqlite:///{folder / DATABASE}"
 
 
-async def live(app: MortalApp, target: str, *, patient: bool = False) -> Result:
+async def live(app: MortalApp, job: Job) -> Result:
     """Start the run, or go on with it; answer its questions and settle its doubts until it ends."""
     log = await app.log()
     runs = await log.streams("run-")
@@ -76,19 +77,19 @@ async def live(app: MortalApp, target: str, *, patient: bool = False) -> Result:
             return Result(runs[0], state.status, state.output, state.failure)
         result = await app.resume(runs[0])
     else:
-        result = await app.run(target, INPUT, conversation="c1", user="u1")
+        result = await app.run(job["target"], job["input"], conversation="c1", user="u1")
     while True:
         world.effect(Line(REPLY, result.run_id, result.status, 1, None, list(result.waiting_for)))
-        if result.status != "waiting" or not await give(app, result.run_id, patient=patient):
+        if result.status != "waiting" or not await give(app, result.run_id, job):
             return result
         result = await app.resume(result.run_id)
 
 
-async def give(app: MortalApp, run: str, *, patient: bool) -> bool:
+async def give(app: MortalApp, run: str, job: Job) -> bool:
     """Give a run everything that it waits for. Whether there was anything."""
     journal = (await app.get(run)).journal
     given = 0
-    for operation in [] if patient else journal.waiting_for_settlement():
+    for operation in [] if job.get("patient") else journal.waiting_for_settlement():
         line = app.world.happened(run, operation.identity)
         if line is None:
             await app.settle(run, operation.identity, again=True)
@@ -132,6 +133,7 @@ async def tell_facts(app: MortalApp, result: Result) -> dict[str, Any]:
             for e in history.events
         ],
         "others": [[row.stream.partition("-")[0], row.type, _content(row.payload)] for row in others],
+        "memory": [row.event_id for row in others if row.type.startswith("memory.")],
     }
 
 
@@ -144,12 +146,11 @@ def _content(payload: bytes | None) -> Any:
 async def work(job: Job) -> int:
     world = World(Path(job["folder"]), Failpoints(job.get("site"), job.get("nth", 0), job.get("signal", 9)))
     app = make_app(url_of(world.folder), world, plant=job.get("plant"))
-    target = job.get("target")
     async with app:
-        if target is None:
+        if "target" not in job:
             return ENDED
         try:
-            result = await live(app, target, patient=job.get("patient", False))
+            result = await live(app, job)
         except Fenced:
             return FENCED
         except Conflict:

@@ -292,9 +292,11 @@ class Machine(RuleBasedStateMachine):
 
     def receive(self, subscription: Subscription, received: list[int], count: int) -> None:
         async def take() -> None:
-            for _ in range(count):
-                row = await anext(subscription)
-                received.append(row.position)
+            # Not a judgement on speed: a guard, for an event that never comes would hang the test.
+            async with asyncio.timeout(30):
+                for _ in range(count):
+                    row = await anext(subscription)
+                    received.append(row.position)
 
         try:
             self.wait(take())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -87,4 +88,7 @@ def _model(name: str, parameters: Sequence[inspect.Parameter], hints: Mapping[st
     fields: dict[str, Any] = {
         p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default) for p in parameters
     }
-    return create_model(name, **fields)
+    with warnings.catch_warnings():
+        # A parameter may be called schema, json or copy: nobody uses the methods of that name here.
+        warnings.filterwarnings("ignore", message="Field name .* shadows an attribute", category=UserWarning)
+        return create_model(name, **fields)

@@ -7,15 +7,14 @@ that needs it, so that ``evrt --help`` is there at once.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from evrt import __version__
-from evrt.cli import db, history, runs
+from evrt.cli import db, demo, history, runs
 from evrt.cli.boundary import guarded
+from evrt.errors import InvalidInput
 
 EPILOG = (
     "Exit codes: 0 ok, 1 negative result (a run failed, code diverged, a check found something), 2 wrong usage, "
@@ -35,7 +34,14 @@ cli = typer.Typer(
 
 def main() -> None:
     """The console script: run the command that was typed, exit with its code."""
-    sys.exit(guarded(cli))
+    sys.exit(guarded(_run))
+
+
+def _run() -> None:
+    for argument in sys.argv:
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            raise InvalidInput(f"An argument is not text in UTF-8: {argument!r}.")
+    cli()
 
 
 def _show_version(wanted: bool) -> None:
@@ -53,8 +59,7 @@ def root(
     """Durable runs of LLM agents on an append-only log: run, resume, look at any moment, replay."""
 
 
-if find_spec("evrt.cli.demo") is not None:
-    cli.command("demo")(import_module("evrt.cli.demo").demo)
+cli.command("demo")(demo.demo)
 cli.add_typer(runs.cli, name="runs")
 cli.command("log")(history.log)
 cli.command("at")(history.at)

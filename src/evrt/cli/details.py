@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from evrt.cli.text import counted, duration, json_or_text, short, words
+from evrt.cli.text import counted, duration, json_or_text, one_line, short, words
 from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events import calls as c
 from evrt.events import memory as m
@@ -15,6 +15,10 @@ from evrt.events.conversation import ConversationStarted
 
 def detail(event: Event) -> str:
     """The gist of an event, in one line."""
+    return one_line(_detail(event))
+
+
+def _detail(event: Event) -> str:
     match event:
         case Erased():
             return "(erased)"

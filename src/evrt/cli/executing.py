@@ -46,7 +46,7 @@ class Session:
             if self.streaming is not None:
                 whisper("\n")
             self.streaming, self.text = operation, ""
-            whisper(paint(f"{operation}  ", "dim", sys.stderr))
+            whisper(paint(operation, "dim", sys.stderr) + "\n")
         self.text += text
         whisper(harmless(text))
 

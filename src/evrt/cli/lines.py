@@ -21,7 +21,7 @@ from evrt.cli.output import (
     width,
 )
 from evrt.cli.place import Place
-from evrt.cli.text import local_date, local_time_of_day, rfc3339
+from evrt.cli.text import local_date, local_time_of_day, one_line, rfc3339
 from evrt.errors import UnusableLog, UsageError
 from evrt.events import Envelope, Unknown
 from evrt.events.run import TERMINAL
@@ -165,7 +165,7 @@ class _Lines:
 
 
 def _operation(event: Envelope) -> str:
-    return str(getattr(event.event, "operation", None) or "")
+    return one_line(str(getattr(event.event, "operation", None) or ""))
 
 
 def _style(type: str) -> str:

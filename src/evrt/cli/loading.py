@@ -22,7 +22,8 @@ def load_app(name: str) -> App:
     """Import ``module:name`` (``module`` alone: its ``app``). Raises UsageError that says what to mend."""
     module_name, _, attribute = name.partition(":")
     attribute = attribute or ATTRIBUTE
-    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
+    parts = f"{module_name}.{attribute}".split(".")
+    if module_name.endswith(".py") or not all(part.isidentifier() for part in parts):
         raise UsageError(_not_a_name(name, module_name))
     found: object = _import(module_name)
     for part in attribute.split("."):
@@ -61,7 +62,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _failed(name: str, error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return (
         f"The module {name} could not be loaded: it raised {type(error).__name__}"
         f"{f': {text}' if text else ''} ({_place(error)})."

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 SHORT_CHARACTERS_MAX = 160
 
+CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
@@ -75,6 +77,11 @@ def words(text: str, characters_max: int = SHORT_CHARACTERS_MAX) -> str:
 
 def cut(text: str, characters_max: int) -> str:
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
+
+
+def one_line(text: str) -> str:
+    """A text with its control characters, line ends among them, as escapes."""
+    return text if text.isprintable() else text.translate(CONTROLS)
 
 
 def pretty(value: object) -> str:

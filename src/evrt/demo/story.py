@@ -56,6 +56,7 @@ class _Story:
         self.plan = plan
         self.audience = audience
         self.report = Report(plan)
+        self.ledger, self.tray = _ledger_and_tray(plan.folder)
         self.arrived: list[Write] = []
         """Writes that had reached ledger or tray when the kill cut them off."""
         self.log: Log
@@ -74,10 +75,11 @@ class _Story:
         plan = self.plan
         job = plan.job(plan.folder, latency_seconds=plan.latency_seconds)
         async with started(job, plan.folder / COMPLAINTS_FILE) as worker:
+            tell = self._progress(worker, 0)
             run = await worker.run()
             log = await open_log(plan.url, read_only=True)
             self.log = await self._stack.enter_async_context(aclosing(log))
-            self.follower = Follower(log, run, self._progress(worker))
+            self.follower = Follower(log, run, tell)
             if await _first(self.follower.until(self._due), worker.ended()):
                 await self._arrival()
                 worker.kill()
@@ -92,7 +94,9 @@ class _Story:
         else:
             told = f"Process {worker.pid} began {run}."
             text = "the run was over before it could be killed, so nothing was interrupted"
-            if not self.goes_on:
+            if status < 0:
+                text = f"it died of signal {-status}, not of the SIGKILL that it was to be sent"
+            elif not self.goes_on:
                 text = f"the run did not come as far as the kill: {_ending(history)}"
         facts: JsonObject = {"pid": worker.pid, "wait_status": status, "decisions": decided}
         self._add("kill", "Run it, kill it", told, [Check("killed", killed, text)], facts)
@@ -117,7 +121,7 @@ class _Story:
         self.arrived = [write for write in writes.values() if write.place in there]
         under_way = [operation for operation in self.history.journal.operations.values() if operation.open]
         told = (
-            f"{len(self.history.events)} events, and {len(under_way)} operations without an outcome. Those that read are "
+            f"{len(self.history.events)} events, and {_counted(len(under_way), 'operation')} without an outcome. What reads is "
             "done again. A write may have arrived, the log cannot know: it goes out again under the same key."
         )
         facts: list[JsonObject] = []
@@ -136,15 +140,15 @@ class _Story:
         plan, before = self.plan, self.history
         job = plan.job(plan.folder, resume=before.id, latency_seconds=plan.latency_seconds)
         async with started(job, plan.folder / COMPLAINTS_FILE) as worker:
+            self.follower.tell = self._progress(worker, self.follower.decided)
             await worker.run()
-            self.follower.tell = self._progress(worker)
             await _first(self.follower.until(lambda: self.follower.ended), worker.ended())
             status = await worker.ended()
         history = await self._read(before.id)
         known, decided = len(completed_writes(before)), len(completed_writes(history))
         epochs = [event.epoch for e in history.events if isinstance(event := e.event, RunClaimed)]
         ok = history.status == "succeeded" and epochs == [1, 2]
-        text = f"the run came to its end: {decided - known} more decisions, {decided} in all"
+        text = f"the run came to its end: {_counted(decided - known, 'more decision')}, {decided} in all"
         if not ok:
             text = f"process {worker.pid} did not bring {history.id} to its end: {_ending(history)}"
         told = (
@@ -198,17 +202,18 @@ class _Story:
         self._add("verify", "Look whether it was right", told, checks, facts)
 
     def _check_policy(self, found: Verification) -> Check:
+        total, outcomes = len(found.rows), found.outcomes
         agreeing = sum(row.verdict == "agrees" for row in found.rows)
         if found.ok:
-            outcomes = found.outcomes
             text = (
-                f"all {agreeing} decisions are what the policy says: {outcomes['approve']} approved, "
+                f"the policy says the same about {agreeing} of {_counted(total, 'claim')}: {outcomes['approve']} approved, "
                 f"{outcomes['reject']} rejected, {outcomes['doubtful']} left to a person"
             )
         else:
-            who = "ledger and tray" if self.plan.scripted else f"the model {self.plan.model}"
-            verb = "disagree" if self.plan.scripted else "disagrees"
-            text = f"{who} {verb} with the policy: {agreeing} of {len(found.rows)} decisions are what it says"
+            what = (
+                "what is there disagrees" if self.plan.scripted else f"the model {self.plan.model} disagrees"
+            )
+            text = f"{what} with the policy about {total - agreeing} of {_counted(total, 'claim')}"
         return Check("policy", found.ok, text, found.problems)
 
     def _check_once(self, found: Verification) -> Check:
@@ -233,14 +238,16 @@ class _Story:
         folder = plan.folder / UNINTERRUPTED_FOLDER
         folder.mkdir()
         async with started(plan.job(folder, latency_seconds=0.0), plan.folder / COMPLAINTS_FILE) as worker:
+            tell = self._progress(worker, 0)
             run = await worker.run()
             async with aclosing(await open_log(url_in(folder), read_only=True)) as log:
-                follower = Follower(log, run, self._progress(worker))
+                follower = Follower(log, run, tell)
                 await _first(follower.until(lambda: follower.ended), worker.ended())
                 await worker.ended()
                 other = await load_run(log, run)
         mine, theirs = self.history.digest, other.digest
-        same_entries = _contents(self._entries()) == _contents(_entries_in(folder))
+        ledger, tray = _ledger_and_tray(folder)
+        same_entries = _contents(self._entries()) == _contents(ledger.entries() + tray.entries())
         text = f"interrupted or not, the histories are equal: digest {mine[:16]}… both times"
         if mine != theirs:
             text = f"the histories differ: digest {mine[:16]}… interrupted, {theirs[:16]}… uninterrupted"
@@ -253,16 +260,8 @@ class _Story:
 
     # ------------------------------------------------------------------------------------------ parts
 
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.plan.folder / LEDGER_FILE)
-
-    @property
-    def tray(self) -> Tray:
-        return Tray(self.plan.folder / TRAY_FILE)
-
     def _entries(self) -> list[Entry]:
-        return _entries_in(self.plan.folder)
+        return self.ledger.entries() + self.tray.entries()
 
     async def _everything(self) -> tuple[list[Entry], int]:
         return self._entries(), await self.log.position()
@@ -271,8 +270,14 @@ class _Story:
         self.history = self.report.history = await load_run(self.log, run)
         return self.history
 
-    def _progress(self, worker: Worker) -> Callable[[int], None]:
-        return lambda decided: self.audience.progress(worker.pid, decided, len(self.plan.claims))
+    def _progress(self, worker: Worker, decided: int) -> Callable[[int], None]:
+        """What tells the audience of a worker's decisions, beginning with those that are there."""
+
+        def tell(decided: int) -> None:
+            self.audience.progress(worker.pid, decided, len(self.plan.claims))
+
+        tell(decided)
+        return tell
 
     def _add(
         self,
@@ -302,8 +307,8 @@ async def _first(wanted: Awaitable[None], worker_ended: Awaitable[int]) -> bool:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _entries_in(folder: Path) -> list[Entry]:
-    return Ledger(folder / LEDGER_FILE).entries() + Tray(folder / TRAY_FILE).entries()
+def _ledger_and_tray(folder: Path) -> tuple[Ledger, Tray]:
+    return Ledger(folder / LEDGER_FILE), Tray(folder / TRAY_FILE)
 
 
 def _contents(entries: Sequence[Entry]) -> list[tuple[str | None, ...]]:
@@ -319,6 +324,10 @@ def _ending(history: Run) -> str:
     if state.reason == "diverged":
         return [event.message for e in history.events if isinstance(event := e.event, RunDiverged)][-1]
     return f"it is {state.status}{f' ({state.reason})' if state.reason else ''}"
+
+
+def _counted(count: int, one: str) -> str:
+    return f"{count} {one if count == 1 else f'{one}s'}"
 
 
 def _open_line(identity: str, write: Write | None, arrived: bool | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
@@ -240,11 +241,16 @@ def _arguments_model(
                 f"Tool {name}: parameter {parameter.name} must be an ordinary named one, "
                 "so that a schema can be made for the model."
             )
+        if parameter.name.startswith("_") or parameter.name == "model_config":
+            raise UsageError(f"Tool {name}: a parameter cannot be named {parameter.name}; rename it.")
         default = ... if parameter.default is parameter.empty else parameter.default
         hint = hints.get(parameter.name, Any)
         fields[parameter.name] = (hint, default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    return cast(type[BaseModel], create_model(name, __config__=config, **fields))
+    with warnings.catch_warnings():
+        # A parameter may be called schema, json or copy: nobody uses the methods of that name here.
+        warnings.filterwarnings("ignore", message="Field name .* shadows an attribute", category=UserWarning)
+        return cast(type[BaseModel], create_model(name, __config__=config, **fields))
 
 
 @overload

@@ -29,7 +29,7 @@ from evrt.runtime.journal import JournalWriter, Turn
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
-from evrt.seal import Redact, admit, keep
+from evrt.seal import Redact, admit, admit_arguments, keep
 
 T = TypeVar("T")
 
@@ -244,6 +244,10 @@ class Execution:
     def admit(self, value: object) -> JsonValue:
         """A value as it is recorded and seen: JSON, redacted."""
         return admit(value, self.world.redact)
+
+    def admit_arguments(self, value: object) -> JsonValue:
+        """Arguments as they are recorded, or as their digest is made."""
+        return admit_arguments(value, self.world.redact)
 
     def failure(self, error_type: str, message: str) -> Failure:
         """A failure as it is recorded. Whatever the text holds, it can be: redacted, clipped, valid Unicode."""

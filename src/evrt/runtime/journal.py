@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from evrt.codec import encode
+from evrt.codec import encode, meta_for
 from evrt.errors import EvrtError, PayloadTooLarge, Unavailable, WrongVersion
 from evrt.events import Event
 from evrt.log.contract import (
@@ -102,9 +102,8 @@ class JournalWriter:
 
     def draft(self, event: Event, *, meta: bytes | None = None) -> Draft:
         """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge."""
-        return Draft(
-            self._run, event.type, new_event_id(), self._correlation, meta or self._meta, payload_of(event)
-        )
+        meta = meta_for(event, meta or self._meta)
+        return Draft(self._run, event.type, new_event_id(), self._correlation, meta, payload_of(event))
 
     def record(self, *drafts: Draft) -> None:
         """Add events, also those of other streams, to this turn's append: all of them or none are written."""

@@ -12,9 +12,9 @@ from typing import Literal
 
 import orjson
 
-from evrt.codec import encode
+from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, InvalidInput, UsageError, WrongVersion
-from evrt.events import Event, JsonObject, JsonValue
+from evrt.events import Event, JsonValue
 from evrt.events.memory import MemoryForgotten, MemoryRecalled, MemoryScope, MemorySet, MemoryWritten
 from evrt.events.run import CANCELLED
 from evrt.folds.memory import Memory
@@ -161,10 +161,8 @@ class RunMemory:
             execution.record(event.model_copy(update={"failure": failure}))
 
     def _draft(self, stream: str, event: Event) -> Draft:
-        meta: JsonObject = {"run": self._execution.run}
-        return Draft(
-            stream, event.type, new_event_id(), self._execution.correlation, orjson.dumps(meta), encode(event)
-        )
+        meta = meta_for(event, orjson.dumps({"run": self._execution.run}))
+        return Draft(stream, event.type, new_event_id(), self._execution.correlation, meta, encode(event))
 
     async def _fold(self, stream: str) -> Memory:
         """The memory as it is now, this run's own writes included; folds only what is new."""

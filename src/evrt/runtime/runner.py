@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,7 @@ from evrt.events.run import (
 )
 from evrt.folds.journal import Journal
 from evrt.folds.run import Status
+from evrt.log.contract import Draft
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.context import Callee, Context
@@ -87,10 +89,11 @@ class Runner:
         Raises Fenced when another process holds or takes the claim, Conflict when the run ended meanwhile,
         Unavailable when the log fails.
         """
-        writer = self._claim(reason)
+        writer, first = self._claim(reason)
         if reason == "resume":
-            await self._catch_up(writer)
-        ending = await self._execute(writer)
+            await self._catch_up(writer, first)
+            first = ()
+        ending = await self._execute(writer, first)
         try:
             await writer.barrier()
         except RunStopped as stopped:
@@ -101,7 +104,7 @@ class Runner:
         """Execute against the history alone: no model, no tool, no write. A divergence is in the ending."""
         return await self._execute(None)
 
-    def _claim(self, reason: ClaimReason) -> JournalWriter:
+    def _claim(self, reason: ClaimReason) -> tuple[JournalWriter, Sequence[Draft]]:
         journal = self._journal
         epoch = journal.epoch + 1
         meta: JsonObject = {"epoch": epoch, "actor": f"{self._requested.kind}:{self._requested.target}"}
@@ -123,12 +126,12 @@ class Runner:
         if journal.version == 0:
             first.append(RunStarted())
         journal.epoch = epoch
-        writer.record(*(writer.draft(event) for event in first))
-        return writer
+        return writer, [writer.draft(event) for event in first]
 
-    async def _catch_up(self, writer: JournalWriter) -> None:
+    async def _catch_up(self, writer: JournalWriter, first: Sequence[Draft]) -> None:
         """Take in what a worker that has lost its claim now wrote between our reading and our claim."""
         journal = self._journal
+        writer.record(*first)
         try:
             await writer.barrier()
         except RunStopped as stopped:
@@ -138,7 +141,7 @@ class Runner:
         if journal.terminal is not None:
             raise Conflict(f"{journal.run} ended ({journal.terminal.type}) while it was being claimed.")
 
-    async def _execute(self, writer: JournalWriter | None) -> Ending:
+    async def _execute(self, writer: JournalWriter | None, first: Sequence[Draft] = ()) -> Ending:
         progress = Progress(list(self._journal.order), on_diverged=self._on_diverged, on_idle=self._on_idle)
         self._execution = execution = Execution(
             self._world,
@@ -152,6 +155,9 @@ class Runner:
         main = loop.create_task(self._main(execution))
         execution.tasks.add(main)
         progress.enter(main)
+        if writer is not None and first:
+            # After the task was created, so that the code's first intent rides in the same append.
+            writer.record(*first)
         seconds = self._requested.timeout_seconds
         alarm = None
         if seconds is not None and writer is not None:

@@ -46,7 +46,7 @@ async def run_step(
         )
     adapter = _adapter(function)
     identity = execution.bind(name)
-    digest = digest_of(execution.admit([list(args), kwargs]))
+    digest = digest_of(execution.admit_arguments([args, kwargs]))
     known = await execution.recorded(identity, "step", digest)
     if known is not None and known.outcome is not None:
         return identity, known.outcome.event

@@ -41,7 +41,7 @@ def call_tool(
 ) -> Coroutine[Any, Any, Event]:
     """Call a tool; awaiting gives its outcome, failures included. Binds the operation's identity at once."""
     identity = execution.bind(tool.name)
-    shown = execution.admit(arguments)
+    shown = execution.admit_arguments(arguments)
     return _Call(execution, tool, identity, shown, digest_of(shown), tool_call_id).outcome(arguments)
 
 

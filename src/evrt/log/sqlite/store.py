@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from evrt.errors import Denied, EvrtError, NotFound, UsageError
-from evrt.log.contract import EMPTY_HEAD, Append, Appended, Head, Landing, Recorded
+from evrt.log.contract import EMPTY_HEAD, NAME_BYTES_MAX, Append, Appended, Head, Landing, Recorded
 from evrt.log.plan import check_external, check_request
 from evrt.log.sqlite.connect import check_place, inspect, may_write
 from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
@@ -21,6 +21,9 @@ STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""
 
 POSITION_MAX = 2**63 - 1
+
+BEYOND_EVERY_NAME = "\U0010ffff" * (NAME_BYTES_MAX // 4 + 1)
+"""Sorts after whatever a name may go on with: longer than a name can be, of the last character there is."""
 
 
 async def open_sqlite(
@@ -86,7 +89,7 @@ class SqliteLog:
             writer = self._open_writer()
             checked = check_request(request, self._payload_bytes_max)
         except EvrtError as error:
-            answer: Landing[Appended] = Landing()
+            answer: Landing[Appended] = Landing(loop=asyncio.get_running_loop())
             answer.set_exception(error)
             return answer
         return writer.submit(checked)
@@ -154,10 +157,12 @@ class SqliteLog:
         return int(position)
 
     async def streams(self, prefix: str) -> list[str]:
+        # CROSS JOIN: from the few names to their events, not the other way round.
         rows = await self._fetch(
-            "SELECT s.name FROM streams AS s JOIN events AS e ON e.stream = s.id AND e.version = 1 "
-            "WHERE s.name >= ?1 AND substr(s.name, 1, length(?1)) = ?1 ORDER BY e.position",
+            "SELECT s.name FROM streams AS s CROSS JOIN events AS e ON e.stream = s.id AND e.version = 1 "
+            "WHERE s.name >= ? AND s.name < ? ORDER BY e.position",
             prefix,
+            prefix + BEYOND_EVERY_NAME,
         )
         return [name for (name,) in rows]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import chain
 
@@ -22,14 +22,22 @@ from evrt.log.sqlite.schema import SELECT_RECORDED
 HEADS_CACHED_MAX = 50_000
 """Names and heads kept between transactions; beyond it they are read again."""
 
+INSERTED = (
+    "position, event_id, time, stream, version, type, correlation, meta, "
+    "payload_length, payload_digest, salt, payload, leaf"
+)
+"""Columns of an event in the order of ``Recorded``."""
+
+EVENT_COLUMNS = 13
+STREAM_COLUMNS = 5
+HEAD_COLUMNS = 4
+
 STATEMENT_ROWS_MAX = 32
 """Rows that one statement writes.
 
 sqlite3 lets go of the interpreter's lock at every statement, and takes it again in competition with
 busy event loops: with one statement per row that cost three times the insert itself.
 """
-
-Row = tuple[object, ...]
 
 
 class Transaction:
@@ -45,7 +53,8 @@ class Transaction:
         self._bytes = 0
         self._salts = b""
         self._salts_used = 0
-        self._rows: list[Row] = []
+        self._values: list[object] = []
+        """The rows of the events to insert, one after the other."""
         self._changed: set[str] = set()
         self._new: set[str] = set()
 
@@ -78,24 +87,16 @@ class Transaction:
         self._bytes += request.bytes
         ids = self._ids
         for row in rows:
-            (position, event_id, at, stream, version, type_, correlation, *body) = row
-            meta, length, digest, salt, payload, leaf = body
-            self._rows.append(
-                (
-                    position,
-                    bytes.fromhex(event_id.replace("-", "")),
-                    at,
-                    ids.get(stream) or self._name(stream),
-                    version,
-                    type_,
-                    ids.get(correlation) or self._name(correlation),
-                    meta,
-                    length,
-                    digest,
-                    leaf,
-                    salt,
-                    payload,
-                )
+            stream, correlation = row[3], row[6]
+            self._values += (
+                row[0],
+                _to_bytes(row[1]),
+                row[2],
+                ids.get(stream) or self._name(stream),
+                row[4],
+                row[5],
+                ids.get(correlation) or self._name(correlation),
+                *row[7:],
             )
             self._changed.add(stream)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
@@ -127,7 +128,7 @@ class Transaction:
 
     def roll_back(self) -> None:
         """Forget everything of this transaction, and all that was remembered with it."""
-        self._rows.clear()
+        self._values.clear()
         self._changed.clear()
         self._new.clear()
         self._data_version = None
@@ -176,66 +177,69 @@ class Transaction:
         """The events that a repeated request may have recorded at its first try."""
         # The first try may be in this very batch.
         self._flush()
-        wanted = {draft.event_id for draft in request.drafts}
-        found: list[Recorded] = []
+        wanted = {_to_bytes(draft.event_id) for draft in request.drafts}
+        execute = self._connection.execute
+        positions: list[int] = []
         for stream, version in (request.repeat_after or {}).items():
-            if stream not in self._ids:
-                continue
-            cursor = self._connection.execute(
-                f"{SELECT_RECORDED} WHERE e.stream = ? AND e.version > ? ORDER BY e.version",
-                (self._ids[stream], version),
+            cursor = execute(
+                "SELECT position, event_id FROM events WHERE stream = ? AND version > ?",
+                (self._ids.get(stream), version),
             )
-            found.extend(row for row in map(recorded, cursor) if row.event_id in wanted)
-        return found
+            positions.extend(position for position, event_id in cursor if event_id in wanted)
+        return [
+            recorded(execute(f"{SELECT_RECORDED} WHERE e.position = ?", (position,)).fetchone())
+            for position in positions
+        ]
 
     def _flush(self) -> None:
         """Write what has been planned so far."""
-        if not self._rows:
+        if not self._values:
             return
         heads, ids = self._end.heads, self._ids
-        self._write(_insert_events, self._rows)
-        self._write(_insert_streams, [(ids[name], name, *heads[name]) for name in self._new])
-        self._write(_update_streams, [(ids[name], *heads[name]) for name in self._changed - self._new])
-        self._rows.clear()
+        self._write(_insert_events, EVENT_COLUMNS, self._values)
+        new = [(ids[name], name, *heads[name]) for name in self._new]
+        self._write(_insert_streams, STREAM_COLUMNS, list(chain.from_iterable(new)))
+        old = [(ids[name], *heads[name]) for name in self._changed - self._new]
+        self._write(_update_streams, HEAD_COLUMNS, list(chain.from_iterable(old)))
+        self._values.clear()
         self._changed.clear()
         self._new.clear()
 
-    def _write(self, statement: Callable[[int], str], rows: list[Row]) -> None:
-        for part in _parts(rows):
-            self._connection.execute(statement(len(part)), tuple(chain.from_iterable(part)))
-
-
-def _parts(rows: list[Row]) -> Iterator[list[Row]]:
-    """The rows in pieces whose sizes are powers of two: few statements, to be prepared once."""
-    start = 0
-    size = STATEMENT_ROWS_MAX
-    while start < len(rows):
-        while size > len(rows) - start:
-            size //= 2
-        yield rows[start : start + size]
-        start += size
+    def _write(self, statement: Callable[[int], str], columns: int, values: list[object]) -> None:
+        """Write rows in parts whose sizes are powers of two: few statements, to be prepared once."""
+        start = 0
+        rows = STATEMENT_ROWS_MAX
+        while left := (len(values) - start) // columns:
+            while rows > left:
+                rows //= 2
+            self._connection.execute(statement(rows), values[start : start + rows * columns])
+            start += rows * columns
 
 
 @cache
 def _insert_events(rows: int) -> str:
-    return f"INSERT INTO events VALUES {_values(rows, 13)}"
+    return f"INSERT INTO events ({INSERTED}) VALUES {_values(rows, EVENT_COLUMNS)}"
 
 
 @cache
 def _insert_streams(rows: int) -> str:
-    return f"INSERT INTO streams VALUES {_values(rows, 5)}"
+    return f"INSERT INTO streams VALUES {_values(rows, STREAM_COLUMNS)}"
 
 
 @cache
 def _update_streams(rows: int) -> str:
     return (
         "UPDATE streams SET version = head.column2, leaf = head.column3, epoch = head.column4 "
-        f"FROM (VALUES {_values(rows, 4)}) AS head WHERE streams.id = head.column1"
+        f"FROM (VALUES {_values(rows, HEAD_COLUMNS)}) AS head WHERE streams.id = head.column1"
     )
 
 
 def _values(rows: int, columns: int) -> str:
     return ", ".join([f"({', '.join('?' * columns)})"] * rows)
+
+
+def _to_bytes(event_id: str) -> bytes:
+    return bytes.fromhex(event_id.replace("-", ""))
 
 
 def recorded(row: tuple[int, bytes, *tuple[object, ...]]) -> Recorded:

@@ -19,7 +19,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from evrt.errors import EvrtError, Unavailable
+from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
 from evrt.log.plan import Checked
 from evrt.log.sqlite.connect import (
@@ -89,6 +89,7 @@ class Writer:
         self._waiting_for_lock = False
         self._watch: threading.Thread | None = None
         self._closing_given_up = False
+        self._ended = False
         self._stopped = threading.Event()
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[str] = loop.create_future()
@@ -99,7 +100,7 @@ class Writer:
 
     def submit(self, work: Work) -> Landing[Any]:
         """Queue work, in call order. Only from a running event loop."""
-        answer: Landing[Any] = Landing()
+        answer: Landing[Any] = Landing(loop=asyncio.get_running_loop())
         if len(self._queue) >= QUEUE_REQUESTS_MAX and not isinstance(work, Stop):
             answer.set_exception(
                 Unavailable(
@@ -117,10 +118,12 @@ class Writer:
 
     def _put(self, work: Work, answer: asyncio.Future[Any] | None) -> None:
         self._queue.append(Job(work, answer, time.monotonic() + self._lock_timeout_seconds))
-        # The writer says that it is idle before it looks at the queue a last time.
+        # The writer says that it is idle, or that it has ended, before it looks at the queue a last time.
         if self._idle:
             self._idle = False
             self._wake.put(None)
+        if self._ended:
+            self._refuse_rest()
 
     # ------------------------------------------------------------------------------- the thread
 
@@ -180,20 +183,17 @@ class Writer:
             wrote = self._write(batch)
         if last:
             self._close()
-            self._lock.close()
-            self._stopped.set()
         elif trouble is None:
             self._lock.release()
         self._deliver(batch, wrote)
         return not last
 
     def _await_work(self) -> None:
-        if self._queue:
-            return
-        self._idle = True
-        if not self._queue:
-            self._wake.get()
-        self._idle = False
+        while not self._queue:
+            self._idle = True
+            if not self._queue:
+                self._wake.get()
+            self._idle = False
 
     def _acquire(self) -> Unavailable | None:
         """Take the file lock; or the reason why nothing can be written now."""
@@ -207,9 +207,10 @@ class Writer:
             text = f"{self._path} is gone: it has been moved or deleted since it was opened"
         except EvrtError as error:
             text = str(error)
-        except OSError as error:
-            text = f"The lock of {self._path} cannot be taken: {error.strerror}"
-        self._lock.release()
+        except (OSError, RuntimeError) as error:
+            text = f"The lock of {self._path} cannot be taken: {error}"
+        with suppress(OSError):
+            self._lock.release()
         return Unavailable(f"{text}. Nothing was recorded; put it back, or open the log again.")
 
     def _wait_for_lock(self) -> None:
@@ -280,7 +281,8 @@ class Writer:
             error = translate(error, self._path, doing)
         for job in batch:
             if job.error is None and not isinstance(job.work, Stop):
-                job.result, job.error = None, error
+                # Each gets an error of its own, for raising one in several tasks would mix their traces.
+                job.error = type(error)(*error.args) if isinstance(error, EvrtError) else error
         # The transaction is over in any case; the next begins with what the disk holds.
         with suppress(sqlite3.Error):
             self._transaction.roll_back()
@@ -301,6 +303,19 @@ class Writer:
         # Before the lock is let go, because the last connection to close copies the WAL as well.
         self._checkpoint("TRUNCATE")
         self._connection.close()
+        self._lock.close()
+        self._stopped.set()
+        self._ended = True
+        self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """Answer those who came in from another thread while the log was being closed."""
+        with self._taking:
+            rest = [self._queue.popleft() for _ in range(len(self._queue))]
+        for job in rest:
+            if not isinstance(job.work, Stop):
+                job.error = UsageError("This log has been closed; open it again.")
+        self._deliver(rest, wrote=False)
 
     def _deliver(self, batch: list[Job], wrote: bool) -> None:
         """Answer everybody, with one call into each loop, and ring for those who follow."""

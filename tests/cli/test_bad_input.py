@@ -1,0 +1,193 @@
+"""What cannot be done is refused with one paragraph and the right exit code, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cli.shell import Finished, Shell
+from evrt.log.sqlite.schema import APPLICATION_ID
+
+History = tuple[Shell, Finished]
+NOBODY = 65534
+
+
+def test_names_of_what_does_not_exist_are_refused(history: History) -> None:
+    shell, waiting = history
+    run = waiting.run
+    for command in (
+        "runs show nope",
+        "runs answer nope yes",
+        "runs resume nope",
+        "runs settle nope --again",
+        "log nope",
+        "at nope@3",
+        "replay nope",
+    ):
+        assert "There is no run nope in sqlite:///evrt.db." in shell.refused(*command.split(), code=3)
+    assert "has events 1 to" in shell.refused("at", f"{run}@99", code=3)
+    assert "has no checkpoint 'x'. Its checkpoints: planned." in shell.refused("at", f"{run}@{{x}}", code=3)
+    assert "names no moment" in shell.refused("at", f"{run}@yesterday", code=2)
+    assert "has no model call" in shell.refused("log", run, "--request", "model#7", code=3)
+    assert "could be any of 4 runs" in shell.refused("runs", "show", "run-", code=2)
+    assert "is a moment that has passed" in shell.refused("log", "--follow", f"{run}@3", code=2)
+    assert "belongs to a run" in shell.refused("log", "--request", "model#1", code=2)
+
+
+def test_a_run_that_cannot_be_started_leaves_no_log_behind(shell: Shell) -> None:
+    start = ("runs", "start")
+    assert shell.refused(*start, "nobody", "hi", code=3).startswith(
+        "The app has no agent or workflow 'nobody'. It has: "
+    )
+    assert "does not fit workflow payment" in shell.refused(*start, "payment", "much", code=2)
+    assert "takes no input" in shell.refused(*start, "broken", "hi", code=2)
+    assert "There is no file x" in shell.refused(*start, "parrot", "--input-file", "x", code=3)
+    assert "not both" in shell.refused(*start, "parrot", "hi", "--input-file", "x", code=2)
+    assert "not UTF-8" in shell.refused(*start, "parrot", "-", stdin=b"\xff", code=2)
+    assert "64-bit" in shell.refused(*start, "parrot", "9" * 30, code=2)
+    assert shell.refused(*start, "parrot", "hi", code=2, EVRT_APP="").startswith("Which app?")
+    assert sorted(path.name for path in shell.folder.iterdir() if path.name != "__pycache__") == [
+        "support.py"
+    ]
+
+
+def test_what_a_run_does_not_wait_for_is_refused(history: History) -> None:
+    shell, waiting = history
+    ended = shell.evrt("runs", "list", "--agent", "helper", "--json").document[0]["run"]
+    before = shell.evrt("log", "--json").out
+    assert "Say yes or no." in shell.refused("runs", "answer", waiting.run, "maybe", code=2)
+    assert "no operation ask#2" in shell.refused(
+        "runs", "answer", waiting.run, "yes", "--operation", "ask#2", code=3
+    )
+    assert "has no write in doubt" in shell.refused("runs", "settle", waiting.run, "--again", code=4)
+    assert "Exactly one of them" in shell.refused("runs", "settle", waiting.run, code=2)
+    assert "Exactly one of them" in shell.refused(
+        "runs", "settle", waiting.run, "--again", "--error", "x", code=2
+    )
+    assert "has ended" in shell.refused("runs", "answer", ended, "yes", code=4)
+    assert "has ended" in shell.refused("runs", "settle", ended, "--again", code=4)
+    assert (
+        "has ended (succeeded): there is nothing to resume."
+        in shell.evrt("runs", "resume", ended, expect=4).err
+    )
+    assert shell.evrt("log", "--json").out == before
+
+
+def test_a_file_that_is_not_a_log_for_this_version_is_left_as_it_is(shell: Shell) -> None:
+    shell.write("notes.txt", "Not a database, and dear to somebody.\n" * 10)
+    for name, application_id, version in (("photos.db", 77, 3), ("newer.db", APPLICATION_ID, 99)):
+        with closing(sqlite3.connect(shell.folder / name)) as connection:
+            connection.execute(f"PRAGMA application_id = {application_id}")
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("CREATE TABLE albums (name TEXT)")
+    before = _contents(shell.folder)
+    for name, told in (
+        ("notes.txt", "it is not a SQLite database"),
+        ("photos.db", "it is the database of another program"),
+        ("newer.db", "was written by a newer evrt: its schema has version 99"),
+    ):
+        for command in ("runs list", "db check", "runs start parrot hi", "runs answer x y"):
+            assert told in shell.refused(*command.split(), "--db", name, code=2)
+    assert _contents(shell.folder) == before
+
+
+def test_an_address_that_names_no_log_is_refused(shell: Shell) -> None:
+    for address, code, told in (
+        ("postgresql://localhost/evrt", 2, "is not the URL of a log"),
+        ("sqlite:///", 2, "names no file"),
+        (".", 2, "is a folder"),
+        ("nowhere/evrt.db", 3, "There is no"),
+    ):
+        for command in ("runs list", "runs start parrot hi"):
+            assert told in shell.refused(*command.split(), "--db", address, code=code)
+    assert "cannot be opened read-only" in shell.refused("runs", "list", "--db", "memory://", code=2)
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can get into, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+        Path(folder).chmod(0o755)
+
+
+def test_a_log_that_may_not_be_written_can_be_read_and_nothing_else(
+    shell: Shell, public_folder: Path
+) -> None:
+    run = shell.evrt("runs", "start", "two_questions").run
+    for path in (shell.folder / "evrt.db", shell.folder / "support.py"):
+        shutil.copy(path, public_folder)
+        (public_folder / path.name).chmod(0o444)
+    public_folder.chmod(0o555)
+    before = _contents(public_folder)
+    # The superuser may write everything.
+    visitor = replace(shell, folder=public_folder, user=NOBODY if os.geteuid() == 0 else None)
+    assert visitor.evrt("runs", "show", run).out.startswith(f"{run}  waiting")
+    answer = ("runs", "answer", run, "Ann", "--operation", "gather#1:0/ask#1")
+    assert "open for reading only" in visitor.refused(*answer, code=5)
+    started = visitor.evrt("runs", "start", "parrot", "hi", expect=5)
+    assert "open for reading only" in started.err.splitlines()[-1]
+    assert started.out == ""
+    assert "cannot be created" in visitor.refused("runs", "start", "parrot", "hi", "--db", "new.db", code=5)
+    assert _contents(public_folder) == before
+
+
+def test_an_app_that_cannot_be_loaded_is_explained(shell: Shell) -> None:
+    shell.write("raises.py", "import evrt\n\ndef load():\n    return 1 / 0\n\nload()\n")
+    shell.write("needs.py", "import evrt\nimport something_not_installed\n")
+    shell.write("typo.py", "app = evrt.App(\n")
+    shell.write("leaves.py", "raise SystemExit('bye')\n")
+    shell.write("other.py", "import evrt\nmine = evrt.App()\nnumber = 3\n")
+    shell.write("empty.py", "")
+    shell.write("twice.py", "import evrt\napp = evrt.App()\napp.agent('a')\napp.agent('a')\n")
+    shell.write(
+        "tools.py",
+        "import evrt\n\ndef make():\n    @evrt.tool\n    def look(): ...\n    return look\n\n"
+        "app = evrt.App()\napp.agent('a', tools=[make()])\napp.agent('b', tools=[make()])\n",
+    )
+    here = re.escape(str(shell.folder))
+    for name, told in (
+        ("missing", "There is no module 'missing', neither in "),
+        ("support.py", r"'support\.py' does not name an app.* write support:app"),
+        ("./support", "'./support' does not name an app"),
+        ("raises", rf"raised ZeroDivisionError: division by zero \({here}/raises\.py:4\)"),
+        ("needs", rf"raised ModuleNotFoundError: .*'something_not_installed' \({here}/needs\.py:2\)"),
+        ("typo", rf"raised SyntaxError: .* \({here}/typo\.py:1\)"),
+        ("leaves", rf"raised SystemExit: bye \({here}/leaves\.py:1\)"),
+        ("other", r"has no 'app'\. It has other:mine\."),
+        ("other:number", r"other:number is not an evrt\.App but an int\. It has other:mine\."),
+        ("empty", r"has no 'app'\. It has no evrt\.App at all"),
+        ("twice", rf"\({here}/twice\.py:4\): The name 'a' is registered twice\."),
+        ("tools", rf"\({here}/tools\.py:10\): Two different tools are named 'look'\."),
+    ):
+        assert re.search(told, shell.refused("runs", "start", "a", "hi", "--app", name, code=2)), name
+    assert shell.evrt("runs", "start", "parrot", "hi", "--app", "support").out == "hi\n"
+
+
+def test_an_error_that_nobody_expected_is_kept_for_a_report(shell: Shell) -> None:
+    shell.write(
+        "buggy.py",
+        "import evrt\n\ndef redact(value):\n    raise LookupError('of the redaction')\n\n"
+        "app = evrt.App(redact=redact)\napp.agent('a', model='m')\n",
+    )
+    words = ("runs", "start", "a", "hi", "--app", "buggy")
+    told = shell.refused(*words, code=70, TMPDIR=str(shell.streams))
+    assert told.startswith("evrt met an error that it did not expect: LookupError: of the redaction.")
+    kept = re.search(r"the file (\S+),", told)
+    assert kept is not None
+    assert "Traceback" in Path(kept[1]).read_text("utf-8")
+    assert Path(kept[1]).parent == shell.streams
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -1,0 +1,1 @@
+"""What running, resuming and replaying a run does."""

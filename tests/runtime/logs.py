@@ -1,0 +1,74 @@
+"""Logs for tests: one that counts, one that refuses, one cut off where a process was killed."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import orjson
+
+import evrt
+from evrt.log import Append, Appended, Claim, Draft, Log, open_log
+from evrt.log.contract import Landing
+
+Ctx: TypeAlias = evrt.Context[Any]
+
+
+class Watched:
+    """Passes everything on to another log and keeps what was appended. Refuses appends once it is sealed."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.appends: list[Append] = []
+        self.landed: list[Landing[Appended]] = []
+        self.sealed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def append(self, request: Append) -> Landing[Appended]:
+        if self.sealed:
+            raise AssertionError(f"Nothing may be written, and this was: {self.types_of(request)}.")
+        self.appends.append(request)
+        self.landed.append(self._log.append(request))
+        return self.landed[-1]
+
+    @staticmethod
+    def types_of(request: Append) -> list[str]:
+        return [draft.type for draft in request.drafts]
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Positions at which a killed process can have left the log: the last of each append."""
+        return [landed.result().position for landed in self.landed if landed.exception() is None]
+
+    @property
+    def types(self) -> list[list[str]]:
+        """The types of the events of each append."""
+        return [self.types_of(request) for request in self.appends]
+
+
+async def watch(app: evrt.App) -> Watched:
+    """Open the app's log, and watch what it is asked to write from now on."""
+    watched = Watched(await app.log())
+    app._log = watched
+    return watched
+
+
+async def cut_off(log: Log, position: int) -> Log:
+    """A new log that ends where the given one had its event number ``position``: a process was killed there."""
+    fresh = await open_log("memory://")
+    epochs: dict[str, int] = {}
+    for row in await log.read(upto=position, limit=position):
+        assert row.payload is not None
+        draft = Draft(row.stream, row.type, row.event_id, row.correlation, row.meta, row.payload)
+        epoch = orjson.loads(row.meta).get("epoch", 0)
+        claims = epoch > epochs.get(row.stream, 0)
+        epochs[row.stream] = max(epoch, epochs.get(row.stream, 0))
+        await fresh.append(Append([draft], {row.stream: Claim(epoch)} if claims else {}))
+    return fresh
+
+
+def put(app: evrt.App, log: Log) -> evrt.App:
+    """Have an app work on this log."""
+    app._log = log
+    return app

@@ -1,0 +1,241 @@
+"""Write new golden histories from real runs: ``python tests/histories/make.py NAME …``, or all that are missing.
+
+One that exists is never written again: a history is what some version of evrt really wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import evrt
+from evrt.errors import EvrtError
+from evrt.log import Append, Draft, Log
+from evrt.log.ids import new_event_id
+from evrt.testing import ScriptedModel, call
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from histories import golden
+
+Scenario = Callable[[evrt.App], Awaitable[None]]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(make: Scenario) -> Scenario:
+    SCENARIOS[make.__name__.replace("_", "-")] = make
+    return make
+
+
+@evrt.tool(effect="read")
+async def look_up(city: str) -> dict[str, object]:
+    """The weather of a city."""
+    return {"city": city, "celsius": 18, "sky": "heiter bis wolkig ☀️"}
+
+
+@evrt.tool
+async def pay(amount: int) -> str:
+    """Pay, once and never twice."""
+    return f"paid {amount}"
+
+
+@evrt.tool(effect="write", key=lambda claim, **_: f"claim-{claim}")
+async def decide(claim: int, decision: str) -> str:
+    """Decide a claim; repeating it does nothing."""
+    return f"{claim}: {decision}"
+
+
+@evrt.tool(effect="read")
+async def broken(reason: str) -> str:
+    """Always fails."""
+    raise RuntimeError(reason)
+
+
+@evrt.tool(timeout="50ms")
+async def slow_payment(amount: int) -> str:
+    """Takes longer than it may, so nobody knows whether it happened."""
+    await asyncio.sleep(timedelta(seconds=30).total_seconds())
+    return "paid"
+
+
+@scenario
+async def agent_with_tools(app: evrt.App) -> None:
+    replies = [
+        [call("look_up", city="Turin"), call("look_up", city="東京"), call("no_such_tool", x=1)],
+        [call("decide", claim=7, decision="approve")],
+        "It is 18 °C in Turin and in 東京. 🌤",
+    ]
+    app.models["script"] = ScriptedModel(replies)
+    agent = app.agent(
+        "helper", model="script", instructions="Be brief.", tools=[look_up, decide], temperature=0
+    )
+    await app.run(agent, "What is the weather?", conversation="conversation of José", user="zoë@example.org")
+
+
+@scenario
+async def workflow_with_everything(app: evrt.App) -> None:
+    @app.workflow
+    async def everything(ctx: evrt.Context[None], topic: str) -> dict[str, object]:
+        upper = await ctx.step("upper", str.upper, topic)
+        found = await ctx.gather(*(ctx.call(look_up, city=city) for city in ("A", "B", "C")))
+        with suppress(EvrtError):
+            await ctx.gather(ctx.call(broken, reason="first"), ctx.call(broken, reason="second"))
+        await ctx.memory.set("report.topic", topic)
+        await ctx.memory.set("report.draft", {"version": 1}, scope="conversation")
+        await ctx.memory.forget("report.draft", scope="conversation")
+        remembered = await ctx.memory.get("report.topic")
+        await ctx.emit("progress", {"done": 1, "of": 2})
+        await ctx.say("Half way.")
+        await ctx.report_error("A small matter", {"code": 7})
+        await ctx.checkpoint({"topic": topic}, name="half")
+        ctx.now(), ctx.uuid(), ctx.random()
+        paid = await ctx.call(pay, amount=3)
+        answer = await ctx.ask("Publish?", options=["yes", "no"])
+        return {"upper": upper, "found": len(found), "remembered": remembered, "paid": paid, "answer": answer}
+
+    result = await app.run(everything, "Ünïcode", user="u1", conversation="c1")
+    await app.answer(result.run_id, "yes", by="Ada")
+    await app.resume(result.run_id)
+
+
+@scenario
+async def in_doubt_then_settled(app: evrt.App) -> None:
+    @app.workflow
+    async def paying(ctx: evrt.Context[None], amount: int) -> str:
+        return str(await ctx.call(slow_payment, amount=amount))
+
+    for settle in ({"result": "paid 3"}, {"error": "the bank says no"}):
+        result = await app.run(paying, 3)
+        await app.settle(result.run_id, by="Ada", **settle)
+        await app.resume(result.run_id)
+    again = await app.run(paying, 4)
+    await app.settle(again.run_id, again=True)
+    await app.resume(again.run_id)
+
+
+@scenario
+async def step_limit(app: evrt.App) -> None:
+    app.models["script"] = ScriptedModel(
+        [[call("look_up", city="A")], [call("look_up", city="B")], "I looked twice."]
+    )
+    await app.run(app.agent("looker", model="script", tools=[look_up], model_turns_max=2), "Look for ever.")
+
+
+@scenario
+async def failed_and_timed_out(app: evrt.App) -> None:
+    @app.workflow
+    async def failing(ctx: evrt.Context[None]) -> None:
+        await ctx.call(broken, reason="no luck")
+
+    @app.workflow(timeout="100ms")
+    async def endless(ctx: evrt.Context[None]) -> None:
+        await asyncio.sleep(timedelta(seconds=30).total_seconds())
+
+    await app.run(failing)
+    await app.run(endless)
+
+
+@scenario
+async def retries(app: evrt.App) -> None:
+    busy = evrt.ModelError("rate_limit", "Too many requests.", retriable=True)
+    refused = evrt.ModelError("authentication", "No such key.", retriable=False)
+    app.models["script"] = ScriptedModel([busy, "At last.", refused])
+    soon = evrt.Retry(2, base_seconds=0.001)
+    tries: list[int] = []
+
+    def unsteady(limit: int) -> int:
+        tries.append(limit)
+        if len(tries) < limit:
+            raise OSError("not yet")
+        return len(tries)
+
+    @app.workflow
+    async def trying(ctx: evrt.Context[None]) -> list[object]:
+        read = await ctx.step("unsteady", unsteady, 2, effect="read", retry=soon)
+        with suppress(EvrtError):
+            await ctx.step("hopeless", unsteady, 99)
+        reply = await ctx.model("Are you there?", model="script", retry=soon)
+        with suppress(EvrtError):
+            await ctx.model([{"role": "user", "content": "And now?"}], model="script", retry=soon)
+        return [read, reply.text]
+
+    await app.run(trying)
+
+
+@scenario
+async def diverged_then_mended(app: evrt.App) -> None:
+    cities = ["A", "B"]
+
+    @app.workflow
+    async def looking(ctx: evrt.Context[None]) -> str:
+        for city in cities:
+            await ctx.call(look_up, city=city)
+        return str(await ctx.ask("Go on?"))
+
+    result = await app.run(looking)
+    await app.answer(result.run_id, "yes")
+    cities[0] = "somewhere else"
+    await app.resume(result.run_id)
+    cities[0] = "A"
+    await app.resume(result.run_id)
+
+
+@scenario
+async def erased_and_unknown(app: evrt.App) -> None:
+    @app.workflow
+    async def remembering(ctx: evrt.Context[None], secret: str) -> None:
+        await ctx.memory.set("secret", secret)
+        await ctx.call(look_up, city="A")
+
+    await app.run(remembering, "a secret", user="u1")
+    log = await app.log()
+    future = [
+        Draft(
+            "run-future",
+            "run.teleported",
+            new_event_id(),
+            "run-future",
+            b'{"actor":"tomorrow"}',
+            b'{"to":"Mars"}',
+        ),
+        Draft(
+            "run-future", "run.started", new_event_id(), "run-future", b'{"schema":99}', b'{"shape":"new"}'
+        ),
+    ]
+    await log.append(Append(future, {}))
+    rows = await log.read()
+    for row in rows:
+        if row.type in ("memory.set", "memory.written"):
+            await log.erase_payload(row.position)
+
+
+async def write(name: str) -> None:
+    app = evrt.App("memory://")
+    async with app:
+        await SCENARIOS[name](app)
+        log: Log = await app.log()
+        rows = await log.read(limit=10_000)
+        identity = log.id
+    lines = "".join(f"{golden.to_line(row)}\n" for row in rows)
+    (golden.FOLDER / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    expected = json.dumps(golden.folded(identity, rows), indent=1, ensure_ascii=False)
+    (golden.FOLDER / f"{name}.expected.json").write_text(expected + "\n", encoding="utf-8")
+
+
+def main(names: list[str]) -> None:
+    for name in names or SCENARIOS:
+        if (golden.FOLDER / f"{name}.jsonl").exists():
+            print(f"{name} exists and stays as it is")
+        else:
+            asyncio.run(write(name))
+            print(f"{name} written")
+    golden.INDEX.write_text(golden.index(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import evrt
 from evrt.errors import EvrtError
@@ -65,7 +66,7 @@ async def slow_payment(amount: int) -> str:
 
 @scenario
 async def agent_with_tools(app: evrt.App) -> None:
-    replies = [
+    replies: list[Any] = [
         [call("look_up", city="Turin"), call("look_up", city="東京"), call("no_such_tool", x=1)],
         [call("decide", claim=7, decision="approve")],
         "It is 18 °C in Turin and in 東京. 🌤",
@@ -109,7 +110,8 @@ async def in_doubt_then_settled(app: evrt.App) -> None:
     async def paying(ctx: evrt.Context[None], amount: int) -> str:
         return str(await ctx.call(slow_payment, amount=amount))
 
-    for settle in ({"result": "paid 3"}, {"error": "the bank says no"}):
+    ways: tuple[dict[str, Any], ...] = ({"result": "paid 3"}, {"error": "the bank says no"})
+    for settle in ways:
         result = await app.run(paying, 3)
         await app.settle(result.run_id, by="Ada", **settle)
         await app.resume(result.run_id)

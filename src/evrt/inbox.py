@@ -46,7 +46,7 @@ async def settle_write(
     by: str | None,
 ) -> str:
     """Append what a write in doubt came to; returns its operation."""
-    if again and (error is not None or result is not None):
+    if sum((again, error is not None, result is not None)) > 1:
         raise UsageError("Settle a write with its result, with its error, or again: only one of them.")
 
     def decide(history: Run) -> tuple[str, Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 
 import pytest
 
@@ -56,6 +57,28 @@ def test_of_several_questions_each_is_answered_by_its_name(shell: Shell) -> None
     assert shell.evrt("runs", "resume", run, "--json").document["output"] == ["Ann", 42]
 
 
+def test_the_apps_redaction_applies_to_what_is_answered_and_settled(shell: Shell) -> None:
+    code = (shell.folder / "support.py").read_text("utf-8")
+    hook = "redact=lambda value: value.replace('swordfish', '****') if isinstance(value, str) else value,"
+    shell.write("support.py", code.replace("app = evrt.App(", f"app = evrt.App({hook}"))
+    asking = shell.evrt("runs", "start", "two_questions").run
+    shell.evrt("runs", "answer", asking, "PIN swordfish", "--operation", "gather#1:0/ask#1")
+    died = shell.evrt("runs", "start", "payment", "300", expect=9, DIE_WHILE_PAYING="1").run
+    shell.evrt("runs", "resume", died)
+    shell.evrt("runs", "settle", died, "--error", "card swordfish refused")
+    log = shell.evrt("log", "--json").out
+    assert "PIN ****" in log
+    assert "card **** refused" in log
+    assert "swordfish" not in log
+
+
+def test_a_run_in_memory_says_that_it_cannot_go_on(shell: Shell) -> None:
+    waiting = shell.evrt("runs", "start", "two_questions", "--db", "memory://", expect=1)
+    assert "Its log was in memory (memory://) and is gone." in waiting.err
+    assert waiting.commands == []
+    assert shell.evrt("runs", "start", "parrot", "hi", "--db", "memory://").out == "hi\n"
+
+
 @pytest.mark.parametrize(
     "which, status, payments", [(0, "succeeded", 1), (1, "failed", 1), (2, "succeeded", 2)]
 )
@@ -106,9 +129,13 @@ def test_input_comes_as_text_as_json_from_a_file_or_from_stdin(shell: Shell) -> 
 
 
 def test_an_interrupted_run_tells_how_to_go_on(shell: Shell) -> None:
-    with shell.begin("runs", "start", "sleeper", "Sleep", stderr=-1) as process:
+    with shell.begin("runs", "start", "sleeper", "Sleep", stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         run = process.stderr.readline().strip()
+        with shell.begin("log", "--follow", "--type", "model_call.requested") as follower:
+            assert follower.stdout is not None
+            follower.stdout.readline()
+            follower.kill()
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
         told = process.stderr.read()

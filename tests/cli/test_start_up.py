@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import IO
 
 from cli.shell import Finished, Shell
 
@@ -32,8 +33,8 @@ except SystemExit as done:
 """
 
 
-def python(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]  # Options are cwd and input.
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -88,13 +89,25 @@ def test_a_reader_that_goes_away_or_a_full_disk_ends_it_quietly(history: tuple[S
         assert follower.wait() == 141
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "evrt", "runs", "list"]
-    where = {"cwd": shell.folder, "env": shell.environment_with()}
-    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, **where)  # type: ignore[call-overload]  # Folder and environment.
-    os.close(writer)
-    assert (gone.returncode, gone.stderr) == (141, b"")
-    if os.path.exists("/dev/full"):
-        with open("/dev/full", "wb") as full:
-            failed = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, **where)  # type: ignore[call-overload]  # As above.
-        assert failed.returncode == 6
-        assert failed.stderr == b"The output could not be written: No space left on device.\n"
+    with open(writer, "wb") as nobody:
+        assert _listing(shell, nobody) == (141, b"")
+    full = "/dev/full"
+    if os.path.exists(full):  # Linux and the BSDs have it.
+        with open(full, "wb") as disk:
+            assert _listing(shell, disk) == (
+                6,
+                b"The output could not be written: No space left on device.\n",
+            )
+
+
+def _listing(shell: Shell, stdout: IO[bytes]) -> tuple[int, bytes]:
+    """What listing runs into this comes to: exit code and stderr."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "evrt", "runs", "list"],
+        cwd=shell.folder,
+        env=shell.environment_with(),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    return finished.returncode, finished.stderr

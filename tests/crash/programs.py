@@ -24,6 +24,8 @@ LEAVES = (
     *("look", "peer", "shout", "fetch", "refuse", "book", "pay", "send", "linger"),
     *("step", "weigh", "values", "set", "get", "forget", "claim", "emit", "checkpoint", "ask", "model", "nap"),
 )
+"""The last of them sleeps by itself, which the context knows nothing of."""
+
 DEPTH_MAX = 3
 KEYS = ("a", "b")
 
@@ -33,22 +35,28 @@ def draw(seed: int, *, impatient: bool = False) -> Program:
     return _block(Random(seed), DEPTH_MAX, impatient=impatient, length=5)
 
 
-def _block(chance: Random, depth: int, *, impatient: bool, length: int) -> Program:
-    return [_statement(chance, depth, impatient=impatient) for _ in range(chance.randint(1, length))]
+def _block(chance: Random, depth: int, *, impatient: bool, length: int, limited: bool = False) -> Program:
+    return [
+        _statement(chance, depth, impatient=impatient, limited=limited)
+        for _ in range(chance.randint(1, length))
+    ]
 
 
-def _statement(chance: Random, depth: int, *, impatient: bool) -> Statement:
+def _statement(chance: Random, depth: int, *, impatient: bool, limited: bool) -> Statement:
+    """``limited``: inside a time-out, where nothing may sleep by itself, for only operations are cut off again."""
     lot = chance.random()
     if depth > 0 and lot < 0.3:
         branches = [
-            _block(chance, depth - 1, impatient=impatient, length=3) for _ in range(chance.randint(2, 4))
+            _block(chance, depth - 1, impatient=impatient, length=3, limited=limited)
+            for _ in range(chance.randint(2, 4))
         ]
         return ["gather", branches]
     if depth > 0 and lot < 0.4:
-        return ["try", _block(chance, depth - 1, impatient=impatient, length=3)]
-    if impatient and lot < 0.55:
-        return ["within", chance.randint(1, 8), _block(chance, depth - 1, impatient=False, length=3)]
-    name = chance.choice(LEAVES)
+        return ["try", _block(chance, depth - 1, impatient=impatient, length=3, limited=limited)]
+    if impatient and depth > 0 and lot < 0.55:
+        block = _block(chance, depth - 1, impatient=False, length=3, limited=True)
+        return ["within", chance.randint(1, 8), block]
+    name = chance.choice(LEAVES[:-1] if limited else LEAVES)
     return [name, chance.choice(KEYS), chance.randint(0, 5)]
 
 
@@ -74,6 +82,8 @@ async def _perform(ctx: Context[World], program: Program, learned: list[Any]) ->
                         await _perform(ctx, block, learned)
                 except TimeoutError:
                     learned.append("too late")
+            case ["nap", _, milliseconds]:
+                await asyncio.sleep(milliseconds / 1000)
             case [name, key, number]:
                 learned.append(await _leaf(ctx, name, key, number))
 
@@ -110,8 +120,6 @@ async def _leaf(ctx: Context[World], name: str, key: str, number: int) -> Any:
             return await ctx.ask("How much?")
         case "model":
             return (await ctx.model(key, model="moody", retry=apps.QUICK)).text
-        case "nap":
-            return await asyncio.sleep(number / 1000)
         case _:
             return await _remember(ctx, name, key, number)
 

@@ -33,6 +33,11 @@ class Told(NamedTuple):
     cwd: Path
 
     @property
+    def flat(self) -> str:
+        """What went to stdout, without its line breaks."""
+        return " ".join(self.out.split())
+
+    @property
     def report(self) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(self.out)
         return report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,11 @@ from evrt.history import Run
 
 CLAIMS = read_claims(SAMPLE_PATH)[2:5]
 LAST = Write("reviewer#3/put_in_tray#1", "put_in_tray", "C-005", {}, None)
+
+NO_AMOUNT = (
+    "C-005 is there as doubtful, no amount, slightly_over_limit; the log recorded doubtful, 60.01 EUR, "
+    "slightly_over_limit."
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +100,7 @@ def test_a_write_that_had_arrived_when_it_was_cut_off_comes_twice(
         (
             lambda a, b, c: [a, b, c._replace(amount_eur=None)],
             [
-                "C-005 is there as doubtful, no amount, slightly_over_limit; the log recorded doubtful, 60.01 EUR, "
-                "slightly_over_limit."
+                NO_AMOUNT,
             ],
         ),
         (

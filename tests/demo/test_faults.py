@@ -140,8 +140,8 @@ def test_what_does_not_hold_is_named_in_the_story_too(tmp_path: Path) -> None:
     sources = spoilt(tmp_path, *SENT_TWICE.changes)
     told = typed(tmp_path, "demo", "--claims", claims_file(tmp_path, 2), sources=sources)
     assert told.code == 1
-    assert "✗ ledger and tray do not hold each decision of the log just once" in told.out
-    assert SENT_TWICE.said in told.out
+    assert "✗ ledger and tray do not hold each decision of the log just once" in told.flat
+    assert SENT_TWICE.said in told.flat
     assert "This did not hold: once." in told.out
 
 

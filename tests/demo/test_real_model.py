@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from demo.reviewing_server import reviewing_server
 from demo.stories import Told, claims_file, typed
 
@@ -42,20 +40,20 @@ def test_a_model_that_disagrees_with_the_policy_is_told_from_a_run_that_went_wro
     ) as server:
         told = demo_with(server.url, tmp_path)
     assert told.code == 1
-    assert "✗ the model openai/reviewer-1 disagrees with the policy about 3 of 3 claims" in told.out
+    assert "✗ the model openai/reviewer-1 disagrees with the policy about 3 of 3 claims" in told.flat
     assert (
         "C-001: the policy says approve, 48.50 EUR, within_policy; found is reject, 48.50 EUR, too_old."
-        in told.out
+        in told.flat
     )
-    assert "✓ ledger and tray hold each decision once" in told.out
-    assert "This did not hold: policy." in told.out
+    assert "✓ ledger and tray hold each decision once" in told.flat
+    assert "This did not hold: policy." in told.flat
 
 
-@pytest.mark.parametrize("status, said", [(401, "were not accepted"), (400, "refused the request")])
-def test_a_model_that_cannot_be_used_is_explained(tmp_path: Path, status: int, said: str) -> None:
-    with reviewing_server(status=status) as server:
+def test_a_model_that_refuses_to_be_called_is_explained(tmp_path: Path) -> None:
+    with reviewing_server(status=401) as server:
         told = demo_with(server.url, tmp_path)
     assert told.code == 1
-    assert "the run did not come as far as the kill: it failed: ModelFailed" in told.out
-    assert said in told.out
-    assert "This did not hold: killed." in told.out
+    assert "the run did not come as far as the kill: it failed: ModelFailed" in told.flat
+    assert "were not accepted (HTTP 401): Incorrect API key provided." in told.flat
+    assert "# its last moment:" in told.out
+    assert "This did not hold: killed." in told.flat

@@ -51,8 +51,8 @@ def test_everything_holds(told: Told) -> None:
     assert told.code == 0, told.out + told.err
     assert len(re.findall(r"^   ✓ ", told.out, re.MULTILINE)) == len(CHECKS)
     assert "   ✗ " not in told.out.replace("✗  SIGKILL", "")
-    assert "it died of signal 9 (wait status -9)" in told.out
-    assert "the policy says the same about 48 of 48 claims" in told.out
+    assert "it died of signal 9 (wait status -9)" in told.flat
+    assert "the policy says the same about 48 of 48 claims" in told.flat
     assert "All of it held." in told.out
 
 
@@ -207,8 +207,8 @@ def test_it_may_be_killed_at_any_point(
 def test_a_single_claim_is_interrupted_while_it_is_being_decided(tmp_path: Path) -> None:
     told = typed(tmp_path, "demo", "--claims", claims_file(tmp_path, 1))
     assert told.code == 0, told.out
-    assert re.search(r"with [01] of 1 decisions recorded", told.out)
-    assert re.search(r"the run came to its end: [01] more decisions?, 1 in all", told.out)
+    assert re.search(r"with [01] of 1 decisions recorded", told.flat)
+    assert re.search(r"the run came to its end: [01] more decisions?, 1 in all", told.flat)
 
 
 # ------------------------------------------------------------------------- what it refuses beforehand

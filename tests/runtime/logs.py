@@ -72,3 +72,15 @@ def put(app: evrt.App, log: Log) -> evrt.App:
     """Have an app work on this log."""
     app._log = log
     return app
+
+
+async def until(app: evrt.App, type_: str, count: int = 1) -> None:
+    """Return when the app's log holds so many events of a type."""
+    subscription = (await app.log()).subscribe()
+    try:
+        async for row in subscription:
+            count -= row.type == type_
+            if count == 0:
+                return
+    finally:
+        await subscription.aclose()

@@ -198,24 +198,30 @@ async def test_a_task_left_behind_is_stopped_and_writes_nothing_after_the_end(ur
 
 
 async def test_a_write_left_behind_leaves_the_run_in_doubt(url: str) -> None:
+    paying = asyncio.Event()
     never = asyncio.Event()
 
     @evrt.tool
     async def pay() -> None:
+        paying.set()
         await never.wait()
 
+    @evrt.tool(effect="read")
+    async def watch_the_payment() -> None:
+        await paying.wait()
+
     async with evrt.App(url) as app:
+        strays: list[asyncio.Task[Any]] = []
 
         @app.workflow
-        async def leaks(ctx: Ctx) -> str:
+        async def leaks(ctx: Ctx) -> None:
             async def stray() -> None:
                 async with ctx.scope("s"):
                     await ctx.call(pay)
 
-            task = asyncio.create_task(stray())
-            await ctx.call(look, 1)
-            return f"ended {task.done()}"
+            strays.append(asyncio.create_task(stray()))
+            await ctx.call(watch_the_payment)
 
         run = await app.run(leaks)
         assert (run.status, run.reason, run.waiting_for) == ("waiting", "in_doubt", ("scope%3As/pay#1",))
-        await app.settle(run.run_id, result="paid")
+        assert await app.settle(run.run_id, result=None) == "scope%3As/pay#1"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
 from typing import TextIO
@@ -59,6 +56,9 @@ def _exit_code(command: Callable[[], object]) -> int:
 
 
 def _unexpected(error: Exception) -> str:
+    import platform
+    import traceback
+
     told = "".join(traceback.format_exception(error))
     if os.environ.get("EVRT_DEBUG") == "1":
         return told.rstrip()
@@ -70,6 +70,8 @@ def _unexpected(error: Exception) -> str:
 
 
 def _kept(report: str) -> str:
+    import tempfile
+
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix="evrt-error-", suffix=".txt", delete=False

@@ -37,9 +37,9 @@ def demo(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Watch an agent decide expense claims, die by SIGKILL in the middle, resume, and lose or repeat nothing.
+    """Kill an agent in the middle of its work, and see it lose nothing.
 
-    A worker process is killed and another one goes on; the run is then replayed offline, every decision is
+    An agent decides expense claims. Its process is killed and another one goes on; the run is then replayed offline, every decision is
     computed again by the policy, the ledger is searched for what is missing or double, and the history is
     compared with that of a run that nobody killed. A model that reads what it is given stands in for a real
     one, so this needs no network and no key. Exit code 0 if everything held, 1 if not.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from evrt.cli.text import json_or_text, pretty
 from evrt.cli.waiting import hints, wait_text
 from evrt.errors import InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import Run, resolve_run
+from evrt.log import open_log
+from evrt.log.address import MEMORY_URL
 from evrt.result import Result
 
 ENDED_WELL = 0
@@ -29,6 +32,8 @@ class Session:
     """One execution of a run by a command: where, which run (once it is known), and what has been streamed."""
 
     place: Place
+    kept: bool
+    """Whether the log outlives this process."""
     run: str | None = None
     streaming: str | None = None
     """The operation whose text was streamed last."""
@@ -60,7 +65,7 @@ def start(
 ) -> int:
     """Start a run and execute it until it ends or waits; returns the exit code."""
     app = place.load_app()
-    session = Session(place)
+    session = Session(place, kept=app.url != MEMORY_URL)
 
     async def execute() -> Result:
         running = await app.start(name, given, conversation=conversation, user=user)
@@ -74,7 +79,7 @@ def resume(place: Place, name: str, *, as_json: bool) -> int:
     """Go on with a run until it ends or waits; returns the exit code."""
     app = place.load_app()
     require_log(app.url)
-    session = Session(place)
+    session = Session(place, kept=app.url != MEMORY_URL)
 
     async def execute() -> Result:
         session.began(await resolve_run(await app.log(), name))
@@ -112,9 +117,7 @@ def _drive(app: App, session: Session, execute: Callable[[], Awaitable[Result]],
         result, history = asyncio.run(_executed(app, execute))
     except KeyboardInterrupt:
         session.end_streaming()
-        if session.run is not None:
-            note(f"Interrupted. What {session.run} has done is kept; it goes on with:")
-            note(f"  {session.place.command('runs', 'resume', session.run)}")
+        _say_how_to_go_on(session, recorded=asyncio.run(_is_recorded(app, session.run)))
         return INTERRUPTED
     except Unavailable as error:
         if session.run is None:
@@ -131,6 +134,25 @@ async def _executed(app: App, execute: Callable[[], Awaitable[Result]]) -> tuple
         return result, await app.get(result.run_id)
     finally:
         await app.aclose()
+
+
+async def _is_recorded(app: App, run: str | None) -> bool:
+    """Whether the log holds the run: an interrupt may have come before its first event was written."""
+    if run is None:
+        return False
+    try:
+        async with aclosing(await open_log(app.url, read_only=True)) as log:
+            return (await log.head(run)).version > 0
+    except (NotFound, UsageError):  # There is no file yet, or it is a log in memory and gone.
+        return False
+
+
+def _say_how_to_go_on(session: Session, *, recorded: bool) -> None:
+    if not recorded or session.run is None:
+        note("Interrupted. No run has been recorded.")
+        return
+    note(f"Interrupted. What {session.run} has done is kept; it goes on with:")
+    note(f"  {session.place.command('runs', 'resume', session.run)}")
 
 
 def _show_log_lines() -> None:
@@ -163,7 +185,7 @@ def _print_ending(session: Session, result: Result, history: Run, as_json: bool)
         case "succeeded":
             return ENDED_WELL
         case "waiting":
-            return _say_what_it_waits_for(session.place, history)
+            return _say_what_it_waits_for(session, history)
         case "failed":
             assert result.failure is not None
             _say(f"{result.run_id} failed: {result.failure.error_type}: {result.failure.message}")
@@ -178,11 +200,14 @@ def _print_ending(session: Session, result: Result, history: Run, as_json: bool)
     return ENDED_BADLY
 
 
-def _say_what_it_waits_for(place: Place, history: Run) -> int:
+def _say_what_it_waits_for(session: Session, history: Run) -> int:
     diverged = divergence(history)
     lines = [wait_text(operation) for operation in waits(history)] if diverged is None else [diverged]
     _say("\n".join([f"{history.id} is waiting.", *lines]))
-    for hint in hints(place, history):
+    if not session.kept:
+        note(f"Its log was in memory ({MEMORY_URL}) and is gone. Give --db FILE for a run that can go on.")
+        return ENDED_BADLY
+    for hint in hints(session.place, history):
         note(paint(hint, "cyan", sys.stderr))
     return ENDED_WELL if diverged is None else ENDED_BADLY
 

@@ -31,7 +31,11 @@ PLAIN_PROGRESS_LINES = 4
 """Into how many parts a process's work is divided where its progress is told in lines."""
 
 EVENTS_AROUND_KILL = 3
-ENDINGS = {"killed": ("✗", "bold red", "SIGKILL"), "succeeded": ("✓", "bold green", "succeeded")}
+ENDINGS = {
+    "killed": ("✗", "bold red", "SIGKILL"),
+    "succeeded": ("✓", "bold green", "succeeded"),
+    "failed": ("✗", "bold red", "failed"),
+}
 
 
 class Stage:
@@ -209,9 +213,10 @@ def _commands(report: Report) -> list[tuple[str, str]]:
     assert report.history is not None
     run, db = report.history.id, ("--db", _log(report.plan))
     moment = report.killed_at or len(report.history.events)
+    when = "the moment of the kill" if report.killed_at else "its last moment"
     return [
         ("every event of it, one line each", _command("log", run, *db)),
-        ("the moment of the kill: what was said, what was under way", _command("at", f"{run}@{moment}", *db)),
+        (f"{when}: what had been said, what was under way", _command("at", f"{run}@{moment}", *db)),
         ("its code against its history, offline", _command("replay", run, *db, "--app", APP)),
     ]
 

@@ -181,18 +181,23 @@ class _Check:
 
     def all_events(self) -> None:
         (total,) = self.connection.execute("SELECT count(*) FROM events").fetchone()
-        while page := list(self.connection.execute(_EVENTS, (self.last_position, PAGE_EVENTS))):
-            epochs: dict[int, int] = {}
-            for row in page:
-                event = recorded(row[:13])
-                self.event(event, _Previous(*row[13:15]))
-                self.epoch(event, row[15], epochs)
-            self.connection.executemany("INSERT OR REPLACE INTO temp.epochs VALUES (?, ?)", epochs.items())
+        while self.events_of_a_page():
             if self.progress is not None:
                 self.progress(self.events, total)
         if self.events != total:
             # The joins find no name for these.
             self.found(None, f"{total - self.events} events belong to no stream or correlation.")
+
+    def events_of_a_page(self) -> bool:
+        """Check the next events, one row in memory at a time. Whether there were any."""
+        before = self.events
+        epochs: dict[int, int] = {}
+        for row in self.connection.execute(_EVENTS, (self.last_position, PAGE_EVENTS)):
+            event = recorded(row[:13])
+            self.event(event, _Previous(*row[13:15]))
+            self.epoch(event, row[15], epochs)
+        self.connection.executemany("INSERT OR REPLACE INTO temp.epochs VALUES (?, ?)", epochs.items())
+        return self.events > before
 
     def event(self, event: Recorded, previous: _Previous) -> None:
         position = event.position

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from evrt.events import Envelope, Event
@@ -21,8 +22,7 @@ class Difference(NamedTuple):
 
 def in_request(known: Operation, kind: str, digest: str | None) -> Difference | None:
     """The code asks for an operation of another kind, or with other arguments."""
-    place = known.intent or known.outcome
-    assert place is not None
+    place = _place(known)
     if known.kind != kind:
         what = f"the history has a {known.kind} there (event {place.version}), the code asks for a {kind}"
         return Difference(known.identity, what, place.position)
@@ -55,24 +55,62 @@ def next_one_missing(journal: Journal, identity: str) -> Difference:
     return Difference(identity, what, place.position)
 
 
-def later_ones_known(journal: Journal, asked: Set[str], scope: Scope, identity: str) -> Difference | None:
-    """The history, which does not know this operation, knows later ones of its scope."""
-    for later in journal.operations.values():
-        place = later.intent or later.outcome
-        if place is not None and later.identity not in asked and scope.is_ahead(later.identity):
-            what = f"the history goes on with {later.identity} instead (event {place.version}, {place.type})"
-            return Difference(identity, what, place.position)
-    return None
+class Unasked:
+    """What the history knows and the code has not asked for yet: in each scope, in the order of the first time."""
 
+    def __init__(self, journal: Journal) -> None:
+        self._scopes: dict[str, deque[Operation]] = {}
+        for known in journal.operations.values():
+            if known.intent is not None or known.outcome is not None:
+                self._scopes.setdefault(_path(known.identity), deque()).append(known)
 
-def never_asked(journal: Journal, asked: Set[str]) -> Difference | None:
-    """The code has ended, and the history knows an operation that it never asked for."""
-    for identity, known in journal.operations.items():
-        place = known.intent or known.outcome
-        if identity not in asked and place is not None:
+    def __bool__(self) -> bool:
+        return bool(self._scopes)
+
+    def take(self, identity: str) -> Difference | None:
+        """The code asks for this operation, which is to be the next one of its scope."""
+        path = _path(identity)
+        expected = self._scopes.get(path)
+        if expected is None:
+            return None
+        if expected[0].identity != identity:
+            return _goes_on(identity, expected[0])
+        expected.popleft()
+        if not expected:
+            del self._scopes[path]
+        return None
+
+    def after_lost_one(self, identity: str, scope: Scope) -> Difference | None:
+        """The history, which does not know this operation, knows later ones below its scope."""
+        for expected in self._scopes.values():
+            if scope.is_ahead(expected[0].identity):
+                return _goes_on(identity, expected[0])
+        return None
+
+    def at_the_end(self) -> Difference | None:
+        """The code has ended, and never asked for these."""
+        for expected in self._scopes.values():
+            known = expected[0]
+            place = _place(known)
             what = f"the history has it (event {place.version}, {place.type}), the code ended without it"
-            return Difference(identity, what, place.position)
-    return None
+            return Difference(known.identity, what, place.position)
+        return None
+
+
+def _path(identity: str) -> str:
+    return identity[: identity.rfind("/") + 1]
+
+
+def _goes_on(identity: str, known: Operation) -> Difference:
+    place = _place(known)
+    what = f"the history goes on with {known.identity} instead (event {place.version}, {place.type})"
+    return Difference(identity, what, place.position)
+
+
+def _place(known: Operation) -> Envelope:
+    place = known.intent or known.outcome
+    assert place is not None
+    return place
 
 
 def not_cancelled(outcome: Envelope, identity: str) -> Difference:

@@ -23,7 +23,7 @@ from evrt.folds.journal import OUTSIDE, Journal, Operation, operation_of, was_ca
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
-from evrt.runtime.differences import Difference
+from evrt.runtime.differences import Difference, Unasked
 from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter, Turn
 from evrt.runtime.progress import Progress
@@ -68,7 +68,6 @@ class Execution:
     conversation: str | None = None
     system: str | None = None
     scopes: dict[str, Scope] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     waits: dict[str, tuple[WaitReason, asyncio.Future[Envelope]]] = field(default_factory=dict)
     under_way: dict[str, int] = field(default_factory=dict)
@@ -85,6 +84,11 @@ class Execution:
     stopped: Stop | None = None
     gap: bool = False
     catching_up: asyncio.Task[None] | None = None
+    unasked: Unasked = field(init=False)
+    """What the past knows and the code has not asked for yet."""
+
+    def __post_init__(self) -> None:
+        self.unasked = Unasked(self.journal)
 
     @property
     def run(self) -> str:
@@ -129,9 +133,7 @@ class Execution:
         scope = self.scope()
         assert scope.task is not None
         self.progress.back(scope.task)
-        identity = scope.next(name)
-        self.asked.add(identity)
-        return identity
+        return scope.next(name)
 
     def enter(self, path: str, task: asyncio.Task[Any] | None, parent: Scope) -> Scope:
         """A scope by its path; entering it again goes on counting where it was left."""
@@ -148,6 +150,7 @@ class Execution:
             self.progress.live
             and self.writer is not None
             and self.journal.terminal is None
+            and not self.unasked
             and identity not in self.journal.operations
         )
 
@@ -157,6 +160,7 @@ class Execution:
         An operation that is known but open comes back as None too, once the past is complete;
         ``journal.operations`` then says how far it got.
         """
+        self.diverge(self.unasked.take(identity))
         known = self.journal.operations.get(identity)
         if known is not None:
             self.diverge(differences.in_request(known, kind, digest))
@@ -188,6 +192,7 @@ class Execution:
 
     def recorded_at_once(self, identity: str, kind: str) -> Envelope | None:
         """The recorded event of an operation that the code does not wait for."""
+        self.diverge(self.unasked.take(identity))
         known = self.journal.operations.get(identity)
         if known is not None:
             self.diverge(differences.in_request(known, kind, None))
@@ -196,7 +201,7 @@ class Execution:
             self._past_the_end(identity)
         if not self.progress.live:
             # Where nothing later is known either, it was lost with a crash while other branches had got further.
-            self.diverge(differences.later_ones_known(self.journal, self.asked, self.scope(), identity))
+            self.diverge(self.unasked.after_lost_one(identity, self.scope()))
         return None
 
     def _past_the_end(self, identity: str) -> None:
@@ -217,7 +222,7 @@ class Execution:
 
     def check_all_asked(self) -> None:
         """Diverge if the code has ended and the history knows operations that it never asked for."""
-        self.diverge(differences.never_asked(self.journal, self.asked))
+        self.diverge(self.unasked.at_the_end())
 
     # The present
 

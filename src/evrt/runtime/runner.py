@@ -164,7 +164,9 @@ class Runner:
             alarm = loop.call_later(seconds, lambda: execution.stop(Stop("timed_out")))
         try:
             await asyncio.wait([main])
-            await self._leave_nobody_behind(main)
+            await self._leave_nobody_behind(
+                main
+            )  # When it was stopped, others may still be on their way out.
             return await self._end(main)
         except asyncio.CancelledError:
             # Whoever runs us was cancelled: like a crash, but in order. The run can be resumed.
@@ -179,7 +181,7 @@ class Runner:
             if alarm is not None:
                 alarm.cancel()
 
-    async def _leave_nobody_behind(self, main: asyncio.Task[JsonValue]) -> None:
+    async def _leave_nobody_behind(self, main: asyncio.Task[Any] | None) -> None:
         """Stop what the code has started and not awaited, so that nothing happens after the end."""
         execution = self._execution
         strays = execution.tasks - {main}
@@ -191,33 +193,44 @@ class Runner:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _main(self, execution: Execution) -> JsonValue:
+    async def _main(self, execution: Execution) -> Ending:
         current_scope.set(Scope(execution, "", asyncio.current_task()))
         given = self._requested.input
         context: Context[Any] = Context(execution, target=self._callee.name, input=given)
+        error: Exception | None = None
+        output: JsonValue = None
         try:
-            return execution.admit(await self._callee.execute(context, given))
-        finally:
-            # Also when it raises: a bad deploy must not fail a run that has got further.
-            if execution.stopped is None:
-                execution.check_all_asked()
+            output = execution.admit(await self._callee.execute(context, given))
+        except Exception as raised:  # noqa: BLE001  (whatever the code raises is how its run ends)
+            error = raised
+        if execution.stopped is None:
+            # Also when it raised: a bad deploy must not fail a run that has got further.
+            execution.check_all_asked()
+            await self._leave_nobody_behind(asyncio.current_task())
+        if execution.stopped is not None and execution.stopped.reason != "ended":
+            raise RunStopped(execution.stopped)
+        # In the same turn as the code's last outcome, so that both ride in one append.
+        if error is None:
+            return self._close(RunSucceeded(output=output), Ending("succeeded", output=output))
+        return self._raised(error)
 
     # Ends
 
-    async def _end(self, main: asyncio.Task[JsonValue]) -> Ending:
+    async def _end(self, main: asyncio.Task[Ending]) -> Ending:
         execution = self._execution
         error = asyncio.CancelledError() if main.cancelled() else main.exception()
+        if error is None:
+            return main.result()
         if execution.stopped is not None and execution.stopped.reason != "ended":
             return await self._stopped(execution.stopped)
-        if error is None:
-            return self._close(RunSucceeded(output=main.result()), Ending("succeeded", output=main.result()))
+        if isinstance(error, asyncio.CancelledError):
+            return self._failed(RuntimeError("The run's code cancelled itself."))
+        raise error
+
+    def _raised(self, error: Exception) -> Ending:
         if isinstance(error, StepLimitReached):
             event = RunStepLimitReached(model_turns_max=error.model_turns_max, summary=error.summary)
             return self._close(event, Ending("step_limit", output=error.summary))
-        if isinstance(error, asyncio.CancelledError):
-            error = RuntimeError("The run's code cancelled itself.")
-        if not isinstance(error, Exception):
-            raise error
         return self._failed(error)
 
     def _failed(self, error: Exception) -> Ending:
@@ -285,23 +298,30 @@ class Runner:
     async def _park(self) -> None:
         """Say that the run waits, unless what it waits for came in the meantime."""
         execution = self._execution
-        reasons = {reason for reason, _ in execution.waits.values()}
-        waiting = RunWaiting(
-            reason="in_doubt" if "in_doubt" in reasons else "question",
-            operations=tuple(sorted(execution.waits)),
-        )
-        execution.record(waiting)
         try:
-            await execution.barrier()
+            if await self._still_waits():
+                reasons = {reason for reason, _ in execution.waits.values()}
+                waiting = RunWaiting(
+                    reason="in_doubt" if "in_doubt" in reasons else "question",
+                    operations=tuple(sorted(execution.waits)),
+                )
+                execution.record(waiting)
+                # What came may stand just before our event.
+                if await self._still_waits():
+                    self._waiting = waiting
+                    execution.stop(Stop("parked"))
         except RunStopped:
             return
-        # The answer may stand just before our event. Then the gap has been noticed by now.
+        finally:
+            self._parking = False
+
+    async def _still_waits(self) -> bool:
+        execution = self._execution
+        await execution.barrier()
+        # If events from outside stand before ours, that has been noticed by now.
         if execution.catching_up is not None:
             await execution.catching_up
-        self._parking = False
-        if all(not waiter.done() for _, waiter in execution.waits.values()) and execution.waits:
-            self._waiting = waiting
-            execution.stop(Stop("parked"))
+        return bool(execution.waits) and not any(waiter.done() for _, waiter in execution.waits.values())
 
     def _park_in_doubt(self, cause: str) -> Ending:
         """Writes were cut off by the run's time-out or by the code itself."""

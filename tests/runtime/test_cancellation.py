@@ -99,19 +99,36 @@ async def test_an_abandoned_question_cannot_be_answered_any_more(url: str) -> No
         assert await app.answer(run.run_id, "this") == "ask#1"
 
 
+class Cutting:
+    """A write that is cut off by a time-out of the code's own, once so many calls of it are under way."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+        self.limit = asyncio.timeout(None)
+
+    async def write(self) -> None:
+        self.calls -= 1
+        if self.calls == 0:
+            self.limit.reschedule(0)
+        await forever()
+
+
 async def test_a_write_without_a_key_that_the_code_cancels_is_in_doubt(url: str) -> None:
+    cutting = Cutting(1)
+    write = evrt.tool(name="write")(cutting.write)
     async with evrt.App(url) as app:
 
         @app.workflow
         async def impatient(ctx: Ctx) -> str:
+            cutting.limit = asyncio.timeout(None)
             try:
-                async with asyncio.timeout(0.02):
-                    return str(await ctx.call(endless_write))
+                async with cutting.limit:
+                    return str(await ctx.call(write))
             except TimeoutError:
                 return "given up"
 
         run = await app.run(impatient)
-        assert (run.status, run.reason, run.waiting_for) == ("waiting", "in_doubt", ("endless_write#1",))
+        assert (run.status, run.reason, run.waiting_for) == ("waiting", "in_doubt", ("write#1",))
         await app.settle(run.run_id, result=None)
         run = await app.resume(run.run_id)
         assert run.output == "None"
@@ -119,15 +136,18 @@ async def test_a_write_without_a_key_that_the_code_cancels_is_in_doubt(url: str)
 
 
 async def test_every_write_that_is_cut_off_is_in_doubt_at_once(url: str) -> None:
+    cutting = Cutting(2)
+    write = evrt.tool(name="write")(cutting.write)
     async with evrt.App(url) as app:
 
         @app.workflow
         async def impatient(ctx: Ctx) -> list[Any]:
-            async with asyncio.timeout(0.02):
-                return await ctx.gather(ctx.call(endless_write), ctx.call(endless_write))
+            cutting.limit = asyncio.timeout(None)
+            async with cutting.limit:
+                return await ctx.gather(ctx.call(write), ctx.call(write))
 
         run = await app.run(impatient)
-        both = ("gather#1:0/endless_write#1", "gather#1:1/endless_write#1")
+        both = ("gather#1:0/write#1", "gather#1:1/write#1")
         assert run.waiting_for == both
         history = await app.get(run.run_id)
         doubts = [e.event for e in history.events if isinstance(e.event, ToolCallInDoubt)]
@@ -135,6 +155,27 @@ async def test_every_write_that_is_cut_off_is_in_doubt_at_once(url: str) -> None
         for operation in both:
             await app.settle(run.run_id, operation, result=None)
         assert (await app.resume(run.run_id)).output == [None, None]
+
+
+async def test_a_write_that_is_cancelled_before_it_began_has_failed_and_is_not_in_doubt(url: str) -> None:
+    """The intent was not durable yet, so nothing can have happened."""
+    cutting = Cutting(1)
+    write = evrt.tool(name="write")(cutting.write)
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def hasty(ctx: Ctx) -> str:
+            try:
+                async with asyncio.timeout(0):
+                    await ctx.call(write)
+            except TimeoutError:
+                return "given up"
+            return "let through"
+
+        run = await app.run(hasty)
+        assert run.output == "given up"
+        assert cutting.calls == 1
+        assert (await app.replay(run.run_id)).complete
 
 
 async def test_code_that_forgot_its_time_out_diverges_instead_of_waiting_for_ever(
@@ -250,7 +291,7 @@ async def test_the_time_out_of_a_run_ends_it(url: str) -> None:
 async def test_a_run_that_times_out_during_a_write_without_a_key_is_in_doubt(url: str) -> None:
     async with evrt.App(url) as app:
 
-        @app.workflow(timeout="50ms")
+        @app.workflow(timeout="400ms")
         async def slow(ctx: Ctx) -> list[Any]:
             return await ctx.gather(ctx.call(endless_write), ctx.call(endless_read))
 
@@ -265,12 +306,12 @@ async def test_a_run_that_times_out_during_a_write_without_a_key_is_in_doubt(url
 async def test_waiting_for_a_person_does_not_count_towards_the_time_out(url: str) -> None:
     async with evrt.App(url) as app:
 
-        @app.workflow(timeout="200ms")
+        @app.workflow(timeout="300ms")
         async def asks(ctx: Ctx) -> Any:
             return await ctx.ask("Well?")
 
         run = await app.run(asks)
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.35)
         await app.answer(run.run_id, "yes")
         assert (await app.resume(run.run_id)).output == "yes"
 

@@ -7,7 +7,6 @@ printed here: an audience is told as it goes on, and the report holds everything
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -93,10 +92,11 @@ class _Story:
             text = f"it died of signal 9 (wait status {status}) with {decided} of {len(plan.claims)} decisions recorded"
         else:
             told = f"Process {worker.pid} began {run}."
-            text = "the run was over before it could be killed, so nothing was interrupted"
-            if status < 0:
+            if history.status == "succeeded":
+                text = "the run was over before it could be killed, so nothing was interrupted"
+            elif status < 0:
                 text = f"it died of signal {-status}, not of the SIGKILL that it was to be sent"
-            elif not self.goes_on:
+            else:
                 text = f"the run did not come as far as the kill: {_ending(history)}"
         facts: JsonObject = {"pid": worker.pid, "wait_status": status, "decisions": decided}
         self._add("kill", "Run it, kill it", told, [Check("killed", killed, text)], facts)
@@ -333,6 +333,5 @@ def _counted(count: int, one: str) -> str:
 def _open_line(identity: str, write: Write | None, arrived: bool | None) -> str:
     if write is None:
         return f"{'reads':<24}{identity}"
-    values = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in write.arguments.items())
     state = "writes, had arrived" if arrived else "writes, had not arrived"
-    return f"{state:<24}{identity}({', '.join(values)})"
+    return f"{state:<24}{identity} for {write.key}"

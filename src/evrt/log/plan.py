@@ -133,6 +133,7 @@ def _check_draft(draft: Draft, payload_bytes_max: int) -> int | None:
     return _check_meta(meta, type_)
 
 
+@lru_cache(maxsize=256)  # A worker writes the same meta with every event of a run.
 def _check_meta(meta: bytes, type_: str) -> int | None:
     if len(meta) > META_BYTES_MAX:
         raise InvalidInput(

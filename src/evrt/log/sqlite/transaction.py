@@ -228,6 +228,8 @@ def _insert_streams(rows: int) -> str:
 
 @cache
 def _update_streams(rows: int) -> str:
+    if rows == 1:
+        return "UPDATE streams SET version = ?2, leaf = ?3, epoch = ?4 WHERE id = ?1"
     return (
         "UPDATE streams SET version = head.column2, leaf = head.column3, epoch = head.column4 "
         f"FROM (VALUES {_values(rows, HEAD_COLUMNS)}) AS head WHERE streams.id = head.column1"

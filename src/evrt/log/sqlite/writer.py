@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
@@ -176,17 +176,24 @@ class Writer:
         trouble = self._acquire()
         batch = self._take()
         last = self._closing_given_up or (bool(batch) and isinstance(batch[-1].work, Stop))
-        wrote = False
-        if trouble is not None:
-            self._fail(batch, trouble, "")
-        elif batch:
+        if trouble is None:
             wrote = self._write(batch)
+        else:
+            wrote = self._fail(batch, trouble, "")
         if last:
             self._close()
-        elif trouble is None:
+            self._deliver(batch, wrote)
+            return False
+        full = trouble is None and self._wal_pages >= WAL_PAGES_MAX
+        if full:
+            # After the answers, for nobody waits for this but the next batch.
+            self._deliver(batch, wrote)
+            self._checkpoint("PASSIVE")
+        if trouble is None:
             self._lock.release()
-        self._deliver(batch, wrote)
-        return not last
+        if not full:
+            self._deliver(batch, wrote)
+        return True
 
     def _await_work(self) -> None:
         while not self._queue:
@@ -242,7 +249,7 @@ class Writer:
 
     def _write(self, batch: list[Job]) -> bool:
         """Do a batch in one transaction. Whether anything was committed."""
-        if isinstance(batch[0].work, Stop):
+        if not batch or isinstance(batch[0].work, Stop):
             return False
         transaction = self._transaction
         doing = "Nothing was recorded"
@@ -259,12 +266,10 @@ class Writer:
             doing = "Whether this was recorded is not known; a repeat of the append will tell"
             self._wal_pages += transaction.commit()
         except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
-            self._fail(batch, error, doing)
-            return False
+            return self._fail(batch, error, doing)
         if any(isinstance(job.work, Erasure) for job in batch):
+            # What was erased leaves the WAL as well, before anybody is told that it is gone.
             self._checkpoint("TRUNCATE")
-        elif self._wal_pages >= WAL_PAGES_MAX:
-            self._checkpoint("PASSIVE")
         return True
 
     def _do(self, work: Work) -> Any:
@@ -276,7 +281,7 @@ class Writer:
             return self._transaction.erase(work.position)
         return None
 
-    def _fail(self, batch: list[Job], error: BaseException, doing: str) -> None:
+    def _fail(self, batch: list[Job], error: BaseException, doing: str) -> Literal[False]:
         if isinstance(error, sqlite3.Error):
             error = translate(error, self._path, doing)
         for job in batch:
@@ -286,6 +291,7 @@ class Writer:
         # The transaction is over in any case; the next begins with what the disk holds.
         with suppress(sqlite3.Error):
             self._transaction.roll_back()
+        return False
 
     def _checkpoint(self, mode: str) -> None:
         """Copy the WAL into the database, as far as readers allow, without waiting for them.

@@ -212,9 +212,10 @@ class Execution:
         """Stop the run if its code left its history."""
         if difference is None:
             return
+        parked = "" if self.offline else " The run is parked, not failed."
         error = ReplayDivergence(
-            f"The code diverges from the history of {self.run} at {difference.identity}: {difference.what}. The run "
-            "is parked, not failed: bring back the code it was started with, or start a new run.",
+            f"The code diverges from the history of {self.run} at {difference.identity}: {difference.what}.{parked} "
+            "Bring back the code it was started with, or start a new run.",
             operation=difference.identity,
             position=difference.position,
         )

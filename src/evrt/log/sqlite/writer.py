@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
@@ -176,10 +176,9 @@ class Writer:
         trouble = self._acquire()
         batch = self._take()
         last = self._closing_given_up or (bool(batch) and isinstance(batch[-1].work, Stop))
-        if trouble is None:
-            wrote = self._write(batch)
-        else:
-            wrote = self._fail(batch, trouble, "")
+        wrote = trouble is None and self._write(batch)
+        if trouble is not None:
+            self._fail(batch, trouble, "")
         if last:
             self._close()
             self._deliver(batch, wrote)
@@ -266,7 +265,8 @@ class Writer:
             doing = "Whether this was recorded is not known; a repeat of the append will tell"
             self._wal_pages += transaction.commit()
         except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
-            return self._fail(batch, error, doing)
+            self._fail(batch, error, doing)
+            return False
         if any(isinstance(job.work, Erasure) for job in batch):
             # What was erased leaves the WAL as well, before anybody is told that it is gone.
             self._checkpoint("TRUNCATE")
@@ -281,7 +281,7 @@ class Writer:
             return self._transaction.erase(work.position)
         return None
 
-    def _fail(self, batch: list[Job], error: BaseException, doing: str) -> Literal[False]:
+    def _fail(self, batch: list[Job], error: BaseException, doing: str) -> None:
         if isinstance(error, sqlite3.Error):
             error = translate(error, self._path, doing)
         for job in batch:
@@ -291,7 +291,6 @@ class Writer:
         # The transaction is over in any case; the next begins with what the disk holds.
         with suppress(sqlite3.Error):
             self._transaction.roll_back()
-        return False
 
     def _checkpoint(self, mode: str) -> None:
         """Copy the WAL into the database, as far as readers allow, without waiting for them.

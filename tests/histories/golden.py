@@ -91,4 +91,16 @@ def files() -> list[Path]:
 
 def index() -> str:
     """What INDEX has to hold: a line per file with its SHA-256."""
-    return "".join(f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files())
+    return "".join(map(line_of, files()))
+
+
+def line_of(path: Path) -> str:
+    """A file's line in INDEX."""
+    return f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+
+
+def enter(name: str) -> None:
+    """Add a new history to INDEX. The lines of the others stay, so that one that was edited is still found out."""
+    lines = INDEX.read_text(encoding="utf-8").splitlines(keepends=True) if INDEX.exists() else []
+    lines += [line_of(FOLDER / f"{name}{suffix}") for suffix in (".expected.json", ".jsonl")]
+    INDEX.write_text("".join(sorted(lines, key=lambda line: line.split()[1])), encoding="utf-8")

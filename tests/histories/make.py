@@ -216,6 +216,67 @@ async def erased_and_unknown(app: evrt.App) -> None:
             await log.erase_payload(row.position)
 
 
+async def never(*_: object) -> str:
+    """Takes for ever."""
+    await asyncio.Event().wait()
+    return ""
+
+
+@scenario
+async def given_up(app: evrt.App) -> None:
+    app.models["silent"] = ScriptedModel(never)
+
+    @evrt.tool(effect="read")
+    async def fetch() -> str:
+        """Fetches for ever."""
+        return await never()
+
+    @app.workflow
+    async def impatient(ctx: evrt.Context[None]) -> int:
+        given_up = 0
+        for work in (
+            ctx.call(fetch),
+            ctx.step("wait", never),
+            ctx.model("Are you there?", model="silent"),
+            ctx.gather(ctx.ask("Anybody?"), ctx.step("wait", never, effect="read")),
+        ):
+            try:
+                async with asyncio.timeout(0.05):
+                    await work
+            except TimeoutError:
+                given_up += 1
+        return given_up
+
+    await app.run(impatient)
+
+
+@scenario
+async def reported_late(app: evrt.App) -> None:
+    arrives = asyncio.Event()
+
+    async def deliver(parcel: int) -> str:
+        """Deliver, once and never twice."""
+        await arrives.wait()
+        return f"parcel {parcel} arrived"
+
+    tool = evrt.tool(deliver)
+
+    async def delivering(ctx: evrt.Context[None], parcel: int) -> str:
+        return str(await ctx.call(tool, parcel=parcel))
+
+    app.workflow(delivering)
+    second = evrt.App("memory://")
+    second.workflow(delivering)
+    second._log = await app.log()
+    running = await app.start("delivering", 3)
+    await asyncio.sleep(0.05)
+    await second.resume(running.run_id)
+    arrives.set()
+    with suppress(EvrtError):
+        await running
+    await second.resume(running.run_id)
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:
@@ -235,8 +296,8 @@ def main(names: list[str]) -> None:
             print(f"{name} exists and stays as it is")
         else:
             asyncio.run(write(name))
+            golden.enter(name)
             print(f"{name} written")
-    golden.INDEX.write_text(golden.index(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ async def test_code_that_forgot_its_time_out_diverges_instead_of_waiting_for_eve
         assert "does not cancel it now" in str(report.divergence)
 
 
-async def test_code_that_cancels_what_had_an_outcome_diverges(url: str) -> None:
+async def test_what_had_its_outcome_then_has_it_on_replay_though_the_code_cancels_it_now(url: str) -> None:
+    """How long a replay takes must not decide what a time-out of the code's own cuts off."""
     cancels = [False]
     async with evrt.App(url) as app:
 
@@ -223,7 +224,7 @@ async def test_code_that_cancels_what_had_an_outcome_diverges(url: str) -> None:
         assert run.status == "succeeded"
         cancels[0] = True
         report = await app.replay(run.run_id)
-        assert report.divergence is not None
+        assert report.complete
 
 
 async def test_a_memory_operation_that_is_cut_off_is_recorded_too(url: str) -> None:

@@ -19,6 +19,7 @@ from evrt.events.calls import (
     ToolCallFailed,
     ToolCallInDoubt,
     ToolCallReported,
+    ToolCallRequested,
     ToolCallSettled,
 )
 from evrt.events.run import CANCELLED, TERMINAL, Failure, InputReceived, RunClaimed, RunRequested
@@ -171,6 +172,21 @@ def operation_of(event: Event) -> str:
     """The identity of the operation that an event belongs to; empty for events of the run as a whole."""
     identity: str = getattr(event, "operation", "")
     return identity
+
+
+def unkeyed_writes_left_open(journal: Journal) -> dict[str, int]:
+    """Writes without a key whose outcome nobody has established, nor called in doubt yet; with their attempts."""
+    return {
+        known.identity: known.attempts
+        for known in journal.operations.values()
+        if known.open and not known.in_doubt and not known.outside and is_unkeyed_write(known)
+    }
+
+
+def is_unkeyed_write(operation: Operation) -> bool:
+    """Whether it was made as a write without an idempotency key, which may never be repeated."""
+    intent = operation.intent.event if operation.intent is not None else None
+    return isinstance(intent, ToolCallRequested) and intent.effect == "write" and intent.key is None
 
 
 def was_cancelled(event: Event) -> bool:

@@ -119,12 +119,6 @@ def not_cancelled(outcome: Envelope, identity: str) -> Difference:
     return Difference(identity, what, outcome.position)
 
 
-def cancelled_now(outcome: Envelope, identity: str) -> Difference:
-    """The code cancels an operation that had an outcome then."""
-    what = f"the history has its outcome (event {outcome.version}, {outcome.type}), the code cancelled it"
-    return Difference(identity, what, outcome.position)
-
-
 def _shown(event: Event) -> str:
     fields: Mapping[str, object] = event.model_dump(exclude_none=True)
     name = (

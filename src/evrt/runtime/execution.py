@@ -19,7 +19,14 @@ from evrt.errors import EvrtError, ReplayDivergence, WrongTask
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import ToolCallReported
 from evrt.events.run import Failure, InputReceived, WaitReason
-from evrt.folds.journal import OUTSIDE, Journal, Operation, operation_of, was_cancelled
+from evrt.folds.journal import (
+    OUTSIDE,
+    Journal,
+    Operation,
+    operation_of,
+    unkeyed_writes_left_open,
+    was_cancelled,
+)
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
@@ -74,10 +81,11 @@ class Execution:
     """Writes without a key that are under way, with the attempt: cut off now, they would be in doubt."""
     in_doubt: set[str] = field(default_factory=set)
     """Writes that are in doubt and have not been settled."""
+    struck: dict[asyncio.Task[Any], int] = field(default_factory=dict)
+    """Tasks that were cancelled when an operation had its outcome already, with their number of cancellations:
+    the next operation is cut off instead, unless the code has taken the cancellation back by then."""
     late: deque[tuple[int, ToolCallReported]] = field(default_factory=deque)
     """Outcomes of such writes, each with its number among what was recorded: the claim may be lost by then."""
-    cut_off: dict[str, int] = field(default_factory=dict)
-    """Which of them were under way when the run was stopped."""
     transcripts: dict[str, Transcript] = field(default_factory=dict)
     """The last list of messages given to a model in each scope, to find what is new in the next."""
     tools_recorded: set[str] = field(default_factory=set)
@@ -89,6 +97,9 @@ class Execution:
 
     def __post_init__(self) -> None:
         self.unasked = Unasked(self.journal)
+        if self.writer is not None:
+            # What a worker before this one left open is as much under way as what this one will begin.
+            self.under_way.update(unkeyed_writes_left_open(self.journal))
 
     @property
     def run(self) -> str:
@@ -167,21 +178,38 @@ class Execution:
             if known.outcome is not None:
                 await self._release(known, known.outcome)
                 return known
-        await self.progress.go_live()
+        try:
+            await self.progress.go_live()
+        except asyncio.CancelledError:
+            self.strike_next()
         if self.offline or self.journal.terminal is not None:
             self._past_the_end(identity)
         return None
 
     async def _release(self, known: Operation, outcome: Envelope) -> None:
-        cancelled = was_cancelled(outcome.event)
         try:
             await self.progress.release(known.identity)
         except asyncio.CancelledError:
-            if self.stopped is None and not cancelled:
-                self.diverge(differences.cancelled_now(outcome, known.identity))
-            raise
-        if cancelled:
+            self.strike_next()
+        if was_cancelled(outcome.event):
+            self.strike()
             await self._cancelled_again(outcome, known.identity)
+
+    def strike_next(self) -> None:
+        """The code cancelled this task too late for this operation. Raises CancelledError where the run was stopped."""
+        if self.stopped is not None:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        assert task is not None
+        self.struck[task] = task.cancelling()
+
+    def strike(self) -> None:
+        """Cut this operation off if the code cancelled the task before. Raises CancelledError."""
+        task = asyncio.current_task()
+        assert task is not None
+        number = self.struck.pop(task, None)
+        if number is not None and task.cancelling() >= number:
+            raise asyncio.CancelledError
 
     async def _cancelled_again(self, outcome: Envelope, identity: str) -> None:
         """The code cancelled this operation, by a time-out of its own say: wait for it to do so again."""
@@ -271,11 +299,19 @@ class Execution:
         tell = self.world.on_delta
         return None if tell is None else lambda text: tell(self.run, identity, text)
 
-    async def outside(self, work: Coroutine[Any, Any, T]) -> T:
+    async def outside(self, work: Coroutine[Any, Any, T], *, established: bool = False) -> T:
         """Do a piece of work with the world. The code hears of the result in its turn; so must the journal.
 
         Inside, the context cannot be used: what a tool or a step did with it would be missing on replay.
+        Raises CancelledError when the code cancels it before there is a result. ``established`` says that the
+        result is there to be fetched, so that it cannot be too late for it.
         """
+        try:
+            if not established:
+                self.strike()
+        except asyncio.CancelledError:
+            work.close()
+            raise
         self.progress.effect_started()
         token = current_scope.set(None)
         try:
@@ -285,7 +321,12 @@ class Execution:
             raise
         finally:
             current_scope.reset(token)
-        await self.progress.effect_ended()
+        try:
+            await self.progress.effect_ended()
+        except asyncio.CancelledError:
+            # What has happened is known: it is recorded, and the code is cut off at its next operation.
+            if self.stopped is None:
+                self.strike_next()
         return result
 
     # The outside
@@ -344,11 +385,11 @@ class Execution:
         """Stop the run's code: every task is cancelled, every further operation refused. Returns what to raise."""
         if self.stopped is None:
             self.stopped = stop
-            self.cut_off = dict(self.under_way)
             current = asyncio.current_task()
             for task in self.tasks:
                 if task is not current:
                     task.cancel()
+            self.progress.close()
         return RunStopped(self.stopped)
 
     def report_if_lost(self, reported: ToolCallReported) -> None:

@@ -109,17 +109,20 @@ async def _all(execution: Execution, branches: Sequence[asyncio.Task[T]]) -> Non
     for branch in branches:
         branch.add_done_callback(ended)
     progress.leave(parent)  # It only waits now.
-    try:
-        await asyncio.wait(branches)
-    except asyncio.CancelledError:
-        progress.enter(parent)
-        for branch in branches:
-            branch.cancel()
-        await asyncio.wait(branches)
-        raise
-    finally:
-        if execution.stopped is not None:
+    cancelled = False
+    while left > 0:
+        try:
+            await asyncio.wait(branches)
+        except asyncio.CancelledError:
+            cancelled = True
             for branch in branches:
-                _ = branch.cancelled() or branch.exception()
+                branch.cancel()
+    for branch in branches:
+        # Looked at, so that none is reported as never retrieved.
+        _ = branch.cancelled() or branch.exception()
     if execution.stopped is not None:
         raise RunStopped(execution.stopped)
+    if cancelled:
+        if any(branch.cancelled() for branch in branches):
+            raise asyncio.CancelledError
+        execution.strike_next()  # All had come to an end when it came.

@@ -122,9 +122,12 @@ class JournalWriter:
                 await self._land(self._in_flight)
         self._check()
 
-    async def append_now(self, drafts: Sequence[Draft], expect: Mapping[str, Expectation]) -> Appended:
+    async def append_now(
+        self, drafts: Sequence[Draft], expect: Mapping[str, Expectation], *, too_late: Callable[[], None]
+    ) -> Appended:
         """Append events of this run and of other streams at once, with expectations about the others.
 
+        ``too_late`` is called when the task was cancelled while they were being written.
         Raises WrongVersion when one of those fails, and then nothing is written: for the caller that is an
         outcome, not the end of the run.
         """
@@ -132,8 +135,10 @@ class JournalWriter:
             await self.barrier()
         self.recorded += len(drafts)
         landing = self._submit(list(drafts), expect)
-        with suppress(asyncio.CancelledError):  # It comes when the answer is there: then it is too late.
+        try:
             await self._land(landing)
+        except asyncio.CancelledError:  # It comes when the answer is there.
+            too_late()
         self._on_landed(landing)
         self._check()
         return landing.result()

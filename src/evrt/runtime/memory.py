@@ -142,7 +142,11 @@ class RunMemory:
             try:
                 # The code goes on when this is there, so no outcome of another branch may come in between.
                 with self._execution.progress.pinned():
-                    await writer.append_now([fact, writer.draft(written)], {stream: Exact(memory.version)})
+                    await writer.append_now(
+                        [fact, writer.draft(written)],
+                        {stream: Exact(memory.version)},
+                        too_late=self._execution.strike_next,
+                    )
                     return written
             except WrongVersion:
                 memory = await self._fold(stream)  # Another key may have changed, or this one.

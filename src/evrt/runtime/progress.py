@@ -11,6 +11,9 @@ nobody asked for, the code has left its history.
 
 A task may be busy with something that is not the context's: a sleep, the tasks of a framework. It is
 waited for a moment, then passed over until it comes back.
+
+A task that is cancelled while it waits for its turn hears of it when the turn has come, so what its
+code gets to know of the world does not depend on how long the turns of others take.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
+
+from evrt.log.contract import Landing
 
 Task: TypeAlias = asyncio.Task[Any]
 
@@ -31,7 +36,7 @@ class Blocked(NamedTuple):
     """A task that waits for its turn."""
 
     task: Task
-    turn: asyncio.Future[None]
+    turn: Landing[None]
 
 
 class Progress:
@@ -112,23 +117,22 @@ class Progress:
         if self._order[self._next] == identity and not self._asked and self._alone(task):
             self._next += 1  # No need to suspend.
             return
-        blocked = self._asked[identity] = Blocked(task, self._loop.create_future())
+        blocked = self._asked[identity] = Blocked(task, Landing())
         await self._block(blocked)
 
     async def go_live(self) -> None:
         """Return when the past is complete."""
         if not self.live:
-            blocked = Blocked(_current(), self._loop.create_future())
+            blocked = Blocked(_current(), Landing())
             self._held.append(blocked)
             await self._block(blocked)
 
     async def _block(self, blocked: Blocked) -> None:
+        """Raises CancelledError, when the turn has come, for a task that was cancelled before."""
         self.leave(blocked.task)
-        try:
-            await blocked.turn
-        except asyncio.CancelledError:
-            self.enter(blocked.task)
-            raise
+        if self._closed:
+            self._let_go(blocked)
+        await blocked.turn
 
     def _alone(self, task: Task) -> bool:
         return len(self._running) == 1 and task in self._running and not self._children
@@ -152,7 +156,7 @@ class Progress:
         if not self._running and not self._ready and not self._children:
             self.enter(task)  # No need to suspend.
             return
-        blocked = Blocked(task, self._loop.create_future())
+        blocked = Blocked(task, Landing())
         self._ready.append(blocked)
         await self._block(blocked)
 
@@ -200,15 +204,14 @@ class Progress:
             if self._asked or self._held or self._ready or self._waiting:
                 self._watch()
             return
-        while not self.live:
+        if not self.live:
             blocked = self._asked.pop(self._order[self._next], None)
-            if blocked is None:
-                if self._all_blocked(certain):
-                    self._loop.call_soon(self._accuse)
-                return
-            self._next += 1
-            if self._let_go(blocked):
-                return
+            if blocked is not None:
+                self._next += 1
+                self._let_go(blocked)
+            elif self._all_blocked(certain):
+                self._loop.call_soon(self._accuse)
+            return
         held, self._held = self._held, []
         for blocked in held:
             self._let_go(blocked)
@@ -238,13 +241,9 @@ class Progress:
         ):
             self._on_diverged(self._order[self._next])
 
-    def _let_go(self, blocked: Blocked) -> bool:
-        """Whether the task still waits; one that was cancelled meanwhile is passed over."""
-        if blocked.turn.done():
-            return False
+    def _let_go(self, blocked: Blocked) -> None:
         self.enter(blocked.task)
         blocked.turn.set_result(None)
-        return True
 
     # Tasks that are busy elsewhere
 
@@ -260,8 +259,14 @@ class Progress:
         self._step(certain=certain)
 
     def close(self) -> None:
-        """Hand out no more turns: the run's code has ended or was stopped."""
+        """Let everybody go: the run's code has ended or was stopped, and is cancelled wherever it waits."""
         self._closed = True
+        blocked = [*self._asked.values(), *self._held, *self._ready]
+        self._asked.clear()
+        self._held.clear()
+        self._ready.clear()
+        for each in blocked:
+            self._let_go(each)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -33,11 +33,13 @@ async def ask(execution: Execution, question: str, options: Sequence[str] | None
     known = await execution.recorded(identity, "question", digest)
     if known is not None and known.outcome is not None:
         return known.outcome.event
-    if identity not in execution.journal.operations:
+    known = execution.journal.operations.get(identity)
+    if known is None:
         execution.record(asked)
+    answered = known is not None and bool(known.outside)
     began = perf_counter()
     try:
-        found = await execution.outside(_answer(execution, identity))
+        found = await execution.outside(_answer(execution, identity), established=answered)
     except asyncio.CancelledError:
         if execution.stopped is None:
             latency_ms = round((perf_counter() - began) * 1000, 3)

@@ -262,7 +262,7 @@ class Runner:
                 return Ending("waiting", reason=self._waiting.reason, waiting_for=self._waiting.operations)
             case "in_doubt":
                 return self._park_in_doubt(CANCELLED)
-            case "timed_out" if execution.cut_off or execution.in_doubt:
+            case "timed_out" if execution.under_way or execution.in_doubt:
                 return self._park_in_doubt("timeout")
             case _:
                 seconds = self._requested.timeout_seconds or 0.0
@@ -326,9 +326,9 @@ class Runner:
     def _park_in_doubt(self, cause: str) -> Ending:
         """Writes were cut off by the run's time-out or by the code itself."""
         execution = self._execution
-        for identity, attempt in execution.cut_off.items():
+        for identity, attempt in execution.under_way.items():
             execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=cause))
-        operations = tuple(sorted(execution.cut_off.keys() | execution.in_doubt))
+        operations = tuple(sorted(execution.under_way.keys() | execution.in_doubt))
         waiting = RunWaiting(reason="in_doubt", operations=operations)
         execution.record(waiting)
         return Ending("waiting", reason=waiting.reason, waiting_for=waiting.operations)

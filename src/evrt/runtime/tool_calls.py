@@ -27,7 +27,7 @@ from evrt.events.calls import (
     ToolCallSettled,
 )
 from evrt.events.run import CANCELLED, Failure
-from evrt.folds.journal import Operation
+from evrt.folds.journal import Operation, is_unkeyed_write
 from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
@@ -115,9 +115,16 @@ class _Call:
         interrupted = execution.journal.operations.get(self.identity)
         if refused is not None and not self._doubtful(interrupted):
             return self._close(refused)
+        if interrupted is not None and self._doubtful(interrupted):
+            # Said now, as this may be cut off before the work begins.
+            if interrupted.in_doubt:
+                execution.in_doubt.add(self.identity)
+            else:
+                execution.under_way[self.identity] = interrupted.attempts
+        established = interrupted is not None and bool(interrupted.outside)
         began = perf_counter()
         try:
-            found = await execution.outside(self._work(interrupted, refused))
+            found = await execution.outside(self._work(interrupted, refused), established=established)
         except asyncio.CancelledError:
             self._cut_off(began)
             raise
@@ -148,11 +155,7 @@ class _Call:
 
     def _doubtful(self, interrupted: Operation | None) -> bool:
         """Whether an attempt that was cut off may not be made again, by what its tool declares now or declared then."""
-        if interrupted is None:
-            return False
-        intent = interrupted.intent.event if interrupted.intent is not None else None
-        declared = isinstance(intent, ToolCallRequested) and intent.effect == "write" and intent.key is None
-        return declared or not self.tool.repeatable
+        return interrupted is not None and (is_unkeyed_write(interrupted) or not self.tool.repeatable)
 
     async def _work(
         self, interrupted: Operation | None, refused: ToolCallFailed | None

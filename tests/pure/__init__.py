@@ -1,0 +1,1 @@
+"""What is pure: events and their bytes, folds, digests, redaction."""

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from pydantic import ValidationError
+
 from evrt.agents.agent import MODEL_TURNS_MAX, Agent
 from evrt.agents.workflow import Workflow
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
-from evrt.effects.tools import Tool
-from evrt.errors import Conflict, NotFound, UsageError
+from evrt.effects.tools import Tool, faults_text
+from evrt.errors import Conflict, InvalidInput, NotFound, UsageError
+from evrt.events import JsonValue
 from evrt.events.run import RunRequested
 from evrt.folds.journal import Journal
 from evrt.history import Run, executable, load_run, resolve_run
-from evrt.inbox import answer_question, ensure_conversation, settle_write
+from evrt.inbox import answer_question, ensure_conversation, settle_write, verdict
 from evrt.log import Log, open_log
 from evrt.log.ids import new_ref
 from evrt.replaying import replay_run
@@ -30,6 +33,7 @@ from evrt.runtime.runner import TIMEOUT_SECONDS, Runner
 from evrt.seal import Redact, admit, keep
 
 DEFAULT_URL = "sqlite:///evrt.db"
+NOT_GIVEN = object()
 Target = Agent | Workflow
 T = TypeVar("T", Agent, Workflow)
 
@@ -327,7 +331,11 @@ class App:
         """
         log = await self.log()
         return await answer_question(
-            log, await resolve_run(log, run), admit(answer, self.redact), operation=operation, by=by
+            log,
+            await resolve_run(log, run),
+            admit(answer, self.redact),
+            operation=operation,
+            by=self._shown(by),
         )
 
     async def settle(
@@ -335,25 +343,41 @@ class App:
         run: str,
         operation: str | None = None,
         *,
-        result: object = None,
+        result: object = NOT_GIVEN,
         error: str | None = None,
         again: bool = False,
         by: str | None = None,
     ) -> str:
         """Say what a write in doubt came to: its result, its error, or that it is to be made again.
 
-        Raises NotFound, Conflict (not in doubt), UsageError (which one?).
+        Raises NotFound, Conflict (not in doubt), UsageError (which one? exactly one of the three), InvalidInput
+        for a result that the tool could not have returned.
         """
         log = await self.log()
-        return await settle_write(
-            log,
-            await resolve_run(log, run),
-            operation,
-            result=admit(result, self.redact),
+        said = verdict(
+            completed=result is not NOT_GIVEN,
+            result=None if result is NOT_GIVEN else admit(result, self.redact),
             error=None if error is None else str(admit(error, self.redact)),
             again=again,
-            by=by,
         )
+        return await settle_write(
+            log, await resolve_run(log, run), operation, said, by=self._shown(by), check=self.check_result
+        )
+
+    def check_result(self, tool: str, result: JsonValue) -> None:
+        """Raises InvalidInput for a result that a tool of one of the app's agents could not have returned."""
+        known = self._tools.get(tool)
+        if known is None:
+            return
+        try:
+            known.result_from(result)
+        except ValidationError as error:
+            raise InvalidInput(
+                f"{tool} cannot have returned {result!r:.80}. {faults_text(error, 'result')}. Give a result of its type."
+            ) from error
+
+    def _shown(self, by: str | None) -> str | None:
+        return None if by is None else str(admit(by, self.redact))
 
     def _execute(self, runner: Runner, run: str, reason: Any) -> Running:
         async def execute() -> Result:

@@ -7,13 +7,13 @@ not know is kept as ``Unknown`` and shown; what was erased is ``Erased``.
 
 from __future__ import annotations
 
-from typing import cast
+from base64 import b64encode
 
 import orjson
 from pydantic import ValidationError
 
 from evrt.errors import InvalidInput, UnusableLog
-from evrt.events import EVENT_TYPES, Erased, Event, JsonObject, Unknown
+from evrt.events import EVENT_TYPES, Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events.canonical import plain
 
 
@@ -36,6 +36,15 @@ def meta_for(event: Event, meta: bytes) -> bytes:
     return orjson.dumps({**orjson.loads(meta), "schema": event.class_version})
 
 
+def _whatever(payload: bytes) -> JsonValue:
+    """A payload of unknown shape, to be shown: JSON where it is that, else its bytes in base64."""
+    try:
+        state: JsonValue = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return {"base64": b64encode(payload).decode()}
+    return state
+
+
 def decode(type: str, meta: JsonObject, payload: bytes | None) -> Event:
     """The event in a payload: a registered type, ``Unknown`` or ``Erased``.
 
@@ -43,14 +52,14 @@ def decode(type: str, meta: JsonObject, payload: bytes | None) -> Event:
     """
     if payload is None:
         return Erased(logical_type=type)
+    schema = meta.get("schema", 1)
+    cls = EVENT_TYPES.get(type)
+    if cls is None or not isinstance(schema, int) or not 1 <= schema <= cls.class_version:
+        return Unknown(logical_type=type, schema_version=schema, state=_whatever(payload))
     try:
         state = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise UnusableLog(f"The payload of a {type} event is not JSON: {error}.") from error
-    schema = cast(int, meta.get("schema", 1))
-    cls = EVENT_TYPES.get(type)
-    if cls is None or schema > cls.class_version:
-        return Unknown(logical_type=type, schema_version=schema, state=state)
     for version in range(schema, cls.class_version):
         state = getattr(cls, f"upcast_v{version}_v{version + 1}")(state)
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Literal, NamedTuple
 
 import orjson
 
 from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, NotFound, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
-from evrt.events.calls import QuestionAnswered, ToolCallSettled
+from evrt.events.calls import QuestionAnswered, ToolCallRequested, ToolCallSettled
 from evrt.events.conversation import ConversationStarted
 from evrt.events.run import Failure
 from evrt.folds.journal import Journal, Operation
@@ -20,6 +21,25 @@ from evrt.log.ids import new_event_id
 
 TRIES_MAX = 100
 """How often to look again when a busy run moved on between reading it and writing to it."""
+
+
+class Verdict(NamedTuple):
+    """What a write in doubt came to."""
+
+    outcome: Literal["completed", "failed", "again"]
+    result: JsonValue = None
+    failure: Failure | None = None
+
+
+def verdict(*, completed: bool, result: JsonValue, error: str | None, again: bool) -> Verdict:
+    """Exactly one of a result (which may be null), an error, or again. Raises UsageError."""
+    if sum((completed, error is not None, again)) != 1:
+        raise UsageError("Settle a write with its result, with its error, or again: exactly one of them.")
+    if again:
+        return Verdict("again")
+    if error is not None:
+        return Verdict("failed", failure=Failure(error_type="settled", message=error))
+    return Verdict("completed", result)
 
 
 async def answer_question(
@@ -39,25 +59,27 @@ async def settle_write(
     log: Log,
     run: str,
     operation: str | None,
+    verdict: Verdict,
     *,
-    result: JsonValue,
-    error: str | None,
-    again: bool,
     by: str | None,
+    check: Callable[[str, JsonValue], None] = lambda tool, result: None,
 ) -> str:
-    """Append what a write in doubt came to; returns its operation."""
-    if sum((again, error is not None, result is not None)) > 1:
-        raise UsageError("Settle a write with its result, with its error, or again: only one of them.")
+    """Append what a write in doubt came to; returns its operation.
+
+    ``check`` is given the name of the tool and a result, and raises InvalidInput where that does not fit.
+    """
 
     def decide(history: Run) -> tuple[str, Event]:
         waiting = history.journal.waiting_for_settlement()
         chosen = _choose(history, operation, waiting, "write", "has no write in doubt")
-        if again:
-            return chosen, ToolCallSettled(operation=chosen, outcome="again", by=by)
-        if error is not None:
-            failure = Failure(error_type="settled", message=error)
-            return chosen, ToolCallSettled(operation=chosen, outcome="failed", failure=failure, by=by)
-        return chosen, ToolCallSettled(operation=chosen, outcome="completed", result=result, by=by)
+        intent = history.journal.operations[chosen].intent
+        if (
+            verdict.outcome == "completed"
+            and intent is not None
+            and isinstance(intent.event, ToolCallRequested)
+        ):
+            check(intent.event.tool, verdict.result)
+        return chosen, ToolCallSettled(operation=chosen, by=by, **verdict._asdict())
 
     return await _append(log, run, decide)
 

@@ -171,7 +171,9 @@ async def fan(ctx: Context[World], item: str) -> JsonValue:
     async def inner() -> list[Any]:
         first = await ctx.call(fetch, page=3)
         rest = await ctx.gather(
-            ctx.call(pay, amount=5), ctx.call(linger, where="well", milliseconds=1), ctx.call(book, item="boat")
+            ctx.call(pay, amount=5),
+            ctx.call(linger, where="well", milliseconds=1),
+            ctx.call(book, item="boat"),
         )
         return [first, *rest]
 
@@ -180,7 +182,11 @@ async def fan(ctx: Context[World], item: str) -> JsonValue:
         return str(await ctx.call(pay, amount=6))
 
     wide = await ctx.gather(
-        ctx.call(look, where="hill"), ctx.call(book, item=item), ctx.call(send, letter="card"), inner(), chain_of_two()
+        ctx.call(look, where="hill"),
+        ctx.call(book, item=item),
+        ctx.call(send, letter="card"),
+        inner(),
+        chain_of_two(),
     )
     await ctx.emit("wide", len(wide))
     failure = ""
@@ -235,9 +241,7 @@ async def interview(ctx: Context[World], item: str) -> JsonValue:
 
 
 async def doomed(ctx: Context[World], item: str) -> JsonValue:
-    words = await ctx.gather(
-        ctx.call(CLERK, "Write."), ctx.call(PORTER, item), ctx.call(look, where="exit")
-    )
+    words = await ctx.gather(ctx.call(CLERK, "Write."), ctx.call(PORTER, item), ctx.call(look, where="exit"))
     await ctx.memory.set("words", words[0])
     reply = await ctx.model("What now?", model="moody", retry=QUICK)
     await ctx.emit("reply", reply.text)

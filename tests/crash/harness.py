@@ -129,7 +129,7 @@ class Trial:
             folder=str(self.folder), target=self.target, input=self._input, patient=patient, facts=facts
         )
         if death is not None:
-            job.update(site=death.site, nth=death.nth, signal=by, plant=self._plant)
+            job["site"], job["nth"], job["signal"], job["plant"] = death.site, death.nth, by, self._plant
         return job
 
     def die_at(self, death: Death) -> bool:
@@ -160,7 +160,9 @@ class Trial:
         if not ended(status):
             error = self.folder / ERROR
             text = error.read_text() if error.exists() else ""
-            raise WorkerFailed(f"A worker of {self.target} ended with status {status:#x} in {self.folder}.\n{text}")
+            raise WorkerFailed(
+                f"A worker of {self.target} ended with status {status:#x} in {self.folder}.\n{text}"
+            )
 
     def start_anew(self) -> None:
         self.forget()

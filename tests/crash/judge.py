@@ -102,9 +102,9 @@ def _differences(story: Story, reference: Story) -> Iterable[str]:
         yield f"The history came to another digest ({facts['status']}): {only}."
     if facts["others"] != reference.facts["others"]:
         yield f"Memory and conversation differ: {facts['others']}, not {reference.facts['others']}."
-    mine, theirs = ({(line.tool, line.operation) for line in _of_tools(s)} for s in (story, reference))
-    if mine != theirs:
-        yield f"Lost or invented effects: {sorted(mine ^ theirs)}."
+    made, expected = ({(line.tool, line.operation) for line in _of_tools(s)} for s in (story, reference))
+    if made != expected:
+        yield f"Lost or invented effects: {sorted(made ^ expected)}."
 
 
 def _of_tools(story: Story) -> list[Line]:
@@ -154,7 +154,9 @@ def _effects(story: Story) -> Iterable[str]:
     made = Counter(
         (line.operation, line.attempt if story.overlapped else 0) for line in lines if line.tool in UNKEYED
     )
-    yield from (f"The unkeyed effect {what} happened {count} times." for what, count in made.items() if count > 1)
+    yield from (
+        f"The unkeyed effect {what} happened {count} times." for what, count in made.items() if count > 1
+    )
     keys: dict[str, set[str | None]] = defaultdict(set)
     for line in lines:
         if line.tool in KEYED:
@@ -168,7 +170,10 @@ def _effects(story: Story) -> Iterable[str]:
     yield from (f"{line} happened without an intent." for line in lines if not begun.has(line))
     happened = {line.operation for line in lines}
     for event in story.events:
-        if event["type"] in ("tool_call.completed", "tool_call.reported") and event["operation"] not in happened:
+        if (
+            event["type"] in ("tool_call.completed", "tool_call.reported")
+            and event["operation"] not in happened
+        ):
             yield f"{event['operation']} has an outcome, and it never happened."
 
 

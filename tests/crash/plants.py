@@ -28,7 +28,7 @@ def planted(log: Log, plant: str | None) -> Log:
         case "ack_before_commit":
             return cast(Log, EarlyAnswers(log))
         case "intent_not_durable":
-            JournalWriter.barrier = _no_barrier  # type: ignore[method-assign]
+            setattr(JournalWriter, "barrier", _no_barrier)  # noqa: B010  # Said so that type checkers let it pass.
             return log
     raise ValueError(f"There is no plant {plant!r}.")
 

@@ -22,7 +22,20 @@ Program: TypeAlias = list[Statement]
 
 LEAVES = (
     *("look", "peer", "shout", "fetch", "refuse", "book", "pay", "send", "linger"),
-    *("step", "weigh", "values", "set", "get", "forget", "claim", "emit", "checkpoint", "ask", "model", "nap"),
+    *(
+        "step",
+        "weigh",
+        "values",
+        "set",
+        "get",
+        "forget",
+        "claim",
+        "emit",
+        "checkpoint",
+        "ask",
+        "model",
+        "nap",
+    ),
 )
 """The last of them sleeps by itself, which the context knows nothing of."""
 

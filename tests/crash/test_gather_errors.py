@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,11 @@ async def forever() -> str:
 
 async def cut_short(app: evrt.App, running: evrt.Running, *, types: list[str]) -> None:
     """Stop a run as a crash would, once its history ends with these types."""
-    log = await app.log()
-    while [row.type for row in await log.read_stream(running.run_id)][-len(types) :] != types:
-        await asyncio.sleep(0.001)
+    seen: list[str] = []
+    async with aclosing((await app.log()).subscribe()) as events:
+        while seen[-len(types) :] != types:
+            row = await anext(events)
+            seen += [row.type] if row.stream == running.run_id else []
     running._task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

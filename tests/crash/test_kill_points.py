@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -19,7 +20,7 @@ SOAK_SECONDS = 1_800.0
 
 @pytest.mark.parametrize("target", RUNS)
 def test_a_run_killed_at_any_boundary_ends_as_if_nothing_had_been(
-    crew: Crew, references: dict[str, Story], target: str, record_property: pytest.RecordProperty
+    crew: Crew, references: dict[str, Story], target: str, record_property: Callable[[str, object], None]
 ) -> None:
     reference = references[target]
 
@@ -47,7 +48,9 @@ def test_a_run_killed_again_while_it_resumes_ends_as_if_nothing_had_been(
     crew: Crew, references: dict[str, Story]
 ) -> None:
     deaths = [_two_deaths(references) for _ in range(PAIRS)]
-    assert [v for found in crew.each(lambda pair: _kill_twice(crew, references, *pair), deaths) for v in found] == []
+    assert [
+        v for found in crew.each(lambda pair: _kill_twice(crew, references, *pair), deaths) for v in found
+    ] == []
 
 
 @pytest.mark.soak

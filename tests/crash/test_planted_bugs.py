@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crash.freezing import freeze, thaw
-from crash.harness import Crew, Death, SITES
+from crash.harness import SITES, Crew, Death
 from crash.judge import Story, violations
 from crash.worker import FENCED
 

@@ -19,7 +19,9 @@ SOAK_SECONDS = 1_800.0
 
 
 @pytest.mark.parametrize("impatient", [False, True], ids=["patient", "impatient"])
-def test_whatever_the_code_is_a_killed_run_keeps_its_promises_and_replays(crew: Crew, impatient: bool) -> None:
+def test_whatever_the_code_is_a_killed_run_keeps_its_promises_and_replays(
+    crew: Crew, impatient: bool
+) -> None:
     found = crew.each(lambda seed: _try(crew, seed, impatient), range(PROGRAMS))
     assert [violation for each in found for violation in each] == []
 

@@ -62,7 +62,9 @@ def _kill(crew: Crew, target: str, reference: Story, count: int, until: float) -
                     if random.random() > AGAIN:
                         break
                     at = random.uniform(0, seconds)
-                found.extend(f"{target}, after {at:.6f} s: {v}" for v in violations(trial.finish(), reference))
+                found.extend(
+                    f"{target}, after {at:.6f} s: {v}" for v in violations(trial.finish(), reference)
+                )
 
     crew.each(one, range(2))
     return kills, found

@@ -182,7 +182,8 @@ def _spawn(job: Job) -> int:
         return pid
     code = BROKEN
     try:
-        faulthandler.dump_traceback_later(HANGING_SECONDS, exit=True, file=open(Path(job["folder"], ERROR), "w"))
+        error = open(Path(job["folder"], ERROR), "w")  # noqa: SIM115  # For as long as this process lives.
+        faulthandler.dump_traceback_later(HANGING_SECONDS, exit=True, file=error)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)

@@ -66,9 +66,7 @@ class World:
 
     def call(self, context: ToolContext[World], tool: str, result: T) -> T:
         """The effect of a tool call."""
-        line = Line(
-            tool, context.run_id, context.operation, context.attempt, context.idempotency_key, result
-        )
+        line = Line(tool, context.run_id, context.operation, context.attempt, context.idempotency_key, result)
         self.effect(line)
         return result
 

@@ -139,6 +139,10 @@ ATTACKS = [
     "DELETE FROM streams",
     "UPDATE streams SET name = 'other' WHERE id = 1",
     "UPDATE streams SET id = 9 WHERE id = 1",
+    "UPDATE streams SET rowid = 9 WHERE id = 1",
+    "UPDATE OR REPLACE streams SET _rowid_ = 1 WHERE id = 2",
+    "UPDATE streams SET epoch = -1",
+    "UPDATE streams SET version = 0, leaf = NULL",
     "UPDATE OR REPLACE streams SET name = 'run-2' WHERE name = 'run-1'",
     "REPLACE INTO streams VALUES (1, 'other', 1, NULL, 0)",
     "REPLACE INTO streams VALUES (9, 'run-1', 1, NULL, 0)",
@@ -198,7 +202,7 @@ async def test_refs_can_be_changed_and_erased(path: Path) -> None:
 async def test_heads_that_do_not_fit_the_events_stop_the_writer_not_the_log(path: Path) -> None:
     await fill(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE streams SET version = 1 WHERE name = 'run-1'")
+        connection.execute("UPDATE streams SET version = 9 WHERE name = 'run-1'")
     async with aclosing(await open_log(url(path))) as log:
         with pytest.raises(UnusableLog, match="does not agree with itself"):
             await log.append(append(draft("run-1")))
@@ -301,6 +305,25 @@ async def test_a_log_that_was_half_made_is_finished(path: Path) -> None:
         await log.append(append(draft()))
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_log_cut_off_while_it_was_switched_to_wal_is_finished(path: Path) -> None:
+    """The header says WAL already, but the journal that takes it back is still there."""
+    await fill(path)
+    cut_off = path.with_name("cut-off.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        header = bytearray(path.read_bytes())
+        header[18:20] = b"\x02\x02"
+        cut_off.write_bytes(header)
+        shutil.copy(f"{path}-journal", f"{cut_off}-journal")
+        connection.execute("ROLLBACK")
+    async with aclosing(await open_log(url(cut_off))) as log:
+        await log.append(append(draft()))
+    assert check(url(cut_off)).events == 5
 
 
 # ----------------------------------------------------------------------------------------- places

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from evrt.codec import decode, encode, meta_for
 from evrt.errors import InvalidInput, UnusableLog
-from evrt.events import EVENT_TYPES, Erased, Event, Unknown, register
+from evrt.events import EVENT_TYPES, Erased, Event, JsonValue, Unknown, register
 from evrt.events.calls import QuestionAnswered, ToolCallCompleted
 from evrt.events.run import RunRequested
 from pure.streams import any_event
@@ -144,3 +144,16 @@ def test_events_are_frozen_and_named_in_the_past_tense_of_a_thing() -> None:
     with pytest.raises(Exception, match="frozen"):
         event.operation = "b#1"
     assert all(name.count(".") == 1 and name == name.lower() for name in EVENT_TYPES)
+
+
+def test_an_unknown_type_is_kept_whatever_its_payload_is() -> None:
+    event = decode("run.teleported", {}, b"\xff not JSON")
+    assert isinstance(event, Unknown)
+    assert event.state == {"base64": "/yBub3QgSlNPTg=="}
+
+
+@pytest.mark.parametrize("schema", ["2", None, 0, 99, [1]])
+def test_a_schema_version_that_is_none_is_unknown(schema: JsonValue) -> None:
+    event = decode("run.started", {"schema": schema}, b"{}")
+    assert isinstance(event, Unknown)
+    assert event.schema_version == schema

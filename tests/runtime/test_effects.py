@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import evrt
-from evrt.errors import Conflict, UsageError
+from evrt.errors import Conflict, InvalidInput, UsageError
 from evrt.events.calls import ToolCallFailed, ToolCallInDoubt, ToolCallRequested
 from evrt.log import Log
+from evrt.testing import ScriptedModel, call
 from runtime.logs import Ctx, Watched, cut_off, put, until, watch
 
 SOON = evrt.Retry(3, base_seconds=0.0)
@@ -205,9 +206,9 @@ async def test_resuming_while_in_doubt_waits_on_and_makes_nothing(url: str) -> N
 async def test_a_settlement_is_one_of_three_and_is_given_once(url: str) -> None:
     app, run, _ = await in_doubt(url)
     async with app:
-        with pytest.raises(UsageError, match="only one of them"):
+        with pytest.raises(UsageError, match="exactly one of them"):
             await app.settle(run.run_id, result=1, again=True)
-        with pytest.raises(UsageError, match="only one of them"):
+        with pytest.raises(UsageError, match="exactly one of them"):
             await app.settle(run.run_id, result=1, error="both")
         await app.settle(run.run_id, result=1)
         with pytest.raises(Conflict, match="has no write in doubt"):
@@ -471,3 +472,68 @@ async def test_the_append_of_a_failed_attempt_is_the_intent_of_the_next(url: str
         watched: Watched = await watch(app)
         await app.run(buy)
         assert watched.types[1:] == [["tool_call.failed"], ["tool_call.completed", "run.succeeded"]]
+
+
+async def test_a_settlement_that_does_not_fit_the_tool_leaves_the_write_in_doubt(url: str) -> None:
+    @evrt.tool(timeout="20ms")
+    async def count(things: int) -> int:
+        await asyncio.sleep(60)
+        return things
+
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def counting(ctx: evrt.Context[None]) -> int:
+            return int(await ctx.call(count, things=3)) + 1
+
+        run = await app.run(counting)
+        await app.settle(run.run_id, result="three")
+        again = await app.resume(run.run_id)
+        assert (again.status, again.reason) == ("waiting", "in_doubt")
+        await app.settle(run.run_id, result=3)
+        assert (await app.resume(run.run_id)).unwrap() == 4
+        assert (await app.replay(run.run_id)).ok
+
+
+async def test_a_settlement_that_no_tool_of_an_agent_could_have_returned_is_refused(url: str) -> None:
+    @evrt.tool(timeout="20ms")
+    async def count(things: int) -> int:
+        await asyncio.sleep(60)
+        return things
+
+    model = ScriptedModel([call("count", things=3), "Counted."])
+    async with evrt.App(url, models={"script": model}) as app:
+        run = await app.run(app.agent("counter", model="script", tools=[count]), "Count.")
+        with pytest.raises(InvalidInput, match="count cannot have returned 'three'"):
+            await app.settle(run.run_id, result="three")
+        with pytest.raises(UsageError, match="exactly one"):
+            await app.settle(run.run_id)
+        await app.settle(run.run_id, result=3)
+        assert (await app.resume(run.run_id)).output == "Counted."
+
+
+async def test_a_write_made_again_and_cut_off_again_is_in_doubt_again(url: str) -> None:
+    @evrt.tool(timeout="20ms")
+    async def vanish(thing: str) -> str:
+        await asyncio.sleep(60)
+        return thing
+
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def vanishing(ctx: evrt.Context[None]) -> str:
+            return str(await ctx.call(vanish, thing="hat"))
+
+        run = await app.run(vanishing)
+        await app.settle(run.run_id, again=True)
+        history = await app.get(run.run_id)
+        observed = [*history.events]
+        await app.resume(run.run_id)
+        history = await app.get(run.run_id)
+        kinds = [event.type for event in history.events[len(observed) :]]
+        second = kinds.index("tool_call.requested")
+        # Between the second request and its doubt nobody waits for a word about the first.
+        between = history.at(len(observed) + second + 1)
+        assert between.journal.waiting_for_settlement() == []
+        assert kinds.count("tool_call.in_doubt") == 1
+        assert [o.identity for o in history.journal.waiting_for_settlement()] == ["vanish#1"]

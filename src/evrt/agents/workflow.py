@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError, create_model
 
+from evrt.effects.tools import faults_text
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
 from evrt.runtime.context import Context
@@ -74,11 +75,9 @@ class Workflow:
                 model = self._several.model_validate(value)
                 return {name: getattr(model, name) for name in self._names}
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'input'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_context=False)
-            )
-            raise InvalidInput(f"The input does not fit workflow {self.name}. {faults}.") from error
+            raise InvalidInput(
+                f"The input does not fit workflow {self.name}. {faults_text(error, 'input')}."
+            ) from error
         if value is not None:
             raise InvalidInput(f"Workflow {self.name} takes no input.")
         return {}

@@ -11,10 +11,10 @@ from evrt.cli.documents import state_document
 from evrt.cli.output import Cell, note, on_terminal, out_json, out_table, progress
 from evrt.cli.place import Place
 from evrt.cli.text import ago, cut, duration, rfc3339, short
-from evrt.errors import UsageError
+from evrt.errors import UnusableLog, UsageError
 from evrt.events import Envelope
 from evrt.folds.run import RunState
-from evrt.log import Log
+from evrt.log import Log, Recorded
 from evrt.log.envelopes import envelope
 from evrt.projection import Projection
 
@@ -62,10 +62,19 @@ async def fold_runs(log: Log) -> list[RunState]:
         while rows := await log.read(after=after, upto=last, limit=PAGE_EVENTS):
             for row in rows:
                 if projection.handles(row.type):
-                    _fold(projection, documents, envelope(row))
+                    _fold(projection, documents, _readable(row))
             after = rows[-1].position
             advance(after, last)
     return list(reversed(documents.values()))
+
+
+def _readable(row: Recorded) -> Envelope:
+    """The event of a row; one that is damaged is passed over as if erased, so that the others can be listed."""
+    try:
+        return envelope(row)
+    except UnusableLog:
+        note(f"Event {row.position} of {row.stream} cannot be read; `evrt log` shows it.")
+        return envelope(row._replace(payload=None))
 
 
 def _fold(projection: Projection[RunState], documents: dict[str, RunState], event: Envelope) -> None:

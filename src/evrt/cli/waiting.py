@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 
 from evrt.cli.details import called, options_text
@@ -10,10 +11,11 @@ from evrt.cli.output import note, out, out_json
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, listed
 from evrt.errors import InvalidInput, UsageError
+from evrt.events import JsonValue
 from evrt.events.calls import QuestionAsked, ToolCallRequested
 from evrt.folds.journal import Operation
 from evrt.history import Run, load_run, resolve_run
-from evrt.inbox import answer_question, settle_write
+from evrt.inbox import answer_question, settle_write, verdict
 from evrt.log import Log, open_log
 from evrt.seal import Redact, admit, keep
 
@@ -75,11 +77,11 @@ async def answer(
     place: Place, name: str, given: str, *, operation: str | None, by: str | None, as_json: bool
 ) -> None:
     """Append the answer to a run's question."""
-    log, redact = await _open(place)
+    log, redact, _ = await _open(place)
     async with aclosing(log):
         run = await load_run(log, await resolve_run(log, name))
         value = admit(_checked_answer(run, operation, given), redact)
-        answered = await answer_question(log, run.id, value, operation=operation, by=by)
+        answered = await answer_question(log, run.id, value, operation=operation, by=_shown(by, redact))
     if as_json:
         out_json({"run": run.id, "operation": answered, "answer": value})
         return
@@ -121,23 +123,30 @@ async def settle(
             "Say what the write came to: --result JSON if it happened, --error TEXT if it was tried and failed, "
             "--again if it did not happen and is to be made again. Exactly one of them."
         )
-    log, redact = await _open(place)
+    log, redact, check = await _open(place)
     async with aclosing(log):
         run = await resolve_run(log, name)
         value = admit(None if result is None else json_or_text(result), redact)
         failed = None if error is None else str(admit(error, redact))
-        settled = await settle_write(log, run, operation, result=value, error=failed, again=again, by=by)
-    outcome = "again" if again else "completed" if error is None else "failed"
+        said = verdict(completed=result is not None, result=value, error=failed, again=again)
+        settled = await settle_write(log, run, operation, said, by=_shown(by, redact), check=check)
     if as_json:
-        out_json({"run": run, "operation": settled, "outcome": outcome, "result": value, "error": failed})
+        out_json(
+            {"run": run, "operation": settled, "outcome": said.outcome, "result": value, "error": failed}
+        )
         return
-    out(f"{run}: {settled} is settled ({outcome}).")
+    out(f"{run}: {settled} is settled ({said.outcome}).")
     note(f"  {place.command('runs', 'resume', run)}  # to go on")
 
 
-async def _open(place: Place) -> tuple[Log, Redact]:
-    """The log for writing, and the redaction of the app, where an app is named."""
+def _shown(by: str | None, redact: Redact) -> str | None:
+    return None if by is None else str(admit(by, redact))
+
+
+async def _open(place: Place) -> tuple[Log, Redact, Callable[[str, JsonValue], None]]:
+    """The log for writing; and where an app is named, its redaction and its check of results."""
     app = place.load_app_if_named()
     url = place.existing_url() if app is None else app.url
     require_log(url)
-    return await open_log(url), keep if app is None else app.redact
+    log = await open_log(url)
+    return (log, keep, lambda tool, result: None) if app is None else (log, app.redact, app.check_result)

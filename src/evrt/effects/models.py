@@ -201,7 +201,17 @@ def _unset_variables(model: str) -> list[str]:
         return []
     variables = _load().validate_environment(model)["missing_keys"]
     # It also lists addresses (OLLAMA_API_BASE), which have defaults.
-    return [variable for variable in variables if variable.endswith(("_KEY", "_TOKEN"))]
+    unset = [variable for variable in variables if variable.endswith(("_KEY", "_TOKEN"))]
+    if not unset:
+        # Set but empty is what a shell leaves of a variable that it was given nothing for.
+        unset = [name for name in _key_variables(model) if os.environ.get(name) == ""]
+    return unset
+
+
+def _key_variables(model: str) -> list[str]:
+    """Names of the variables that hold the key of a model's provider, where they follow the usual form."""
+    provider = _provider(model, None)
+    return [] if provider is None else [f"{provider.upper()}_API_KEY"]
 
 
 def _message(message: Any) -> JsonObject:

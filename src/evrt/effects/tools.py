@@ -160,11 +160,9 @@ class Tool:
         try:
             return self.arguments.model_validate(arguments)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'arguments'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_context=False)
-            )
-            raise InvalidInput(f"The arguments of {self.name} are not valid. {faults}.") from error
+            raise InvalidInput(
+                f"The arguments of {self.name} are not valid. {faults_text(error, 'arguments')}."
+            ) from error
 
     def key_for(self, arguments: BaseModel, default: str) -> str | None:
         """The idempotency key of a call, or None for a tool that takes none. Raises InvalidInput."""
@@ -200,6 +198,14 @@ class Tool:
         if self._result is None:
             return value
         return self._result.dump_python(value, mode="json", warnings=False)
+
+
+def faults_text(error: ValidationError, whole: str) -> str:
+    """What pydantic found, fault by fault, each with the place it was found at; ``whole`` names the top."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or whole}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_context=False)
+    )
 
 
 def _openai_function(name: str, description: str, arguments: type[BaseModel]) -> JsonObject:

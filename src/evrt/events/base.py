@@ -38,7 +38,7 @@ class Unknown(Event):
 
     type: ClassVar[str] = "unknown"
     logical_type: str
-    schema_version: int
+    schema_version: JsonValue
     state: JsonValue = None
 
 

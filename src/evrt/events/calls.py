@@ -182,6 +182,8 @@ class ToolCallInDoubt(Event):
     operation: str
     attempt: int = 1
     cause: str
+    refused: str | None = None
+    """Id of a settlement that did not fit the tool, so that the doubt remains."""
 
 
 @register

@@ -130,6 +130,7 @@ class Journal:
             operation.outside.append(envelope)
         elif isinstance(event, ToolCallInDoubt):
             operation.in_doubt = True
+            operation.outside = [e for e in operation.outside if e.event_id != event.refused]
         elif isinstance(event, InputReceived):
             self._observe(operation, event.event_id)
 

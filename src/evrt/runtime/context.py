@@ -270,7 +270,8 @@ class Context(Generic[Deps_co]):
 
     def guard(self, guard: str, message: str) -> None:
         """Record that a loop stepped in, and how."""
-        self._note("guard", lambda operation: GuardApplied(operation=operation, guard=guard, message=message))
+        shown = str(self._execution.admit(message))
+        self._note("guard", lambda operation: GuardApplied(operation=operation, guard=guard, message=shown))
 
     def log(self, text: str, **fields: object) -> None:
         """Write a line to the logger ``evrt.run``, on the first execution only."""

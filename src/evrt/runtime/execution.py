@@ -33,6 +33,7 @@ from evrt.runtime import differences
 from evrt.runtime.differences import Difference, Unasked
 from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter, Turn
+from evrt.runtime.late_cancels import LateCancels
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
@@ -81,9 +82,7 @@ class Execution:
     """Writes without a key that are under way, with the attempt: cut off now, they would be in doubt."""
     in_doubt: set[str] = field(default_factory=set)
     """Writes that are in doubt and have not been settled."""
-    struck: dict[asyncio.Task[Any], int] = field(default_factory=dict)
-    """Tasks that were cancelled when an operation had its outcome already, with their number of cancellations:
-    the next operation is cut off instead, unless the code has taken the cancellation back by then."""
+    late_cancels: LateCancels = field(default_factory=LateCancels)
     late: deque[tuple[int, ToolCallReported]] = field(default_factory=deque)
     """Outcomes of such writes, each with its number among what was recorded: the claim may be lost by then."""
     transcripts: dict[str, Transcript] = field(default_factory=dict)
@@ -192,24 +191,14 @@ class Execution:
         except asyncio.CancelledError:
             self.strike_next()
         if was_cancelled(outcome.event):
-            self.strike()
+            self.late_cancels.strike()
             await self._cancelled_again(outcome, known.identity)
 
     def strike_next(self) -> None:
         """The code cancelled this task too late for this operation. Raises CancelledError where the run was stopped."""
         if self.stopped is not None:
             raise asyncio.CancelledError
-        task = asyncio.current_task()
-        assert task is not None
-        self.struck[task] = task.cancelling()
-
-    def strike(self) -> None:
-        """Cut this operation off if the code cancelled the task before. Raises CancelledError."""
-        task = asyncio.current_task()
-        assert task is not None
-        number = self.struck.pop(task, None)
-        if number is not None and task.cancelling() >= number:
-            raise asyncio.CancelledError
+        self.late_cancels.keep()
 
     async def _cancelled_again(self, outcome: Envelope, identity: str) -> None:
         """The code cancelled this operation, by a time-out of its own say: wait for it to do so again."""
@@ -308,7 +297,7 @@ class Execution:
         """
         try:
             if not established:
-                self.strike()
+                self.late_cancels.strike()
         except asyncio.CancelledError:
             work.close()
             raise

@@ -16,6 +16,7 @@ from evrt.events.run import CANCELLED
 from evrt.retry import Retry
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
+from evrt.runtime.latency import milliseconds_since
 from evrt.runtime.stop import cancels
 from evrt.runtime.transcript import Transcript
 
@@ -142,7 +143,7 @@ class _Call:
             attempt=attempt,
             final=final,
             delay_ms=delay,
-            latency_ms=_since(began),
+            latency_ms=milliseconds_since(began),
         )
 
     def _completed(self, reply: ModelReply, attempt: int, began: float) -> ModelCallCompleted:
@@ -158,7 +159,7 @@ class _Call:
             response_id=reply.response_id,
             usage=reply.usage,
             attempt=attempt,
-            latency_ms=_since(began),
+            latency_ms=milliseconds_since(began),
         )
         self.execution.draft(
             completed
@@ -168,7 +169,3 @@ class _Call:
     def close(self, event: ModelCallCompleted | ModelCallFailed) -> Event:
         self.execution.record(event)
         return event
-
-
-def _since(began: float) -> float:
-    return round((perf_counter() - began) * 1000, 3)

@@ -19,6 +19,7 @@ from evrt.events.run import CANCELLED
 from evrt.retry import Retry
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
+from evrt.runtime.latency import milliseconds_since
 from evrt.runtime.stop import cancels
 
 StepEffect = Literal["pure", "read"]
@@ -125,7 +126,7 @@ class _Step:
                 digest=self.digest,
                 result=result,
                 attempt=attempt,
-                latency_ms=_since(began),
+                latency_ms=milliseconds_since(began),
             )
             self.execution.draft(
                 event
@@ -151,7 +152,7 @@ class _Step:
             attempt=attempt,
             final=final,
             delay_ms=delay,
-            latency_ms=_since(began),
+            latency_ms=milliseconds_since(began),
         )
 
 
@@ -188,7 +189,3 @@ def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
             f"What {getattr(function, '__name__', function)} returns cannot be recorded as {hint!r}: pydantic knows no "
             "schema for it. Declare a type that JSON can hold: a pydantic model, a dataclass, plain containers."
         ) from error
-
-
-def _since(began: float) -> float:
-    return round((perf_counter() - began) * 1000, 3)

@@ -31,6 +31,7 @@ from evrt.folds.journal import Operation, is_unkeyed_write
 from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
+from evrt.runtime.latency import milliseconds_since
 from evrt.runtime.stop import Stop, cancels
 
 NAME_CHARACTERS_MAX = 64
@@ -215,7 +216,7 @@ class _Call:
         return self._returned(returned, began)
 
     def _returned(self, returned: Any, began: float) -> ToolCallCompleted | ToolCallFailed:
-        latency = _milliseconds_since(began)
+        latency = milliseconds_since(began)
         try:
             result = self.execution.admit(self.tool.result_to_json(returned))
             self.tool.result_from(result)
@@ -241,7 +242,7 @@ class _Call:
             attempt=self.attempt,
             final=final,
             delay_ms=delay,
-            latency_ms=_milliseconds_since(began) if began else 0.0,
+            latency_ms=milliseconds_since(began) if began else 0.0,
         )
 
     async def _settled(self, doubt: str | None) -> Envelope | None:
@@ -253,6 +254,14 @@ class _Call:
             execution.record(ToolCallInDoubt(operation=self.identity, attempt=self.attempt, cause=doubt))
         await execution.barrier()
         found = await execution.from_outside(self.identity, "in_doubt")
+        while isinstance(found.event, ToolCallSettled) and not self._fits(found.event):
+            execution.record(
+                ToolCallInDoubt(
+                    operation=self.identity, attempt=self.attempt, cause="misfit", refused=found.event_id
+                )
+            )
+            await execution.barrier()
+            found = await execution.from_outside(self.identity, "in_doubt")
         if not (isinstance(found.event, ToolCallSettled) and found.event.outcome == "again"):
             return found
         execution.observe(self.identity, found)
@@ -261,6 +270,16 @@ class _Call:
         self._request(self._key)
         await execution.barrier()
         return None
+
+    def _fits(self, settled: ToolCallSettled) -> bool:
+        """Whether a person's word is one that the tool could have returned."""
+        if settled.outcome != "completed":
+            return True
+        try:
+            self.tool.result_from(settled.result)
+        except ValueError:
+            return False
+        return True
 
     def _request(self, key: str | None) -> None:
         self.execution.record(
@@ -302,14 +321,10 @@ class _Call:
             execution.stop(Stop("in_doubt"))
             return
         failure = execution.failure(CANCELLED, "The code that awaited this call cancelled it.")
-        latency = _milliseconds_since(began)
+        latency = milliseconds_since(began)
         execution.record(
             ToolCallFailed(operation=self.identity, failure=failure, attempt=self.attempt, latency_ms=latency)
         )
-
-
-def _milliseconds_since(began: float) -> float:
-    return round((perf_counter() - began) * 1000, 3)
 
 
 def wire_arguments(call: JsonObject) -> tuple[str, str, str | None]:

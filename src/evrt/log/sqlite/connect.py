@@ -102,7 +102,9 @@ def inspect(path: str) -> State:
             f"{path} was written by a newer evrt: its schema has version {user_version}, this program knows "
             f"version {SCHEMA_VERSION}. Upgrade evrt to open it; nothing has been changed."
         )
-    return "ready" if write_format == read_format == 2 else "made"
+    # With a journal left by a process that was killed, SQLite will take back what the header says.
+    wal = write_format == read_format == 2 and not os.path.exists(f"{path}-journal")
+    return "ready" if wal else "made"
 
 
 def _is_empty_database(path: str) -> bool:

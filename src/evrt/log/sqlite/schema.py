@@ -105,9 +105,13 @@ BEGIN
 END
 """,
     f"""
-CREATE TRIGGER streams_update BEFORE UPDATE OF id, name ON streams
+CREATE TRIGGER streams_update BEFORE UPDATE ON streams
+WHEN NEW.id IS NOT OLD.id
+  OR NEW.name IS NOT OLD.name
+  OR NEW.version < OLD.version
+  OR NEW.epoch < OLD.epoch
 BEGIN
-    SELECT RAISE(ABORT, '{_REFUSAL} a stream keeps its id and name');
+    SELECT RAISE(ABORT, '{_REFUSAL} a stream keeps its id and name, and its version and epoch never fall');
 END
 """,
     f"""

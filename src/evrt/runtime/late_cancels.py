@@ -1,0 +1,31 @@
+"""Cancellations that come too late: an operation that has its outcome hands it over, and the next one is cut off.
+
+So how long an operation's turn takes to come, which on replay is another time, does not decide what
+a time-out of the code's own cuts off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+class LateCancels:
+    """Tasks that were cancelled too late, each with the number of its cancellations then."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[asyncio.Task[Any], int] = {}
+
+    def keep(self) -> None:
+        """The current task was cancelled, and goes on for now."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._numbers[task] = task.cancelling()
+
+    def strike(self) -> None:
+        """Raises CancelledError where one was kept, unless the code has taken it back, as asyncio.timeout does."""
+        task = asyncio.current_task()
+        assert task is not None
+        number = self._numbers.pop(task, None)
+        if number is not None and task.cancelling() >= number:
+            raise asyncio.CancelledError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -58,7 +60,7 @@ class Place:
         """A command to copy that is about the same app and log; the environment is taken to stay as it is."""
         flags = {"--app": self.app_flag, "--db": self.db_flag}
         given = [word for flag, value in flags.items() if value for word in (flag, value)]
-        return shlex.join(["evrt", *words, *given])
+        return shlex.join([*evrt_command(), *words, *given])
 
     def load_app(self) -> App:
         """The app, its log being the one named. Raises UsageError where none is named or it cannot be loaded."""
@@ -112,3 +114,14 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     return asyncio.run(work)
+
+
+def evrt_command() -> list[str]:
+    """How to call evrt from here, as this process was called."""
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":
+        return [sys.executable, "-m", "evrt"]
+    on_path = shutil.which("evrt")
+    if os.path.basename(called) != "evrt" or not os.path.exists(called):
+        return ["evrt"]
+    return ["evrt"] if on_path is not None and os.path.samefile(on_path, called) else [called]

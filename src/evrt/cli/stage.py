@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from evrt.cli.details import detail
 from evrt.cli.output import fit, note, on_terminal, out, out_json, paint, width
+from evrt.cli.place import evrt_command
 from evrt.cli.text import duration, local_time_of_day
 from evrt.demo.claims import SAMPLE_PATH
 from evrt.demo.plan import Plan
@@ -222,18 +221,7 @@ def _commands(report: Report) -> list[tuple[str, str]]:
 
 
 def _command(*words: str) -> str:
-    return shlex.join([*_evrt(), *words])
-
-
-def _evrt() -> list[str]:
-    """How to call evrt from here, as this process was called."""
-    called = sys.argv[0]
-    if os.path.basename(called) == "__main__.py":
-        return [sys.executable, "-m", "evrt"]
-    on_path = shutil.which("evrt")
-    if on_path is not None and os.path.exists(called) and os.path.samefile(on_path, called):
-        return ["evrt"]
-    return [called]
+    return shlex.join([*evrt_command(), *words])
 
 
 def _log(plan: Plan) -> str:

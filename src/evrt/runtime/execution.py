@@ -295,12 +295,8 @@ class Execution:
         Raises CancelledError when the code cancels it before there is a result. ``established`` says that the
         result is there to be fetched, so that it cannot be too late for it.
         """
-        try:
-            if not established:
-                self.late_cancels.strike()
-        except asyncio.CancelledError:
-            work.close()
-            raise
+        if not established:
+            self.late_cancels.strike(work)
         self.progress.effect_started()
         token = current_scope.set(None)
         try:

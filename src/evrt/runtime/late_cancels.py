@@ -7,6 +7,7 @@ a time-out of the code's own cuts off.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 
@@ -22,10 +23,15 @@ class LateCancels:
         assert task is not None
         self._numbers[task] = task.cancelling()
 
-    def strike(self) -> None:
-        """Raises CancelledError where one was kept, unless the code has taken it back, as asyncio.timeout does."""
+    def strike(self, work: Coroutine[Any, Any, Any] | None = None) -> None:
+        """Raises CancelledError where one was kept, unless the code has taken it back, as asyncio.timeout does.
+
+        The ``work`` is then not begun.
+        """
         task = asyncio.current_task()
         assert task is not None
         number = self._numbers.pop(task, None)
         if number is not None and task.cancelling() >= number:
+            if work is not None:
+                work.close()
             raise asyncio.CancelledError

@@ -45,7 +45,7 @@ bench: $(VENV)/.installed ## every benchmark in turn, each beside its baseline
 
 # The long figures are marked soak; property tests run again with more examples. The time-out of a
 # single test is lifted from minutes to hours.
-soak: $(VENV)/.installed ## the long figures: minutes to hours
+soak: $(VENV)/.installed ## the long figures: minutes to hours (EVRT_SOAK_SECONDS bounds each of the crash soaks)
 	@echo "==> pytest, soak"
 	@EVRT_SOAK=1 $(BIN)/pytest -m "soak or hypothesis" --timeout 14400 --durations 20 $(ARGS)
 

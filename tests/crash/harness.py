@@ -231,3 +231,8 @@ def life_seconds(crew: Crew, target: str) -> float:
         begun = time.monotonic()
         trial.expect_end(trial.nursery.run(trial.job()))
         return time.monotonic() - begun
+
+
+def soak_seconds(default: float) -> float:
+    """How long one soak lasts: EVRT_SOAK_SECONDS where it is set."""
+    return float(os.environ.get("EVRT_SOAK_SECONDS", default))

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from crash.apps import RUNS
-from crash.harness import SITES, Crew, Death
+from crash.harness import SITES, Crew, Death, soak_seconds
 from crash.judge import Story, violations
 
 PAIRS = 60
 """Double kills in CI: the second worker dies as well, somewhere in its resume."""
 
-SOAK_SECONDS = 1_800.0
+SOAK_SECONDS = soak_seconds(1_800.0)
 
 
 @pytest.mark.parametrize("target", RUNS)

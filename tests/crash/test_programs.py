@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from crash.harness import SITES, Crew, Death, Trial
+from crash.harness import SITES, Crew, Death, Trial, soak_seconds
 from crash.judge import violations
 from crash.programs import draw
 
@@ -15,7 +15,7 @@ PROGRAMS = 30
 KILLS = 2
 """For each program, after it has run once without one."""
 
-SOAK_SECONDS = 1_800.0
+SOAK_SECONDS = soak_seconds(1_800.0)
 
 
 @pytest.mark.parametrize("impatient", [False, True], ids=["patient", "impatient"])

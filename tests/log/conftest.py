@@ -24,3 +24,9 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 def open_lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens an empty log of each kind that stays open."""
     return opener(request.param, f"sqlite:///{tmp_path / 'evrt.db'}")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a SQLite log may be."""
+    return tmp_path / "evrt.db"

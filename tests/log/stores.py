@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
 
 from evrt.errors import EvrtError
-from evrt.log import Append, Appended, Draft, Expectation, Head, Log, Recorded, Subscription, open_log
+from evrt.log import Append, Appended, Claim, Draft, Expectation, Head, Log, Recorded, Subscription, open_log
 from evrt.log.contract import Landing
 from evrt.log.entry import build_entry, leaf_hash
 from evrt.log.ids import new_event_id
@@ -167,3 +171,23 @@ class ReopenedLog:
 
     async def aclose(self) -> None:
         pass
+
+
+# Of SQLite alone.
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+async def fill(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+        await log.append(append(claimed("run-1", 1), draft(payload=b"secret"), run_1=Claim(1)))
+        await log.append(append(draft("run-2"), draft("run-1", payload=b"other")))
+        await log.ref("user", "ann")
+
+
+def run_python(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: PLW1510  # The tests look at the status themselves.
+        [sys.executable, *options, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30
+    )

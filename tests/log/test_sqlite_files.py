@@ -19,26 +19,10 @@ from pathlib import Path
 import pytest
 
 from evrt.errors import Denied, NotFound, UnusableLog, UsageError
-from evrt.log import Claim, open_log
+from evrt.log import open_log
 from evrt.log.check import check
 from evrt.log.sqlite.schema import SCHEMA_VERSION
-from log.stores import append, claimed, draft
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "evrt.db"
-
-
-def url(path: Path) -> str:
-    return f"sqlite:///{path}"
-
-
-async def fill(path: Path) -> None:
-    async with aclosing(await open_log(url(path))) as log:
-        await log.append(append(claimed("run-1", 1), draft(payload=b"secret"), run_1=Claim(1)))
-        await log.append(append(draft("run-2"), draft("run-1", payload=b"other")))
-        await log.ref("user", "ann")
+from log.stores import append, draft, fill, url
 
 
 def digests(folder: Path) -> dict[str, str]:

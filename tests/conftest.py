@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
 # Coroutines as tests.
 pytest_plugins = ["aio"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # derandomize is said out loud: hypothesis turns it on by itself where it finds CI, and would then try
 # the same examples for ever. Nothing here is judged by wall time, hence no deadline.

@@ -52,7 +52,7 @@ async def test_loops_in_several_threads_share_an_open_log(path: Path) -> None:
 
 async def test_a_forked_child_is_told_to_open_the_log_itself(path: Path) -> None:
     script = f"""
-        import asyncio, os
+        import asyncio, os, warnings
         from evrt.errors import UsageError
         from evrt.log import Append, Draft, open_log
 
@@ -63,12 +63,13 @@ async def test_a_forked_child_is_told_to_open_the_log_itself(path: Path) -> None
                 try:
                     await use()
                 except UsageError as error:
-                    print(error)
+                    print(error, flush=True)
             log = await open_log({url(path)!r})
             await log.append(Append([DRAFT], {{}}))
             await log.aclose()
 
         log = asyncio.run(open_log({url(path)!r}))
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: forking beside threads.
         if os.fork() == 0:
             asyncio.run(child(log))
             os._exit(0)

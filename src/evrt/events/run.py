@@ -132,7 +132,7 @@ class InputReceived(Event):
 
 @register
 class MessageProduced(Event):
-    """A message meant for the user of the run (``ctx.say``, or an agent's final answer)."""
+    """A message meant for the user of the run (``ctx.say``)."""
 
     type: ClassVar[str] = "message.produced"
 

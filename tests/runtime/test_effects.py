@@ -474,12 +474,14 @@ async def test_the_append_of_a_failed_attempt_is_the_intent_of_the_next(url: str
         assert watched.types[1:] == [["tool_call.failed"], ["tool_call.completed", "run.succeeded"]]
 
 
-async def test_a_settlement_that_does_not_fit_the_tool_leaves_the_write_in_doubt(url: str) -> None:
-    @evrt.tool(timeout="20ms")
-    async def count(things: int) -> int:
-        await asyncio.sleep(60)
-        return things
+@evrt.tool(timeout="20ms")
+async def count(things: int) -> int:
+    """A write that takes longer than it may, and would return a number."""
+    await asyncio.sleep(60)
+    return things
 
+
+async def test_a_settlement_that_does_not_fit_the_tool_leaves_the_write_in_doubt(url: str) -> None:
     async with evrt.App(url) as app:
 
         @app.workflow
@@ -496,11 +498,6 @@ async def test_a_settlement_that_does_not_fit_the_tool_leaves_the_write_in_doubt
 
 
 async def test_a_settlement_that_no_tool_of_an_agent_could_have_returned_is_refused(url: str) -> None:
-    @evrt.tool(timeout="20ms")
-    async def count(things: int) -> int:
-        await asyncio.sleep(60)
-        return things
-
     model = ScriptedModel([call("count", things=3), "Counted."])
     async with evrt.App(url, models={"script": model}) as app:
         run = await app.run(app.agent("counter", model="script", tools=[count]), "Count.")

@@ -28,7 +28,7 @@ demo: $(VENV)/.installed ## decide real cases, die by SIGKILL in the middle, res
 
 test: check ## static checks, then every test but the soak
 	@echo "==> pytest"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed ## ruff format, ruff, mypy --strict, import-linter
 	@echo "==> ruff format --check"

@@ -14,11 +14,21 @@ from crash.harness import Death, Trial, was_stopped
 from crash.worker import DATABASE
 
 
+TRIES_MAX = 20
+
+
 def freeze(trial: Trial, death: Death, *, patient: bool = False) -> int:
-    """A worker that stands still at this place; its process id."""
-    pid = trial.nursery.spawn(trial.job(death, by=signal.SIGSTOP, patient=patient))
-    assert _can_be_overtaken(trial, pid, trial.nursery.wait(pid))
-    return pid
+    """A worker that stands still at this place, and not a step further; its process id."""
+    for _ in range(TRIES_MAX):
+        pid = trial.nursery.spawn(trial.job(death, by=signal.SIGSTOP, patient=patient))
+        assert was_stopped(trial.nursery.wait(pid)), death
+        if _stands_aside(trial):
+            return pid
+        # It holds the lock. Let go on until it does not, it might get to its end on a busy machine.
+        os.kill(pid, signal.SIGKILL)
+        trial.nursery.wait(pid)
+        trial.start_anew()
+    raise AssertionError(f"In {TRIES_MAX} tries the worker never stood at {death} without the lock.")
 
 
 def freeze_after(trial: Trial, seconds: float) -> int | None:
@@ -37,12 +47,17 @@ def thaw(trial: Trial, pid: int) -> int:
 
 def _can_be_overtaken(trial: Trial, pid: int, status: int) -> bool:
     """Let a stopped worker go on a little until another could take over. Whether it is still there."""
-    while was_stopped(status) and not (_lock_is_free(trial.folder) and _has_run(trial.folder)):
+    while was_stopped(status) and not _stands_aside(trial):
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.001)
         os.kill(pid, signal.SIGSTOP)
         status = trial.nursery.wait(pid)
     return was_stopped(status)
+
+
+def _stands_aside(trial: Trial) -> bool:
+    """Whether another could take over from the worker that stands still."""
+    return _lock_is_free(trial.folder) and _has_run(trial.folder)
 
 
 def _lock_is_free(folder: Path) -> bool:

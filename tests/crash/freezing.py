@@ -13,7 +13,6 @@ from pathlib import Path
 from crash.harness import Death, Trial, was_stopped
 from crash.worker import DATABASE
 
-
 TRIES_MAX = 20
 
 

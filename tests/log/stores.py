@@ -187,6 +187,16 @@ async def fill(path: Path) -> None:
         await log.ref("user", "ann")
 
 
+def make_log(path: Path, events: int) -> None:
+    """A log of so many events in one stream. Where no event loop runs."""
+
+    async def make() -> None:
+        async with aclosing(await open_log(url(path))) as log:
+            await log.append(append(*(draft(payload=b"note %d" % number) for number in range(events))))
+
+    asyncio.run(make())
+
+
 def run_python(script: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: PLW1510  # The tests look at the status themselves.
         [sys.executable, *options, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from evrt.cli.place import AppOption, DbOption, JsonOption, Place
@@ -24,3 +26,32 @@ def check(app: AppOption = None, db: DbOption = None, as_json: JsonOption = Fals
     from evrt.cli.checking import check_log
 
     raise typer.Exit(check_log(Place(app, db), as_json=as_json))
+
+
+@cli.command()
+def backup(
+    target: Annotated[
+        str, typer.Argument(metavar="FILE", help="Where the copy is to be; nothing may be there yet.")
+    ],
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the log, while it may be in use.
+
+    The copy is the log as of one moment, checked from its first event to its last before it gets its name.
+    """
+    from evrt.cli.copying import back_up
+
+    back_up(Place(app, db), target, as_json=as_json)
+
+
+@cli.command()
+def migrate(app: AppOption = None, db: DbOption = None, as_json: JsonOption = False) -> None:
+    """Bring a log that an older evrt wrote to today's schema.
+
+    Forward only. A checked copy of it as it was stays beside it. No event is changed.
+    """
+    from evrt.cli.copying import bring_up_to_date
+
+    bring_up_to_date(Place(app, db), as_json=as_json)

@@ -21,8 +21,14 @@ from evrt.errors import NotFound, UsageError
 from evrt.log.address import parse_url
 from evrt.log.contract import Recorded
 from evrt.log.entry import build_entry, leaf_hash, payload_digest
-from evrt.log.sqlite.connect import check_place, inspect, reading_uris, translate
-from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED, SCHEMA
+from evrt.log.sqlite.connect import (
+    check_place,
+    connect_reading,
+    inspect,
+    read_schema_version,
+    translate,
+)
+from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED, schema_of
 from evrt.log.sqlite.transaction import recorded
 
 PAGE_EVENTS = 500
@@ -70,26 +76,13 @@ def check(url: str, *, progress: Progress | None = None) -> CheckReport:
     if inspect(path) == "new":
         raise NotFound(f"{path} is empty: no log has been made there yet.")
     try:
-        connection = _connect(path)
+        connection = connect_reading(path)
         try:
             return _Check(connection, path, progress).run()
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise translate(error, path, "The check could not be finished") from error
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    *others, last = reading_uris(path)
-    for uri in others:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-        try:
-            connection.execute("SELECT 1 FROM log")
-        except sqlite3.OperationalError:
-            connection.close()
-        else:
-            return connection
-    return sqlite3.connect(last, uri=True, isolation_level=None)
 
 
 # The event before in the same stream comes along with each event, so no state per stream is needed.
@@ -172,7 +165,7 @@ class _Check:
         there = {
             sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
         }
-        for statement in SCHEMA:
+        for statement in schema_of(read_schema_version(self.connection)):
             if statement not in there:
                 what = " ".join(statement.split("(")[0].split()[1:4]).replace(" BEFORE", "")
                 self.found(None, f"The database lacks its {what}, or has another of that name.")

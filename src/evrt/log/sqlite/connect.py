@@ -97,14 +97,36 @@ def inspect(path: str) -> State:
             f"{path} is not a log of evrt: it is the database of another program. It has been left as it is; "
             "choose another path."
         )
-    if user_version > SCHEMA_VERSION:
-        raise UnusableLog(
-            f"{path} was written by a newer evrt: its schema has version {user_version}, this program knows "
-            f"version {SCHEMA_VERSION}. Upgrade evrt to open it; nothing has been changed."
-        )
+    refuse_newer(path, user_version)
     # With a journal left by a process that was killed, SQLite will take back what the header says.
     wal = write_format == read_format == 2 and not os.path.exists(f"{path}-journal")
     return "ready" if wal else "made"
+
+
+def refuse_newer(path: str, version: int) -> None:
+    """Raises UnusableLog for a version of the schema that this program does not know."""
+    if version > SCHEMA_VERSION:
+        raise UnusableLog(
+            f"{path} was written by a newer evrt: its schema has version {version}, this program knows "
+            f"version {SCHEMA_VERSION}. Upgrade evrt to open it; nothing has been changed."
+        )
+
+
+def check_schema(connection: sqlite3.Connection, path: str) -> None:
+    """Raises UnusableLog unless the log has the version of the schema that this program writes."""
+    version = read_schema_version(connection)
+    refuse_newer(path, version)
+    if version < SCHEMA_VERSION:
+        raise UnusableLog(
+            f"{path} was written by an older evrt: its schema has version {version}, this program writes version "
+            f"{SCHEMA_VERSION}. It can be read as it is; to write to it, run `evrt db migrate` (it keeps a copy)."
+        )
+
+
+def read_schema_version(connection: sqlite3.Connection) -> int:
+    """As of the last commit: the header that ``inspect`` reads may not have it yet."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _is_empty_database(path: str) -> bool:
@@ -122,10 +144,21 @@ def _is_empty_database(path: str) -> bool:
 
 
 def connect_writing(path: str, busy_timeout_seconds: float) -> sqlite3.Connection:
-    """The connection that writes, its pragmas set and read back. The log must be there.
+    """The connection that writes, its pragmas set and read back. The log must be there, with today's schema.
 
     The time-out is for programs other than evrt, which lock the database but not the file beside it.
     """
+    connection = connect_to_migrate(path, busy_timeout_seconds)
+    try:
+        check_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_migrate(path: str, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> sqlite3.Connection:
+    """A connection that writes durably, to a log of any version."""
     connection = _connect(path, "rw", busy_timeout_seconds)
     try:
         connection.execute("PRAGMA synchronous = FULL")
@@ -161,6 +194,20 @@ def reading_uris(path: str) -> list[str]:
     """
     uri = f"{Path(path).as_uri()}?mode=ro"
     return [uri] if wal_pages(path) else [uri, f"{uri}&immutable=1"]
+
+
+def connect_reading(path: str) -> sqlite3.Connection:
+    """A connection that cannot write, for who blocks. The log must be there."""
+    *others, last = reading_uris(path)
+    for uri in others:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        try:
+            connection.execute("SELECT 1 FROM log")
+        except sqlite3.OperationalError:
+            connection.close()
+        else:
+            return connection
+    return sqlite3.connect(last, uri=True, isolation_level=None)
 
 
 def make(path: str, busy_timeout_seconds: float) -> None:

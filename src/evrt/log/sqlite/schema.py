@@ -2,6 +2,12 @@
 
 ``streams`` is the dictionary of names, correlations too, and holds each stream's head; events
 carry its small integers. Events change in one way only: payload and salt turn to NULL.
+
+What an event is, its entry and its leaf, is final; the tables around it have versions. A log of an older
+version is read as it is, and written after ``evrt db migrate``:
+
+    1   the first
+    2   streams of other programs may begin at version 0; blobs
 """
 
 from __future__ import annotations
@@ -9,7 +15,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x45565254
 """'EVRT' in the header of the file: this is a log, and no other program's database."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _REFUSAL = "evrt: the log is append-only:"
 
@@ -59,6 +65,23 @@ CREATE TABLE refs (
     UNIQUE (kind, external)
 ) STRICT, WITHOUT ROWID
 """,
+    # What is too large for a payload, found by its SHA-256. The digest is NULL until all of it is there.
+    """
+CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY,
+    digest BLOB UNIQUE,
+    length INTEGER NOT NULL,
+    time INTEGER NOT NULL
+) STRICT
+""",
+    """
+CREATE TABLE blob_pieces (
+    blob INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (blob, number)
+) STRICT
+""",
 )
 
 # A BEFORE INSERT trigger is what stops INSERT OR REPLACE and upserts: the rows they would remove
@@ -67,7 +90,10 @@ TRIGGERS = (
     f"""
 CREATE TRIGGER events_insert BEFORE INSERT ON events
 WHEN NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM events)
-  OR NEW.version <> (SELECT coalesce(max(version), 0) + 1 FROM events WHERE stream = NEW.stream)
+  OR NEW.version <> coalesce(
+         (SELECT max(version) + 1 FROM events WHERE stream = NEW.stream),
+         CASE WHEN NEW.version = 0 THEN 0 ELSE 1 END
+     )
 BEGIN
     SELECT RAISE(ABORT, '{_REFUSAL} an event takes the next position of the log and the next version of its stream');
 END
@@ -142,6 +168,41 @@ END
 )
 
 SCHEMA = tuple(statement.strip() for statement in TABLES + TRIGGERS)
+"""Of the current version, in the order in which a new log is made."""
+
+_ADDED_IN_2 = ("blobs", "blob_pieces")
+
+_EVENTS_INSERT_1 = f"""
+CREATE TRIGGER events_insert BEFORE INSERT ON events
+WHEN NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM events)
+  OR NEW.version <> (SELECT coalesce(max(version), 0) + 1 FROM events WHERE stream = NEW.stream)
+BEGIN
+    SELECT RAISE(ABORT, '{_REFUSAL} an event takes the next position of the log and the next version of its stream');
+END
+""".strip()
+
+
+def schema_of(version: int) -> tuple[str, ...]:
+    """The statements that a log of this version was made with."""
+    if version >= 2:
+        return SCHEMA
+    kept = [sql for sql in SCHEMA if _name(sql) not in (*_ADDED_IN_2, "events_insert")]
+    return (*kept, _EVENTS_INSERT_1)
+
+
+def steps_from(version: int) -> tuple[str, ...]:
+    """What turns a log of this version into one of the next."""
+    assert version == 1
+    there = schema_of(version)
+    gone = [f"DROP TRIGGER {_name(sql)}" for sql in there if sql not in SCHEMA]
+    return (*gone, *(sql for sql in SCHEMA if sql not in there))
+
+
+def _name(sql: str) -> str:
+    """What a CREATE statement makes: the third word, or the fourth of a unique index."""
+    words = sql.split()
+    return words[3] if words[1] == "UNIQUE" else words[2]
+
 
 RECORDED = """
 e.position, e.event_id, e.time, s.name, e.version, e.type, c.name, e.meta,

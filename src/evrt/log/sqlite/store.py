@@ -10,7 +10,7 @@ from typing import Any
 from evrt.errors import Denied, EvrtError, NotFound, UsageError
 from evrt.log.contract import EMPTY_HEAD, NAME_BYTES_MAX, Append, Appended, Head, Landing, Recorded
 from evrt.log.plan import check_external, check_request
-from evrt.log.sqlite.connect import check_place, inspect, may_write
+from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
 from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
 from evrt.log.sqlite.schema import SELECT_RECORDED
 from evrt.log.sqlite.transaction import recorded
@@ -44,6 +44,8 @@ async def open_sqlite(
         raise NotFound(f"{path} is empty: no log has been made there yet. Open it for writing to make one.")
     reader = Reader(path)
     try:
+        [(version,)] = await reader.fetch("PRAGMA user_version")
+        refuse_newer(path, version)
         [(log_id,)] = await reader.fetch("SELECT id FROM log")
     finally:
         await reader.close()

@@ -17,6 +17,7 @@ from evrt.errors import NotFound
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
 from evrt.log.ids import new_ref
 from evrt.log.plan import SALT_BYTES, Checked, End, plan, settle_repeat
+from evrt.log.sqlite.connect import check_schema
 from evrt.log.sqlite.schema import SELECT_RECORDED
 
 HEADS_CACHED_MAX = 50_000
@@ -43,8 +44,9 @@ busy event loops: with one statement per row that cost three times the insert it
 class Transaction:
     """The writing connection with what it remembers of the log between transactions."""
 
-    def __init__(self, connection: sqlite3.Connection, log_id: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, log_id: str) -> None:
         self._connection = connection
+        self._path = path
         self._end = End(log=log_id, position=0, time=0, heads={})
         self._ids: dict[str, int] = {}
         self._last_id = 0
@@ -139,6 +141,7 @@ class Transaction:
 
     def _remember(self, data_version: int) -> None:
         execute = self._connection.execute
+        check_schema(self._connection, self._path)
         self._end.heads.clear()
         self._ids.clear()
         last = execute("SELECT position, time FROM events ORDER BY position DESC LIMIT 1").fetchone()

@@ -155,7 +155,7 @@ class Writer:
         except BaseException:
             self._lock.close()
             raise
-        self._transaction = Transaction(self._connection, log_id)
+        self._transaction = Transaction(self._connection, self._path, log_id)
         # What processes that were killed have left there counts from the start.
         self._wal_pages = wal_pages(self._path)
         return log_id

@@ -1,0 +1,56 @@
+"""Copies of a log and logs of older versions, from the command line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cli.shell import Shell
+from evrt.log.sqlite.schema import SCHEMA_VERSION
+
+PAST = Path(__file__).parent.parent / "formats" / "v1.db"
+
+
+def test_a_log_is_copied_and_the_copy_can_be_looked_into(shell: Shell) -> None:
+    run = shell.evrt("runs", "start", "helper", "Weather?").run
+    told = shell.evrt("db", "backup", "copy.db").out
+    assert told.startswith("copy.db is a sound copy of sqlite:///evrt.db: ")
+    assert shell.evrt("runs", "show", run, "--db", "copy.db", "--json").document["status"] == "succeeded"
+    document = shell.evrt("db", "backup", "second.db", "--json").document
+    assert (document["copy"], document["events"] > 0) == (str(shell.folder / "second.db"), True)
+
+
+def test_a_copy_never_replaces_anything(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    shell.write("copy.db", "mine")
+    told = shell.refused("db", "backup", "copy.db", code=4)
+    assert told.endswith("copy.db already. It has been left as it is; name another file.")
+    assert (shell.folder / "copy.db").read_text() == "mine"
+
+
+def test_a_log_of_an_older_version_is_read_and_written_after_a_migration(shell: Shell) -> None:
+    shutil.copy(PAST, shell.folder / "evrt.db")
+    assert len(shell.evrt("runs", "list", "--json").document) == 4
+    told = shell.refused("runs", "start", "parrot", "hi", code=2)
+    assert "to write to it, run `evrt db migrate`" in told
+    migrated = shell.evrt("db", "migrate").out
+    assert f"went from version 1 of the schema to version {SCHEMA_VERSION}." in migrated
+    assert "evrt.db-v1 is the log as it was" in migrated
+    assert shell.evrt("runs", "start", "parrot", "hi").out == "hi\n"
+    again = shell.evrt("db", "migrate", "--json").document
+    assert (again["from"], again["to"], again["copy"]) == (SCHEMA_VERSION, SCHEMA_VERSION, None)
+    assert "is sound" in shell.evrt("db", "check").out
+
+
+def test_what_a_newer_evrt_wrote_is_not_migrated(shell: Shell) -> None:
+    header = bytearray(PAST.read_bytes())
+    header[63] = 99
+    (shell.folder / "evrt.db").write_bytes(header)
+    assert "Upgrade evrt to open it; nothing has been changed." in shell.refused("db", "migrate", code=2)
+
+
+def test_neither_copies_nor_migrates_what_is_not_there(shell: Shell) -> None:
+    for words in (("backup", "copy.db"), ("migrate",)):
+        told = shell.refused("db", *words, "--db", "missing.db", code=3)
+        assert told.startswith("There is no log at missing.db.")
+    assert not list(shell.folder.glob("missing*"))

@@ -29,6 +29,8 @@ ERASED = re.compile(r"[^\n]*\x1b\[2K")
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*", re.DOTALL)
 VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?( ?UTC|Z|\+00:00)?)?"), "DATE"),
+    # What took no time worth telling is shown without one.
+    (re.compile(r" ?\(\d+ ms\)"), ""),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)?( ?ms| s|s| seconds?)\b"), "DURATION"),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),

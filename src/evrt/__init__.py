@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from evrt.runtime.context import Context
     from evrt.runtime.reply import Reply, ToolOutcome
     from evrt.runtime.transcript import Transcript
+    from evrt.secret_patterns import redact_secrets
 
 HOMES = {
     "Agent": "evrt.agents.agent",
@@ -73,6 +74,7 @@ HOMES = {
     "UsageError": "evrt.errors",
     "Workflow": "evrt.agents.workflow",
     "open_log": "evrt.log",
+    "redact_secrets": "evrt.secret_patterns",
     "tool": "evrt.effects.tools",
 }
 
@@ -108,6 +110,7 @@ __all__ = [
     "UsageError",
     "Workflow",
     "open_log",
+    "redact_secrets",
     "tool",
 ]
 

@@ -31,6 +31,7 @@ from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
 from evrt.runtime.runner import TIMEOUT_SECONDS, Runner
 from evrt.seal import Redact, admit, keep
+from evrt.secret_patterns import redact_secrets
 
 DEFAULT_URL = "sqlite:///evrt.db"
 NOT_GIVEN = object()
@@ -59,7 +60,8 @@ class App:
     models
         models of your own by name; every other name goes to litellm.
     redact
-        takes out of every JSON value what must not be recorded; see ``evrt.seal``.
+        takes out of every JSON value what must not be recorded; see ``evrt.seal``. Without it whatever looks
+        like a key or a password is taken out (``evrt.redact_secrets``); None takes out nothing.
     api_base
         address of an OpenAI-compatible server for litellm.
     on_delta
@@ -74,7 +76,7 @@ class App:
         models: Mapping[str, Model] | None = None,
         default_model: str | None = None,
         api_base: str | None = None,
-        redact: Redact = keep,
+        redact: Redact | None = redact_secrets,
         on_delta: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self._url = url
@@ -82,7 +84,7 @@ class App:
         self.models: dict[str, Model] = dict(models or {})
         self.default_model = default_model
         self.api_base = api_base
-        self.redact = redact
+        self.redact: Redact = redact or keep
         self.on_delta = on_delta
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}

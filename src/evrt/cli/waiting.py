@@ -17,7 +17,8 @@ from evrt.folds.journal import Operation
 from evrt.history import Run, load_run, resolve_run
 from evrt.inbox import answer_question, settle_write, verdict
 from evrt.log import Log, open_log
-from evrt.seal import Redact, admit, keep
+from evrt.seal import Redact, admit
+from evrt.secret_patterns import redact_secrets
 
 # ------------------------------------------------------------------------------------------------ hints
 
@@ -149,4 +150,8 @@ async def _open(place: Place) -> tuple[Log, Redact, Callable[[str, JsonValue], N
     url = place.existing_url() if app is None else app.url
     require_log(url)
     log = await open_log(url)
-    return (log, keep, lambda tool, result: None) if app is None else (log, app.redact, app.check_result)
+    return (
+        (log, redact_secrets, lambda tool, result: None)
+        if app is None
+        else (log, app.redact, app.check_result)
+    )

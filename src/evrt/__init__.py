@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from evrt.history import Run
     from evrt.log import open_log
+    from evrt.log.blobs import Blob
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
     from evrt.runtime.context import Context
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Agent": "evrt.agents.agent",
     "App": "evrt.app",
+    "Blob": "evrt.log.blobs",
     "Conflict": "evrt.errors",
     "Context": "evrt.runtime.context",
     "EvrtError": "evrt.errors",
@@ -81,6 +83,7 @@ HOMES = {
 __all__ = [
     "Agent",
     "App",
+    "Blob",
     "Conflict",
     "Context",
     "EvrtError",

@@ -23,6 +23,7 @@ from evrt.folds.journal import Journal
 from evrt.history import Run, executable, load_run, resolve_run
 from evrt.inbox import answer_question, ensure_conversation, settle_write, verdict
 from evrt.log import Log, open_log
+from evrt.log.blobs import Blobs
 from evrt.log.ids import new_ref
 from evrt.replaying import replay_run
 from evrt.result import ReplayReport, Result
@@ -195,6 +196,11 @@ class App:
             known = ", ".join(sorted(self._targets)) or "none"
             raise NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.")
         return found
+
+    @property
+    def blobs(self) -> Blobs:
+        """The blobs of the app's log: what is too large for an event."""
+        return Blobs(self.log)
 
     # Opening and closing
 

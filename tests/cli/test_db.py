@@ -54,3 +54,15 @@ def test_neither_copies_nor_migrates_what_is_not_there(shell: Shell) -> None:
         told = shell.refused("db", *words, "--db", "missing.db", code=3)
         assert told.startswith("There is no log at missing.db.")
     assert not list(shell.folder.glob("missing*"))
+
+
+def test_a_blob_comes_out_as_it_went_in(shell: Shell) -> None:
+    shell.write(
+        "keeper.py",
+        "import evrt\napp = evrt.App()\n\n@app.workflow\nasync def keep(ctx) -> str:\n"
+        "    return (await ctx.blobs.write('Grüße\\n'.encode() * 3)).sha256\n",
+    )
+    digest = shell.evrt("runs", "start", "keep", "--app", "keeper").out.strip()
+    assert shell.evrt("blob", digest).out == "Grüße\n" * 3
+    told = shell.refused("blob", "0" * 64, code=3)
+    assert told.startswith(f"The log holds no blob {'0' * 64}")

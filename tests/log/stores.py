@@ -6,12 +6,24 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 
 from evrt.errors import EvrtError
-from evrt.log import Append, Appended, Claim, Draft, Expectation, Head, Log, Recorded, Subscription, open_log
+from evrt.log import (
+    Append,
+    Appended,
+    BlobKey,
+    Claim,
+    Draft,
+    Expectation,
+    Head,
+    Log,
+    Recorded,
+    Subscription,
+    open_log,
+)
 from evrt.log.contract import Landing
 from evrt.log.entry import build_entry, leaf_hash
 from evrt.log.ids import new_event_id
@@ -168,6 +180,23 @@ class ReopenedLog:
     async def erase_payload(self, position: int) -> None:
         async with self._turn, _opened(self._url) as log:
             await log.erase_payload(position)
+
+    async def write_blob(self, pieces: AsyncIterable[bytes]) -> BlobKey:
+        async with self._turn, _opened(self._url) as log:
+            return await log.write_blob(pieces)
+
+    async def read_blob(self, sha256: str, *, after: int = 0) -> AsyncIterator[bytes]:
+        async with self._turn, _opened(self._url) as log:
+            async for piece in log.read_blob(sha256, after=after):
+                yield piece
+
+    async def blob_length(self, sha256: str) -> int | None:
+        async with self._turn, _opened(self._url) as log:
+            return await log.blob_length(sha256)
+
+    async def erase_blob(self, sha256: str) -> None:
+        async with self._turn, _opened(self._url) as log:
+            await log.erase_blob(sha256)
 
     async def aclose(self) -> None:
         pass

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from evrt import __version__
-from evrt.cli import db, demo, history, runs
+from evrt.cli import blobs, db, demo, history, runs
 from evrt.cli.boundary import guarded
 from evrt.errors import InvalidInput
 
@@ -64,4 +64,5 @@ cli.add_typer(runs.cli, name="runs")
 cli.command("log")(history.log)
 cli.command("at")(history.at)
 cli.command("replay")(history.replay)
+cli.command("blob")(blobs.blob)
 cli.add_typer(db.cli, name="db")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, Vali
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.calls import EffectKind
+from evrt.log.blobs import NO_BLOBS, Blobs
 from evrt.retry import NO_RETRY, Retry, parse_seconds
 
 Deps = TypeVar("Deps")
@@ -29,7 +30,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 class ToolContext(Generic[Deps]):
     """What a tool may know of the call it serves. Ask for it with a parameter annotated ``ToolContext``.
 
-    ``idempotency_key`` is the same for every attempt of this call, also after a crash.
+    ``idempotency_key`` is the same for every attempt of this call, also after a crash. ``blobs`` keeps what is
+    too large for a result: write it there and return the reference.
     """
 
     run_id: str
@@ -37,6 +39,7 @@ class ToolContext(Generic[Deps]):
     attempt: int
     idempotency_key: str | None
     deps: Deps
+    blobs: Blobs = NO_BLOBS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

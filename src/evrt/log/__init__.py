@@ -11,6 +11,8 @@ from __future__ import annotations
 from evrt.errors import UsageError
 from evrt.log.address import parse_url
 from evrt.log.contract import (
+    BLOB_BYTES_MAX,
+    BLOB_PIECE_BYTES,
     EMPTY_HEAD,
     META_BYTES_MAX,
     NAME_BYTES_MAX,
@@ -19,6 +21,7 @@ from evrt.log.contract import (
     REQUEST_EVENTS_MAX,
     Append,
     Appended,
+    BlobKey,
     Claim,
     Draft,
     Exact,
@@ -31,6 +34,8 @@ from evrt.log.contract import (
 )
 
 __all__ = [
+    "BLOB_BYTES_MAX",
+    "BLOB_PIECE_BYTES",
     "EMPTY_HEAD",
     "META_BYTES_MAX",
     "NAME_BYTES_MAX",
@@ -39,6 +44,7 @@ __all__ = [
     "REQUEST_EVENTS_MAX",
     "Append",
     "Appended",
+    "BlobKey",
     "Claim",
     "Draft",
     "Exact",

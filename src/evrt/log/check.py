@@ -1,7 +1,7 @@
 """Checks a log from its first event to its last: what ``evrt db check`` reports.
 
 Everything is computed again: digests, entries, leaves, the chain of every stream, positions,
-versions and times, the heads, the epochs; and the database is looked at for its triggers and
+versions and times, the heads, the epochs, the blobs; and the database is looked at for its triggers and
 settings. It reads in pages, as of one moment, writes nothing to the log, and needs no more
 memory for a long log than for a short one.
 """
@@ -21,6 +21,7 @@ from evrt.errors import NotFound, UsageError
 from evrt.log.address import parse_url
 from evrt.log.contract import Recorded
 from evrt.log.entry import build_entry, leaf_hash, payload_digest
+from evrt.log.sqlite.blobs import faults
 from evrt.log.sqlite.connect import (
     check_place,
     connect_reading,
@@ -134,6 +135,7 @@ class _Check:
         self.database()
         self.all_events()
         self.all_heads()
+        self.blobs()
         self.connection.execute("COMMIT")
         return CheckReport(
             log=self.log,
@@ -169,6 +171,11 @@ class _Check:
             if statement not in there:
                 what = " ".join(statement.split("(")[0].split()[1:4]).replace(" BEFORE", "")
                 self.found(None, f"The database lacks its {what}, or has another of that name.")
+
+    def blobs(self) -> None:
+        if read_schema_version(self.connection) >= 2:
+            for fault in faults(self.connection):
+                self.found(None, fault)
 
     # -------------------------------------------------------------------------------- the events
 

@@ -8,7 +8,7 @@ in an order of its own (its versions). It never looks into a payload.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -23,6 +23,12 @@ NAME_BYTES_MAX = 1024
 
 REQUEST_EVENTS_MAX = 10_000
 """Most events one append may carry."""
+
+BLOB_PIECE_BYTES = 256 * 1024
+"""A blob is kept in pieces of this size, the last one shorter."""
+
+BLOB_BYTES_MAX = 1024 * 1024 * 1024
+"""Most bytes one blob may have."""
 
 
 class Draft(NamedTuple):
@@ -72,6 +78,13 @@ class Head(NamedTuple):
 
 
 EMPTY_HEAD = Head(0, None, 0)
+
+
+class BlobKey(NamedTuple):
+    """What a blob is found and checked by: SHA-256 in lower-case hex, length in bytes."""
+
+    sha256: str
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +227,28 @@ class Log(Protocol):
 
     async def erase_payload(self, position: int) -> None:
         """Turn one event's payload and salt to NULL: the only change the log permits."""
+        ...
+
+    async def write_blob(self, pieces: AsyncIterable[bytes]) -> BlobKey:
+        """Keep a blob, given in pieces of BLOB_PIECE_BYTES; it is durable when this returns.
+
+        What cannot be finished leaves nothing that could be read. Raises Denied, Unavailable.
+        """
+        ...
+
+    def read_blob(self, sha256: str, *, after: int = 0) -> AsyncIterator[bytes]:
+        """Its bytes from offset ``after`` on; checked at the end where ``after`` lies in the first piece.
+
+        Raises NotFound, UnusableLog (other bytes than were written).
+        """
+        ...
+
+    async def blob_length(self, sha256: str) -> int | None:
+        """Its length in bytes, or None where the log does not hold it."""
+        ...
+
+    async def erase_blob(self, sha256: str) -> None:
+        """Remove a blob's bytes. Raises NotFound."""
         ...
 
     async def aclose(self) -> None:

@@ -10,11 +10,23 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import TypeVar
 
 from evrt.errors import EvrtError, NotFound, UsageError
 from evrt.log.address import MEMORY_URL
-from evrt.log.contract import EMPTY_HEAD, PAYLOAD_BYTES_MAX, Append, Appended, Head, Landing, Recorded
+from evrt.log.blobs import Counted, unknown_blob
+from evrt.log.contract import (
+    BLOB_PIECE_BYTES,
+    EMPTY_HEAD,
+    PAYLOAD_BYTES_MAX,
+    Append,
+    Appended,
+    BlobKey,
+    Head,
+    Landing,
+    Recorded,
+)
 from evrt.log.ids import new_event_id, new_ref
 from evrt.log.plan import SALT_BYTES, End, check_external, check_request, plan, settle_repeat
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, call_in
@@ -32,6 +44,7 @@ class MemoryLog:
         self._by_stream: dict[str, list[int]] = {}
         self._refs: dict[tuple[str, str], str] = {}
         self._externals: dict[str, str] = {}
+        self._blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._bells = Bells()
         self._closed = False
@@ -154,6 +167,33 @@ class MemoryLog:
     async def external(self, ref: str) -> str | None:
         self._check_open()
         return self._externals.get(ref)
+
+    # ------------------------------------------------------------------------------------ blobs
+
+    async def write_blob(self, pieces: AsyncIterable[bytes]) -> BlobKey:
+        self._check_open()
+        counted = Counted(pieces)
+        content = b"".join([piece async for piece in counted])
+        self._blobs[counted.key.sha256] = content
+        return counted.key
+
+    async def read_blob(self, sha256: str, *, after: int = 0) -> AsyncIterator[bytes]:
+        self._check_open()
+        content = self._blobs.get(sha256)
+        if content is None:
+            raise unknown_blob(sha256)
+        for start in range(after, len(content), BLOB_PIECE_BYTES):
+            yield content[start : start + BLOB_PIECE_BYTES]
+
+    async def blob_length(self, sha256: str) -> int | None:
+        self._check_open()
+        content = self._blobs.get(sha256)
+        return None if content is None else len(content)
+
+    async def erase_blob(self, sha256: str) -> None:
+        self._check_open()
+        if self._blobs.pop(sha256, None) is None:
+            raise unknown_blob(sha256)
 
     # ---------------------------------------------------------------------------------- closing
 

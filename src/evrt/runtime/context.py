@@ -19,6 +19,7 @@ from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.retry import NO_RETRY, Retry, parse_seconds
 from evrt.runtime import differences, model_calls, questions, steps, tool_calls
+from evrt.runtime.blobs import RunBlobs
 from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
 from evrt.runtime.journal import payload_of
@@ -53,6 +54,7 @@ class Context(Generic[Deps_co]):
         self.target = target
         self.input = input
         self.memory = RunMemory(execution)
+        self.blobs = RunBlobs(execution)
 
     @property
     def deps(self) -> Deps_co:

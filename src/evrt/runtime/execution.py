@@ -27,6 +27,7 @@ from evrt.folds.journal import (
     unkeyed_writes_left_open,
     was_cancelled,
 )
+from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
@@ -62,6 +63,15 @@ class World:
     turn: Turn = field(default_factory=Turn)
     on_delta: Callable[[str, str, str], None] | None = None
     """Called with (run, operation, text) while a model streams; live only, never on replay."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """The log's blobs."""
+
+        async def opened() -> Log:
+            return self.log
+
+        return Blobs(opened)
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ from evrt.errors import InvalidInput, UsageError
 from evrt.events import Event
 from evrt.events.calls import StepCompleted, StepFailed, StepStarted
 from evrt.events.run import CANCELLED
-from evrt.retry import Retry
+from evrt.retry import NO_RETRY, Retry
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.latency import milliseconds_since
@@ -48,14 +48,24 @@ async def run_step(
     adapter = _adapter(function)
     identity = execution.bind(name)
     digest = digest_of(execution.admit_arguments([args, kwargs]))
+    call = partial(_run, function, args, kwargs)
+    step = _Step(execution, identity, digest, call, adapter, retry, timeout_seconds)
+    return identity, await _outcome(step, effect)
+
+
+async def remember(execution: Execution, name: str, digest: str, call: Callable[[], Awaitable[Any]]) -> Event:
+    """Run something as a pure step of the runtime's own: once, and it is remembered. Returns the outcome."""
+    step = _Step(execution, execution.bind(name), digest, call, None, NO_RETRY, None)
+    return await _outcome(step, "pure")
+
+
+async def _outcome(step: _Step, effect: StepEffect) -> Event:
+    execution, identity, digest = step.execution, step.identity, step.digest
     known = await execution.recorded(identity, "step", digest)
     if known is not None and known.outcome is not None:
-        return identity, known.outcome.event
+        return known.outcome.event
     interrupted = execution.journal.operations.get(identity)
     attempt = max(1, interrupted.attempts) if interrupted is not None else 1
-    step = _Step(
-        execution, identity, digest, partial(_run, function, args, kwargs), adapter, retry, timeout_seconds
-    )
     if effect == "read" and interrupted is None:
         execution.record(StepStarted(operation=identity, digest=digest))
     began = perf_counter()
@@ -68,7 +78,7 @@ async def run_step(
             )
         raise
     execution.record(event)
-    return identity, event
+    return event
 
 
 @dataclass(frozen=True, slots=True)

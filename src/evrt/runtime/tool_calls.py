@@ -188,7 +188,8 @@ class _Call:
     async def _attempt(self) -> ToolCallCompleted | ToolCallFailed | None:
         """One try: an outcome, a failed attempt, or None when a write that must not be repeated timed out."""
         execution = self.execution
-        context = ToolContext(execution.run, self.identity, self.attempt, self._key, execution.world.deps)
+        world = execution.world
+        context = ToolContext(execution.run, self.identity, self.attempt, self._key, world.deps, world.blobs)
         began = perf_counter()
         seconds = self.tool.timeout_seconds
         limit = None if seconds is None else asyncio.timeout(seconds)

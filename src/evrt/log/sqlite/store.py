@@ -5,11 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from evrt.errors import Denied, EvrtError, NotFound, UsageError
-from evrt.log.contract import EMPTY_HEAD, NAME_BYTES_MAX, Append, Appended, Head, Landing, Recorded
+from evrt.log.blobs import Counted, checked, unknown_blob
+from evrt.log.contract import (
+    BLOB_PIECE_BYTES,
+    EMPTY_HEAD,
+    NAME_BYTES_MAX,
+    Append,
+    Appended,
+    BlobKey,
+    Head,
+    Landing,
+    Recorded,
+)
 from evrt.log.plan import check_external, check_request
+from evrt.log.sqlite.blobs import (
+    FIND,
+    READ_PIECE,
+    BlobBegun,
+    BlobErased,
+    BlobFinished,
+    BlobGone,
+    BlobPiece,
+    digest_of,
+)
 from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
 from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
 from evrt.log.sqlite.schema import SELECT_RECORDED
@@ -19,6 +42,9 @@ from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
 
 STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""
+
+PIECES_UNDER_WAY_MAX = 4
+"""Pieces of one blob that wait for the disk at a time."""
 
 POSITION_MAX = 2**63 - 1
 
@@ -213,6 +239,55 @@ class SqliteLog:
     async def external(self, ref: str) -> str | None:
         rows = await self._fetch("SELECT external FROM refs WHERE ref = ?", ref)
         return str(rows[0][0]) if rows else None
+
+    # ------------------------------------------------------------------------------------ blobs
+
+    async def write_blob(self, pieces: AsyncIterable[bytes]) -> BlobKey:
+        writer = self._open_writer()
+        blob = int(await writer.submit(BlobBegun()))
+        counted = Counted(pieces)
+        under_way: deque[Landing[None]] = deque()
+        number = 0
+        try:
+            async for piece in counted:
+                under_way.append(writer.submit(BlobPiece(blob, number, piece)))
+                number += 1
+                # Some at a time, so that a piece gathers while another syncs, and memory has an end.
+                while len(under_way) >= PIECES_UNDER_WAY_MAX:
+                    await under_way.popleft()
+            while under_way:
+                await under_way.popleft()
+            await writer.submit(BlobFinished(blob, counted.key))
+        except BaseException:
+            for landing in under_way:
+                # Each is looked at, so that none is reported as never retrieved.
+                landing.add_done_callback(lambda done: done.exception())
+            writer.submit(BlobGone(blob)).add_done_callback(lambda done: done.exception())
+            raise
+        return counted.key
+
+    async def read_blob(self, sha256: str, *, after: int = 0) -> AsyncIterator[bytes]:
+        rows = await self._fetch(FIND, digest_of(sha256))
+        if not rows:
+            raise unknown_blob(sha256)
+        [(blob, length)] = rows
+        pieces = self._pieces(sha256, blob, after // BLOB_PIECE_BYTES, length)
+        async for piece in checked(BlobKey(sha256, length), pieces, after=after):
+            yield piece
+
+    async def _pieces(self, sha256: str, blob: int, first: int, length: int) -> AsyncIterator[bytes]:
+        for number in range(first, -(-length // BLOB_PIECE_BYTES)):
+            rows = await self._fetch(READ_PIECE, blob, number)
+            if not rows:
+                raise unknown_blob(sha256)
+            yield rows[0][0]
+
+    async def blob_length(self, sha256: str) -> int | None:
+        rows = await self._fetch(FIND, digest_of(sha256))
+        return int(rows[0][1]) if rows else None
+
+    async def erase_blob(self, sha256: str) -> None:
+        await self._open_writer().submit(BlobErased(sha256))
 
     # ---------------------------------------------------------------------------------- closing
 

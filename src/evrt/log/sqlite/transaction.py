@@ -17,6 +17,7 @@ from evrt.errors import NotFound
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
 from evrt.log.ids import new_ref
 from evrt.log.plan import SALT_BYTES, Checked, End, plan, settle_repeat
+from evrt.log.sqlite.blobs import Change
 from evrt.log.sqlite.connect import check_schema
 from evrt.log.sqlite.schema import SELECT_RECORDED
 
@@ -112,6 +113,11 @@ class Transaction:
         ref = new_ref(kind)
         self._connection.execute("INSERT INTO refs VALUES (?, ?, ?)", (ref, kind, external))
         return ref
+
+    def change(self, change: Change) -> object:
+        """Change what stands beside the events. Raises NotFound."""
+        self._bytes += change.bytes
+        return change.make(self._connection)
 
     def erase(self, position: int) -> None:
         """Raises NotFound."""

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
 from evrt.log.plan import Checked
+from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
 from evrt.log.sqlite.connect import (
     connect_writing,
     file_identity,
@@ -60,7 +61,7 @@ class Stop(NamedTuple):
     """Write what was queued before this, then close."""
 
 
-Work = Checked | WantedRef | Erasure | Stop
+Work = Checked | WantedRef | Erasure | BlobBegun | BlobPiece | BlobFinished | BlobGone | BlobErased | Stop
 
 
 @dataclass(slots=True, eq=False)
@@ -242,6 +243,8 @@ class Writer:
                 if isinstance(job.work, Checked):
                     events += len(job.work.drafts)
                     size += job.work.bytes
+                elif isinstance(job.work, BlobPiece):
+                    size += job.work.bytes
                 elif isinstance(job.work, Stop):
                     break
         return batch
@@ -267,7 +270,7 @@ class Writer:
         except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
             self._fail(batch, error, doing)
             return False
-        if any(isinstance(job.work, Erasure) for job in batch):
+        if any(isinstance(job.work, Erasure | BlobErased) for job in batch):
             # What was erased leaves the WAL as well, before anybody is told that it is gone.
             self._checkpoint("TRUNCATE")
         return True
@@ -279,6 +282,8 @@ class Writer:
             return self._transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):
             return self._transaction.erase(work.position)
+        if not isinstance(work, Stop):
+            return self._transaction.change(work)
         return None
 
     def _fail(self, batch: list[Job], error: BaseException, doing: str) -> None:

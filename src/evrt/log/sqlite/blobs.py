@@ -1,0 +1,139 @@
+"""Blobs in the file: begun, written piece by piece, and named by their digest when all of them is there.
+
+Each step is work for the writer, in its turn among appends. What was begun and never finished has no digest,
+so nobody finds it; it is swept away when another is begun a day later.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import NamedTuple, Protocol
+
+from evrt.log.blobs import unknown_blob
+from evrt.log.contract import BLOB_PIECE_BYTES, BlobKey
+
+UNFINISHED_SECONDS_MAX = 86_400
+
+
+class Change(Protocol):
+    """A change of what stands beside the events, made in the transaction of a batch."""
+
+    @property
+    def bytes(self) -> int:
+        """How many it writes, roughly."""
+        ...
+
+    def make(self, connection: sqlite3.Connection) -> object:
+        """Raises NotFound; then nothing has been changed."""
+        ...
+
+
+class BlobBegun(NamedTuple):
+    """A new blob; its id comes back."""
+
+    bytes: int = 0
+
+    def make(self, connection: sqlite3.Connection) -> int:
+        now = time.time_ns() // 1_000
+        swept = "SELECT id FROM blobs WHERE digest IS NULL AND time < ?"
+        until = now - UNFINISHED_SECONDS_MAX * 1_000_000
+        connection.execute(f"DELETE FROM blob_pieces WHERE blob IN ({swept})", (until,))
+        connection.execute("DELETE FROM blobs WHERE digest IS NULL AND time < ?", (until,))
+        cursor = connection.execute("INSERT INTO blobs (digest, length, time) VALUES (NULL, 0, ?)", (now,))
+        return cursor.lastrowid or 0
+
+
+class BlobPiece(NamedTuple):
+    """The next piece of a blob; pieces count from 0."""
+
+    blob: int
+    number: int
+    content: bytes
+
+    @property
+    def bytes(self) -> int:
+        return len(self.content)
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO blob_pieces VALUES (?, ?, ?)", self)
+
+
+class BlobFinished(NamedTuple):
+    """All of it is there. If the log knows these bytes already, they are kept once."""
+
+    blob: int
+    key: BlobKey
+    bytes: int = 0
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        digest = bytes.fromhex(self.key.sha256)
+        if connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone() is None:
+            connection.execute(
+                "UPDATE blobs SET digest = ?, length = ? WHERE id = ?", (digest, self.key.length, self.blob)
+            )
+        else:
+            BlobGone(self.blob).make(connection)
+
+
+class BlobGone(NamedTuple):
+    """One that was begun is given up."""
+
+    blob: int
+    bytes: int = 0
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM blob_pieces WHERE blob = ?", (self.blob,))
+        connection.execute("DELETE FROM blobs WHERE id = ?", (self.blob,))
+
+
+class BlobErased(NamedTuple):
+    """One that is known is removed."""
+
+    sha256: str
+    bytes: int = 0
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        found = connection.execute(FIND, (digest_of(self.sha256),)).fetchone()
+        if found is None:
+            raise unknown_blob(self.sha256)
+        BlobGone(found[0]).make(connection)
+
+
+FIND = "SELECT id, length FROM blobs WHERE digest = ?"
+READ_PIECE = "SELECT bytes FROM blob_pieces WHERE blob = ? AND number = ?"
+
+
+def digest_of(text: str) -> bytes | None:
+    """The digest that a text spells, or None: then no blob has it."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
+
+
+def faults(connection: sqlite3.Connection) -> Iterator[str]:
+    """What is wrong with the blobs of a log: every byte is read and hashed again, a piece in memory at a time."""
+    for blob, digest, length in connection.execute(
+        "SELECT id, digest, length FROM blobs WHERE digest IS NOT NULL ORDER BY id"
+    ):
+        pieces = connection.execute(
+            "SELECT number, bytes FROM blob_pieces WHERE blob = ? ORDER BY number", (blob,)
+        )
+        hashed = sha256()
+        found = 0
+        for number, content in pieces:
+            # Reading from an offset goes by the number of the piece.
+            if number * BLOB_PIECE_BYTES != found:
+                break
+            hashed.update(content)
+            found += len(content)
+        if (hashed.digest(), found) != (digest, length):
+            yield f"Blob {digest.hex()} does not hold the bytes that were written."
+    (strays,) = connection.execute(
+        "SELECT count(*) FROM blob_pieces WHERE blob NOT IN (SELECT id FROM blobs)"
+    ).fetchone()
+    if strays:
+        yield f"{strays} pieces belong to no blob."

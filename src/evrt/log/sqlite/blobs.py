@@ -58,7 +58,8 @@ class BlobPiece(NamedTuple):
         return len(self.content)
 
     def make(self, connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO blob_pieces VALUES (?, ?, ?)", self)
+        # After a commit of which nobody knew whether it was one, this is done once more.
+        connection.execute("INSERT OR REPLACE INTO blob_pieces VALUES (?, ?, ?)", self)
 
 
 class BlobFinished(NamedTuple):
@@ -70,11 +71,12 @@ class BlobFinished(NamedTuple):
 
     def make(self, connection: sqlite3.Connection) -> None:
         digest = bytes.fromhex(self.key.sha256)
-        if connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone() is None:
+        known = connection.execute(FIND, (digest,)).fetchone()
+        if known is None:
             connection.execute(
                 "UPDATE blobs SET digest = ?, length = ? WHERE id = ?", (digest, self.key.length, self.blob)
             )
-        else:
+        elif known[0] != self.blob:
             BlobGone(self.blob).make(connection)
 
 

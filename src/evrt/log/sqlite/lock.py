@@ -18,6 +18,9 @@ from evrt.errors import Denied, Unavailable
 
 RETRY_SECONDS = 0.005
 
+NAME_BYTES = 20
+"""At the beginning of the file: the process that holds the lock. The mark stands behind it."""
+
 
 class FileLock:
     """An exclusive lock on ``path``. Not for use by two threads at once."""
@@ -49,6 +52,26 @@ class FileLock:
             time.sleep(RETRY_SECONDS)
         return True
 
+    def mark(self) -> None:
+        """Tell whoever holds the lock next that a write failed and nothing has been verified since.
+
+        Like what it warns of, the mark lives in memory until the disk takes it or the machine goes down.
+        """
+        with suppress(OSError):
+            os.pwrite(self._file, b"!", NAME_BYTES)
+
+    def unmark(self) -> None:
+        if self.is_marked():
+            with suppress(OSError):
+                os.pwrite(self._file, b" ", NAME_BYTES)
+
+    def is_marked(self) -> bool:
+        """Only for who holds the lock."""
+        try:
+            return os.pread(self._file, 1, NAME_BYTES) == b"!"
+        except OSError:
+            return False
+
     def release(self) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -58,7 +81,7 @@ class FileLock:
 
     def holder(self) -> str:
         """Who holds the lock, in words, as far as the file tells."""
-        name = os.pread(self._file, 20, 0).strip().decode("ascii", "replace")
+        name = os.pread(self._file, NAME_BYTES, 0).strip().decode("ascii", "replace")
         return f"process {name}" if name else "another process"
 
     def _open(self) -> int:
@@ -81,7 +104,7 @@ class FileLock:
             return False
         # A disk without room for a name is no reason not to hold the lock.
         with suppress(OSError):
-            os.pwrite(self._file, b"%-20d" % os.getpid(), 0)
+            os.pwrite(self._file, b"%-*d" % (NAME_BYTES, os.getpid()), 0)
         return True
 
 

@@ -34,10 +34,11 @@ from evrt.log.sqlite.blobs import (
     digest_of,
 )
 from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
+from evrt.log.sqlite.jobs import Erasure, Stop, WantedRef
 from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
 from evrt.log.sqlite.schema import SELECT_RECORDED
 from evrt.log.sqlite.transaction import recorded
-from evrt.log.sqlite.writer import Erasure, Stop, WantedRef, Writer
+from evrt.log.sqlite.writer import Writer
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
 
 STREAM_PAGE_EVENTS = 1_000

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
+from typing import NamedTuple
 
 from evrt.errors import NotFound
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
@@ -42,6 +43,14 @@ busy event loops: with one statement per row that cost three times the insert it
 """
 
 
+class Planned(NamedTuple):
+    """The events of one transaction: position of the first, the leaf of each, and about how many bytes they are."""
+
+    first: int
+    leaves: Sequence[bytes]
+    bytes: int
+
+
 class Transaction:
     """The writing connection with what it remembers of the log between transactions."""
 
@@ -54,6 +63,7 @@ class Transaction:
         self._data_version: int | None = None
         self._now = 0
         self._bytes = 0
+        self._leaves: list[bytes] = []
         self._salts = b""
         self._salts_used = 0
         self._values: list[object] = []
@@ -73,6 +83,7 @@ class Transaction:
             self._ids.clear()
         self._now = time.time_ns() // 1_000
         self._bytes = 0
+        self._leaves = []
         # One call to the system for the whole batch.
         self._salts = os.urandom(SALT_BYTES * events)
         self._salts_used = 0
@@ -88,6 +99,7 @@ class Transaction:
         self._salts_used = begin + SALT_BYTES * len(request.drafts)
         rows = plan(request, self._end, self._now, self._salts[begin : self._salts_used])
         self._bytes += request.bytes
+        self._leaves += [row.leaf for row in rows]
         ids = self._ids
         for row in rows:
             stream, correlation = row[3], row[6]
@@ -121,16 +133,22 @@ class Transaction:
 
     def erase(self, position: int) -> None:
         """Raises NotFound."""
-        self._flush()
+        self.flush()
         changed = self._connection.execute(
             "UPDATE events SET salt = NULL, payload = NULL WHERE position = ?", (position,)
         ).rowcount
         if changed == 0:
             raise NotFound(f"There is no event at position {position}.")
 
+    def planned(self) -> Planned:
+        """The events of this transaction."""
+        return Planned(self._end.position + 1 - len(self._leaves), self._leaves, self._bytes)
+
     def commit(self) -> int:
-        """Roughly how many pages this has put into the WAL: ends of the trees, and what was gathered."""
-        self._flush()
+        """Roughly how many pages this has put into the WAL: ends of the trees, and what was gathered.
+
+        What was planned has been flushed before.
+        """
         self._connection.execute("COMMIT")
         return 4 + self._bytes // 2_048
 
@@ -185,7 +203,7 @@ class Transaction:
     def _find(self, request: Checked) -> list[Recorded]:
         """The events that a repeated request may have recorded at its first try."""
         # The first try may be in this very batch.
-        self._flush()
+        self.flush()
         wanted = {_to_bytes(draft.event_id) for draft in request.drafts}
         execute = self._connection.execute
         positions: list[int] = []
@@ -200,7 +218,7 @@ class Transaction:
             for position in positions
         ]
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write what has been planned so far."""
         if not self._values:
             return

@@ -13,28 +13,20 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
 from evrt.log.plan import Checked
-from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
-from evrt.log.sqlite.connect import (
-    connect_writing,
-    file_identity,
-    inspect,
-    lock_path,
-    make,
-    read_log_id,
-    translate,
-    wal_pages,
-)
+from evrt.log.sqlite.blobs import BlobPiece
+from evrt.log.sqlite.committing import Committer
+from evrt.log.sqlite.connect import file_identity, inspect, lock_path, make, translate
+from evrt.log.sqlite.jobs import Job, Stop, Work
 from evrt.log.sqlite.lock import FileLock
-from evrt.log.sqlite.transaction import Transaction
 from evrt.log.subscribe import Bell, Bells, call_in
 
 BATCH_EVENTS_MAX = 2_000
@@ -43,36 +35,6 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 
 QUEUE_REQUESTS_MAX = 100_000
 """Requests that may wait at once; more are refused, for memory has an end."""
-
-WAL_PAGES_MAX = 1_000
-"""When about this many pages (4 MiB) have gone to the WAL, they are copied into the database."""
-
-
-class WantedRef(NamedTuple):
-    kind: str
-    external: str
-
-
-class Erasure(NamedTuple):
-    position: int
-
-
-class Stop(NamedTuple):
-    """Write what was queued before this, then close."""
-
-
-Work = Checked | WantedRef | Erasure | BlobBegun | BlobPiece | BlobFinished | BlobGone | BlobErased | Stop
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """Work with the future that waits for its outcome, if somebody waits."""
-
-    work: Work
-    answer: asyncio.Future[Any] | None
-    deadline: float
-    result: Any = None
-    error: BaseException | None = None
 
 
 class Writer:
@@ -144,8 +106,7 @@ class Writer:
         try:
             if state != "ready":
                 self._make()
-            self._connection = connect_writing(self._path, self._lock_timeout_seconds)
-            log_id = read_log_id(self._connection)
+            self._committer = Committer(self._path, self._lock, self._lock_timeout_seconds)
             self._file = file_identity(self._path)
         except sqlite3.Error as error:
             self._lock.close()
@@ -156,10 +117,7 @@ class Writer:
         except BaseException:
             self._lock.close()
             raise
-        self._transaction = Transaction(self._connection, self._path, log_id)
-        # What processes that were killed have left there counts from the start.
-        self._wal_pages = wal_pages(self._path)
-        return log_id
+        return self._committer.log_id
 
     def _make(self) -> None:
         if not self._lock.acquire_within(self._lock_timeout_seconds):
@@ -179,16 +137,19 @@ class Writer:
         last = self._closing_given_up or (bool(batch) and isinstance(batch[-1].work, Stop))
         wrote = trouble is None and self._write(batch)
         if trouble is not None:
-            self._fail(batch, trouble, "")
+            for job in batch:
+                if not isinstance(job.work, Stop):
+                    # Each gets an error of its own, for raising one in several tasks would mix their traces.
+                    job.error = Unavailable(*trouble.args)
         if last:
             self._close()
             self._deliver(batch, wrote)
             return False
-        full = trouble is None and self._wal_pages >= WAL_PAGES_MAX
+        full = trouble is None and self._committer.wal_is_full
         if full:
             # After the answers, for nobody waits for this but the next batch.
             self._deliver(batch, wrote)
-            self._checkpoint("PASSIVE")
+            self._committer.checkpoint("PASSIVE")
         if trouble is None:
             self._lock.release()
         if not full:
@@ -249,70 +210,15 @@ class Writer:
                     break
         return batch
 
-    def _write(self, batch: list[Job]) -> bool:
-        """Do a batch in one transaction. Whether anything was committed."""
+    def _write(self, batch: Sequence[Job]) -> bool:
+        """Whether anything was committed."""
         if not batch or isinstance(batch[0].work, Stop):
             return False
-        transaction = self._transaction
-        doing = "Nothing was recorded"
-        try:
-            transaction.begin(sum([len(job.work.drafts) for job in batch if isinstance(job.work, Checked)]))
-            for job in batch:
-                try:
-                    job.result = self._do(job.work)
-                except EvrtError as error:
-                    job.error = error
-            if all(job.error is not None for job in batch):
-                transaction.roll_back()
-                return False
-            doing = "Whether this was recorded is not known; a repeat of the append will tell"
-            self._wal_pages += transaction.commit()
-        except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
-            self._fail(batch, error, doing)
-            return False
-        if any(isinstance(job.work, Erasure | BlobErased) for job in batch):
-            # What was erased leaves the WAL as well, before anybody is told that it is gone.
-            self._checkpoint("TRUNCATE")
-        return True
-
-    def _do(self, work: Work) -> Any:
-        if isinstance(work, Checked):
-            return self._transaction.append(work)
-        if isinstance(work, WantedRef):
-            return self._transaction.ref(work.kind, work.external)
-        if isinstance(work, Erasure):
-            return self._transaction.erase(work.position)
-        if not isinstance(work, Stop):
-            return self._transaction.change(work)
-        return None
-
-    def _fail(self, batch: list[Job], error: BaseException, doing: str) -> None:
-        if isinstance(error, sqlite3.Error):
-            error = translate(error, self._path, doing)
-        for job in batch:
-            if job.error is None and not isinstance(job.work, Stop):
-                # Each gets an error of its own, for raising one in several tasks would mix their traces.
-                job.error = type(error)(*error.args) if isinstance(error, EvrtError) else error
-        # The transaction is over in any case; the next begins with what the disk holds.
-        with suppress(sqlite3.Error):
-            self._transaction.roll_back()
-
-    def _checkpoint(self, mode: str) -> None:
-        """Copy the WAL into the database, as far as readers allow, without waiting for them.
-
-        Only under the file lock. If it fails, what is in the WAL stays there, no less durable.
-        """
-        self._wal_pages = 0
-        with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        with suppress(sqlite3.Error):
-            self._connection.execute(f"PRAGMA busy_timeout = {self._lock_timeout_seconds * 1_000:.0f}")
+        return self._committer.commit(batch)
 
     def _close(self) -> None:
         # Before the lock is let go, because the last connection to close copies the WAL as well.
-        self._checkpoint("TRUNCATE")
-        self._connection.close()
+        self._committer.close()
         self._lock.close()
         self._stopped.set()
         self._ended = True

@@ -1,0 +1,269 @@
+"""Commits batches to the file. A write that fails poisons: nothing more is written or answered before a recovery.
+
+An answer follows a COMMIT that succeeded on a healthy connection, or a recovery that found the
+batch recorded, all of it verified and durable anew. What is remembered of the log goes with the
+connection that failed. See ``evrt.log.sqlite.recovery`` for why a failed sync takes so much care.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from evrt.errors import EvrtError, Unavailable, UnusableLog
+from evrt.log.plan import Checked
+from evrt.log.sqlite.blobs import BlobErased
+from evrt.log.sqlite.connect import connect_writing, read_log_id, translate, wal_pages
+from evrt.log.sqlite.jobs import Erasure, Job, Stop, WantedRef, Work
+from evrt.log.sqlite.lock import FileLock
+from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen
+from evrt.log.sqlite.transaction import Planned, Transaction
+
+WAL_PAGES_MAX = 1_000
+"""When about this many pages (4 MiB) have gone to the WAL, they are copied into the database."""
+
+RECOVERY_PAUSE_SECONDS = 0.25
+"""Between two attempts at a recovery. Appends that come in between are refused at once."""
+
+NOTHING = "Nothing was recorded"
+UNKNOWN = "Whether this was recorded is not known; a repeat of the append will tell"
+
+HARMLESS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
+"""Begin the names of errors by which SQLite refuses a statement and leaves file and connection as they were."""
+
+DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+class Committer:
+    """The file's writing end, for one thread. Every method only under the file lock, but ``close``.
+
+    Raises, when made, sqlite3.Error, UnusableLog.
+    """
+
+    def __init__(self, path: str, lock: FileLock, busy_timeout_seconds: float) -> None:
+        self._path = path
+        self._lock = lock
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._acknowledged = Acknowledged()
+        self._connection = connect_writing(path, busy_timeout_seconds)
+        self.log_id = read_log_id(self._connection)
+        self._transaction = Transaction(self._connection, path, self.log_id)
+        # What processes that were killed have left there counts from the start.
+        self._wal_pages = wal_pages(path)
+        self._poison: BaseException | None = None
+        """The failure after which there has been no recovery."""
+        self._refusal: EvrtError | None = None
+        """Why the last attempt at a recovery failed."""
+        self._next_recovery = 0.0
+        self._lost = False
+
+    # ---------------------------------------------------------------------------------- batches
+
+    def commit(self, batch: Sequence[Job]) -> bool:
+        """Do a batch in one transaction, its outcomes in the jobs. Whether anything was committed."""
+        if self._poison is not None or self._lock.is_marked():
+            try:
+                self._recover()
+            except EvrtError as refusal:
+                _refuse(batch, refusal, NOTHING)
+                return False
+        return self._commit(batch, again=True)
+
+    def _commit(self, batch: Sequence[Job], *, again: bool) -> bool:
+        planned: Planned | None = None
+        try:
+            transaction = self._transaction
+            transaction.begin(sum([len(job.work.drafts) for job in batch if isinstance(job.work, Checked)]))
+            for job in batch:
+                try:
+                    job.result = self._do(job.work)
+                except EvrtError as error:
+                    job.error = error
+            if all(job.error is not None for job in batch):
+                transaction.roll_back()
+                return False
+            transaction.flush()
+            planned = transaction.planned()
+            self._wal_pages += transaction.commit()
+            self._acknowledged.add(planned)
+        except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
+            if planned is None and isinstance(error, sqlite3.Error) and self._is_refused(error):
+                _refuse(batch, translate(error, self._path, NOTHING), "")
+                return False
+            return self._commit_after(error, batch, planned, again=again)
+        if any(isinstance(job.work, Erasure | BlobErased) for job in batch):
+            # What was erased leaves the WAL as well, before anybody is told that it is gone.
+            self.checkpoint("TRUNCATE")
+        return True
+
+    def _is_refused(self, error: sqlite3.Error) -> bool:
+        """Whether SQLite has only refused something, and the transaction is taken back."""
+        if not _name(error).startswith(HARMLESS):
+            return False
+        try:
+            self._transaction.roll_back()
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _commit_after(
+        self, error: BaseException, batch: Sequence[Job], planned: Planned | None, *, again: bool
+    ) -> bool:
+        """What becomes of a batch whose writing failed. It has been planned if its COMMIT was tried.
+
+        After the recovery the log tells whether it was recorded; if not, it is written once more.
+        """
+        self.poison(error)
+        try:
+            self._recover()
+            recorded = planned is not None and bool(planned.leaves) and self._is_recorded(planned)
+        except EvrtError as refusal:
+            _refuse(batch, refusal, NOTHING if planned is None or _is_full(error) else UNKNOWN)
+            return False
+        if recorded and planned is not None:
+            self._acknowledged.add(planned)
+            return True
+        for job in batch:
+            job.result = job.error = None
+        if again:
+            return self._commit(batch, again=False)
+        _refuse(batch, Unavailable(f"{self._path} could not be written: {_reason(error)}."), NOTHING)
+        return False
+
+    def _do(self, work: Work) -> Any:
+        if isinstance(work, Checked):
+            return self._transaction.append(work)
+        if isinstance(work, WantedRef):
+            return self._transaction.ref(work.kind, work.external)
+        if isinstance(work, Erasure):
+            return self._transaction.erase(work.position)
+        if not isinstance(work, Stop):
+            return self._transaction.change(work)
+        return None
+
+    # --------------------------------------------------------------------------------- recovery
+
+    def poison(self, error: BaseException) -> None:
+        """Write nothing more through this connection."""
+        self._poison = error
+        self._lock.mark()
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+    def _recover(self) -> None:
+        """Raises EvrtError where the log takes no events now; then its text says why."""
+        if self._refusal is not None and (self._lost or time.monotonic() < self._next_recovery):
+            raise _again(self._refusal)
+        try:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = reopen(self._path, self.log_id, self._acknowledged, self._busy_timeout_seconds)
+            self._transaction = Transaction(self._connection, self._path, self.log_id)
+            self._wal_pages = wal_pages(self._path)
+            self._lock.unmark()
+        except LostEvents as error:
+            raise self._lose(error) from error
+        except (EvrtError, sqlite3.Error, OSError, MemoryError) as error:
+            self._next_recovery = time.monotonic() + RECOVERY_PAUSE_SECONDS
+            raise self._refuse_all(error) from error
+        self._poison = self._refusal = None
+
+    def _is_recorded(self, planned: Planned) -> bool:
+        """Raises EvrtError."""
+        try:
+            return is_recorded(self._connection, planned)
+        except LostEvents as error:
+            raise self._lose(error) from error
+        except (sqlite3.Error, MemoryError) as error:
+            self.poison(error)
+            raise self._refuse_all(error) from error
+
+    def _refuse_all(self, error: BaseException) -> EvrtError:
+        """Why nothing is taken until a recovery succeeds."""
+        first = self._poison or error
+        remedy = "Make room on the disk" if _is_full(error) else "See to the disk"
+        text = (
+            f"A write to {self._path} failed ({_reason(first)}), and it could not be reopened and verified "
+            f"since: {_reason(error)}. {remedy}; every further append tries again, nothing has to be restarted."
+        )
+        damaged = isinstance(error, sqlite3.Error) and _name(error).startswith(DAMAGED)
+        self._refusal = UnusableLog(text) if damaged else Unavailable(text)
+        return _again(self._refusal)
+
+    def _lose(self, error: LostEvents) -> EvrtError:
+        self._lost = True
+        self._poison = error
+        self._refusal = UnusableLog(
+            f"{self._path} HAS LOST EVENTS that were acknowledged: after a failed write it was reopened, and "
+            f"{error}. The disk or its file system did not keep what it had confirmed. This log takes no more "
+            f"events. Keep all files that begin with {self._path} as they are, look at them with "
+            "`evrt db check`, and restore the log from a copy."
+        )
+        return _again(self._refusal)
+
+    # ------------------------------------------------------------------------------------- the WAL
+
+    @property
+    def wal_is_full(self) -> bool:
+        return self._poison is None and self._wal_pages >= WAL_PAGES_MAX
+
+    def checkpoint(self, mode: str) -> None:
+        """Copy the WAL into the database, as far as readers allow, without waiting for them.
+
+        If it fails, what is in the WAL stays there, no less durable; but nothing is written before a recovery.
+        """
+        self._wal_pages = 0
+        try:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            self._connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_seconds * 1_000:.0f}")
+        except (sqlite3.Error, MemoryError) as error:
+            if not _name(error).startswith(HARMLESS):
+                self.poison(error)
+
+    def close(self) -> None:
+        """Copy the WAL and close the file."""
+        if self._poison is None:
+            self.checkpoint("TRUNCATE")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def _refuse(batch: Sequence[Job], error: EvrtError, words: str) -> None:
+    """Each gets an error of its own, for raising one in several tasks would mix their traces."""
+    text = f"{words}. {error}" if words else str(error)
+    for job in batch:
+        if job.error is None and not isinstance(job.work, Stop):
+            job.error = type(error)(text)
+
+
+def _again(error: EvrtError) -> EvrtError:
+    """A new error like this one, whose traces belong to who raises it."""
+    return type(error)(*error.args)
+
+
+def _name(error: BaseException) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether SQLite was refused room for a frame: then the commit is not whole, and counts for nobody."""
+    return _name(error).startswith("SQLITE_FULL")
+
+
+def _reason(error: BaseException) -> str:
+    """What failed, in words that fit into a sentence."""
+    if _is_full(error):
+        return "the disk is full"
+    if isinstance(error, sqlite3.Error):
+        return f"SQLite reports {error} ({_name(error) or 'no code'})"
+    if isinstance(error, MemoryError):
+        return "this process has run out of memory"
+    if isinstance(error, OSError):
+        return error.strerror or repr(error)
+    if isinstance(error, EvrtError):
+        return str(error).rstrip(".")
+    return repr(error)

@@ -7,6 +7,8 @@ connection that failed. See ``evrt.log.sqlite.recovery`` for why a failed sync t
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from typing import Any
 from evrt.errors import EvrtError, Unavailable, UnusableLog
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobErased
-from evrt.log.sqlite.connect import connect_writing, read_log_id, translate, wal_pages
+from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, translate, wal_pages
 from evrt.log.sqlite.jobs import Erasure, Job, Stop, WantedRef, Work
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen
@@ -40,7 +42,7 @@ DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 class Committer:
     """The file's writing end, for one thread. Every method only under the file lock, but ``close``.
 
-    Raises, when made, sqlite3.Error, UnusableLog.
+    Raises, when made, sqlite3.Error, OSError, UnusableLog.
     """
 
     def __init__(self, path: str, lock: FileLock, busy_timeout_seconds: float) -> None:
@@ -49,7 +51,13 @@ class Committer:
         self._busy_timeout_seconds = busy_timeout_seconds
         self._acknowledged = Acknowledged()
         self._connection = connect_writing(path, busy_timeout_seconds)
-        self.log_id = read_log_id(self._connection)
+        try:
+            self.log_id = read_log_id(self._connection)
+            # SQLite syncs the folder of a WAL that it has made, but does not say when that failed.
+            sync_folder(os.path.dirname(path))
+        except BaseException:
+            self._connection.close()
+            raise
         self._transaction = Transaction(self._connection, path, self.log_id)
         # What processes that were killed have left there counts from the start.
         self._wal_pages = wal_pages(path)
@@ -250,7 +258,9 @@ def _name(error: BaseException) -> str:
 
 
 def _is_full(error: BaseException) -> bool:
-    """Whether SQLite was refused room for a frame: then the commit is not whole, and counts for nobody."""
+    """Whether there was no room. Where a COMMIT found none, a frame is missing, and it counts for nobody."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return _name(error).startswith("SQLITE_FULL")
 
 

@@ -224,7 +224,13 @@ def make(path: str, busy_timeout_seconds: float) -> None:
                 connection.execute(statement)
             connection.execute("INSERT INTO log VALUES (1, ?, ?)", (new_event_id(), time.time_ns() // 1_000))
             connection.execute("COMMIT")
-        connection.execute("PRAGMA journal_mode = WAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            # SQLite does not say why: a write that failed for a moment looks the same as a disk that cannot.
+            raise Unavailable(
+                f"The log {path} could not be made ready: SQLite could not switch it to its WAL. Try again; "
+                "if that does not help, put the log on a local disk, for not every file system can do it."
+            )
     finally:
         connection.close()
     sync_folder(os.path.dirname(path))
@@ -251,7 +257,10 @@ def file_identity(path: str) -> tuple[int, int]:
 
 def sync_folder(folder: str) -> None:
     """Make the names in a folder durable, not only what is in the files."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # Who may make files there, but not list them, cannot sync it either.
     try:
         os.fsync(descriptor)
     finally:

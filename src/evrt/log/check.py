@@ -23,11 +23,11 @@ from evrt.log.contract import Recorded
 from evrt.log.entry import build_entry, leaf_hash, payload_digest
 from evrt.log.sqlite.blobs import faults
 from evrt.log.sqlite.connect import (
+    cannot_read,
     check_place,
     connect_reading,
     inspect,
     read_schema_version,
-    translate,
 )
 from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED, schema_of
 from evrt.log.sqlite.transaction import recorded
@@ -83,7 +83,7 @@ def check(url: str, *, progress: Progress | None = None) -> CheckReport:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise translate(error, path, "The check could not be finished") from error
+        raise cannot_read(error, path, "The check could not be finished") from error
 
 
 # The event before in the same stream comes along with each event, so no state per stream is needed.

@@ -187,13 +187,43 @@ def check_pragmas(connection: sqlite3.Connection, path: str) -> None:
 
 
 def reading_uris(path: str) -> list[str]:
-    """What to open for reading only, the second if the first cannot be.
+    """What to open for reading only, each where the one before it finds no index of the WAL and can make none.
 
-    A log in WAL mode needs files beside it. Where there are none and this user cannot make them, the
-    file lies still, and SQLite is told that it does: else it could not open it at all.
+    Where the disk is full, SQLite reads with an index in memory. Where this user, or nobody, can make files,
+    and there is nothing in a WAL, the file lies still, and SQLite is told that it does.
     """
     uri = f"{Path(path).as_uri()}?mode=ro"
-    return [uri] if wal_pages(path) else [uri, f"{uri}&immutable=1"]
+    uris = [uri, f"{uri}&readonly_shm=1"]
+    return uris if wal_pages(path) else [*uris, uri + LYING_STILL]
+
+
+LYING_STILL = "&immutable=1"
+"""Ends the URI of a connection that does not look for changes."""
+
+
+def lacks_index(error: Exception) -> bool:
+    """Whether this is what SQLite reports where it cannot make the index of a WAL."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_IOERR_SHM"))
+
+
+def cannot_read(error: sqlite3.Error, path: str, doing: str) -> EvrtError:
+    """What it means that the last URI to read could not be opened either."""
+    if lacks_index(error) and wal_pages(path) and not os.path.exists(f"{path}-shm"):
+        return Unavailable(
+            f"{doing}: the last events are still in {path}-wal, and its index {path}-shm is missing and cannot be "
+            "made here. Copy the two files to a folder that can be written, and read the log there."
+        )
+    return translate(error, path, doing)
+
+
+Shape = tuple[int, int, int, int]
+
+
+def shape(path: str) -> Shape:
+    """What changes about the files of a log when somebody writes to it."""
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns, wal_pages(path)
 
 
 def connect_reading(path: str) -> sqlite3.Connection:
@@ -203,8 +233,10 @@ def connect_reading(path: str) -> sqlite3.Connection:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None)
         try:
             connection.execute("SELECT 1 FROM log")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             connection.close()
+            if not lacks_index(error):
+                raise
         else:
             return connection
     return sqlite3.connect(last, uri=True, isolation_level=None)

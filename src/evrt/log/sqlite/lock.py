@@ -17,6 +17,7 @@ from contextlib import suppress
 from evrt.errors import Denied, Unavailable
 
 RETRY_SECONDS = 0.005
+CLOSED = -1
 
 NAME_BYTES = 20
 """At the beginning of the file: the process that holds the lock. The mark stands behind it."""
@@ -31,6 +32,7 @@ class FileLock:
         _locks.add(self)
 
     def try_acquire(self) -> bool:
+        self._have_file()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -39,6 +41,7 @@ class FileLock:
 
     def acquire(self) -> None:
         """Wait as long as it takes."""
+        self._have_file()
         fcntl.flock(self._file, fcntl.LOCK_EX)
         while not self._sign():
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -73,16 +76,30 @@ class FileLock:
             return False
 
     def release(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        except OSError:
+            # Closing the file lets go of the lock in any case; the next to acquire it opens the file again.
+            self._close_file()
 
     def close(self) -> None:
         _locks.discard(self)
-        os.close(self._file)
+        self._close_file()
 
     def holder(self) -> str:
         """Who holds the lock, in words, as far as the file tells."""
         name = os.pread(self._file, NAME_BYTES, 0).strip().decode("ascii", "replace")
         return f"process {name}" if name else "another process"
+
+    def _have_file(self) -> None:
+        if self._file == CLOSED:
+            self._file = self._open()
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, CLOSED
+        if file != CLOSED:
+            with suppress(OSError):
+                os.close(file)
 
     def _open(self) -> int:
         try:

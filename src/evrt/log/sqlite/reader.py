@@ -9,8 +9,16 @@ from typing import Any
 
 import aiosqlite
 
-from evrt.errors import EvrtError, UsageError
-from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS, reading_uris, translate
+from evrt.errors import EvrtError, Unavailable, UsageError
+from evrt.log.sqlite.connect import (
+    BUSY_TIMEOUT_SECONDS,
+    LYING_STILL,
+    Shape,
+    cannot_read,
+    lacks_index,
+    reading_uris,
+    shape,
+)
 from evrt.log.subscribe import Bell, call_in
 
 POLL_SECONDS = 0.02
@@ -27,20 +35,31 @@ class Reader:
         self._path = path
         self._opening: asyncio.Task[aiosqlite.Connection] | None = None
         self._connection: aiosqlite.Connection | None = None
+        self._still: Shape | None = None
+        """The files as they were when they were opened as ones that lie still."""
         self._closed = False
 
     async def fetch(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
         """All rows of one SELECT, which sees one committed state of the log."""
-        try:
-            connection = self._connection or await self._open()
-            return list(await connection.execute_fetchall(sql, parameters))
-        except (sqlite3.Error, ValueError) as error:
-            # A ValueError is what aiosqlite raises for a connection that has been closed meanwhile.
-            if self._closed:
-                raise closed_error() from None
-            if isinstance(error, sqlite3.Error):
-                raise translate(error, self._path, "The log cannot be read") from error
-            raise
+        while True:
+            connection = None
+            try:
+                connection = self._connection or await self._open()
+                rows = list(await connection.execute_fetchall(sql, parameters))
+                if self._still is None or self._still == shape(self._path):
+                    return rows
+                # It did not lie still: what has been read may be out of date, or torn.
+                await self._leave(connection)
+            except (sqlite3.Error, ValueError) as error:
+                # A ValueError is what aiosqlite raises for a connection that has been closed meanwhile.
+                if self._closed:
+                    raise closed_error() from None
+                if isinstance(error, sqlite3.Error):
+                    raise cannot_read(error, self._path, "The log cannot be read") from error
+                if connection is self._connection:
+                    raise
+            except OSError as error:
+                raise Unavailable(f"The log {self._path} cannot be read: {error.strerror}.") from error
 
     async def _open(self) -> aiosqlite.Connection:
         if self._closed:
@@ -52,6 +71,7 @@ class Reader:
         return await asyncio.shield(opening)
 
     async def _connect(self) -> aiosqlite.Connection:
+        still = shape(self._path)
         uris = reading_uris(self._path)
         for number, uri in enumerate(uris, start=1):
             connection = aiosqlite.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
@@ -62,12 +82,19 @@ class Reader:
                 await connection.execute_fetchall("PRAGMA data_version")
             except BaseException as error:
                 await connection.close()
-                if number < len(uris) and isinstance(error, sqlite3.OperationalError):
+                if number < len(uris) and isinstance(error, sqlite3.OperationalError) and lacks_index(error):
                     continue
                 raise
+            self._still = still if uri.endswith(LYING_STILL) else None
             self._connection = connection
             return connection
         raise AssertionError("There is always one URI to try.")
+
+    async def _leave(self, connection: aiosqlite.Connection) -> None:
+        """Have the next to read open another connection."""
+        if self._connection is connection:
+            self._connection = self._opening = None
+            await connection.close()
 
     async def close(self) -> None:
         self._closed = True

@@ -52,8 +52,8 @@ KEPT_BYTES_MAX = 16 * 1024 * 1024
 TAIL_EVENTS = 100
 """Events at the end of the log that are verified whoever wrote them."""
 
-CHECKPOINT_SECONDS = 1.0
-"""How long the checkpoint of a recovery waits for readers."""
+WAIT_SECONDS = 1.0
+"""How long a recovery waits for programs that hold up its checkpoint, or have locked the database."""
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -97,13 +97,14 @@ def reopen(
     write_wal_anew(path)
     if inspect(path) != "ready":
         raise UnusableLog(f"{path} is not the log in WAL mode any more that it was.")
-    connection = connect_writing(path, busy_timeout_seconds)
+    connection = connect_writing(path, WAIT_SECONDS)
     try:
         if read_log_id(connection) != log_id:
             raise UnusableLog(f"{path} is another log than the one that was opened.")
         verify_tail(connection, log_id, acknowledged.leaves())
-        _checkpoint(connection, busy_timeout_seconds)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         prove(connection)
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_seconds * 1_000:.0f}")
         # SQLite syncs the folder of a WAL that it has made, but does not say when that failed.
         sync_folder(os.path.dirname(path))
     except BaseException:
@@ -133,12 +134,6 @@ def write_wal_anew(path: str) -> None:
     finally:
         # No lock goes with it: SQLite locks the database and the index, never the WAL.
         os.close(file)
-
-
-def _checkpoint(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_SECONDS * 1_000:.0f}")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    connection.execute(f"PRAGMA busy_timeout = {busy_timeout_seconds * 1_000:.0f}")
 
 
 def prove(connection: sqlite3.Connection) -> None:

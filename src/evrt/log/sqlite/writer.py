@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -23,7 +22,7 @@ from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobPiece
-from evrt.log.sqlite.committing import Committer
+from evrt.log.sqlite.committing import NOTHING, Committer
 from evrt.log.sqlite.connect import file_identity, inspect, lock_path, make, translate
 from evrt.log.sqlite.jobs import Job, Stop, Work
 from evrt.log.sqlite.lock import FileLock
@@ -170,16 +169,19 @@ class Writer:
                 self._wait_for_lock()
             if file_identity(self._path) == self._file:
                 return None
-            text = f"{self._path} is not the file any more that was opened: it has been replaced"
+            text = "is not the file any more that was opened: it has been replaced"
         except FileNotFoundError:
-            text = f"{self._path} is gone: it has been moved or deleted since it was opened"
+            text = "is gone: it has been moved or deleted since it was opened"
         except EvrtError as error:
-            text = str(error)
+            return Unavailable(f"{NOTHING}. {error}")
         except (OSError, RuntimeError) as error:
-            text = f"The lock of {self._path} cannot be taken: {error}"
-        with suppress(OSError):
             self._lock.release()
-        return Unavailable(f"{text}. Nothing was recorded; put it back, or open the log again.")
+            return Unavailable(
+                f"{NOTHING}. The write lock of {self._path} cannot be taken: {error}. See to the disk; every "
+                "further append tries again."
+            )
+        self._lock.release()
+        return Unavailable(f"{NOTHING}. {self._path} {text}. Put it back, or open the log again.")
 
     def _wait_for_lock(self) -> None:
         if self._watch is None:

@@ -82,8 +82,8 @@ class Committer:
 
     def _commit(self, batch: Sequence[Job], *, again: bool) -> bool:
         planned: Planned | None = None
+        transaction = self._transaction
         try:
-            transaction = self._transaction
             transaction.begin(sum([len(job.work.drafts) for job in batch if isinstance(job.work, Checked)]))
             for job in batch:
                 try:
@@ -97,6 +97,11 @@ class Committer:
             planned = transaction.planned()
             self._wal_pages += transaction.commit()
             self._acknowledged.add(planned)
+        except UnusableLog as error:
+            # Somebody has brought the log to a schema that this program does not know.
+            transaction.roll_back()
+            _refuse(batch, error, "")
+            return False
         except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
             if planned is None and isinstance(error, sqlite3.Error) and self._is_refused(error):
                 _refuse(batch, translate(error, self._path, NOTHING), "")

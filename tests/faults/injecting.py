@@ -50,12 +50,16 @@ class Nursery:
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         )
 
-    def live(self, folder: Path, fault: Fault | None = None, *, plant: str | None = None) -> tuple[Story, int]:
+    def live(
+        self, folder: Path, fault: Fault | None = None, *, plant: str | None = None
+    ) -> tuple[Story, int]:
         """The story of a worker, and how many of its calls have failed."""
         pid = self._ask({"fork": Job(folder=str(folder), traced=fault is not None, plant=plant)})["pid"]
         injected = 0
         if fault is not None:
-            injected = inject(pid, fault, [f"{folder}/{DATABASE}{suffix}" for suffix in SUFFIXES] + [str(folder)])
+            injected = inject(
+                pid, fault, [f"{folder}/{DATABASE}{suffix}" for suffix in SUFFIXES] + [str(folder)]
+            )
         status = self._ask({"wait": pid})["status"]
         if status != 0:
             raise AssertionError(f"A worker ended with status {status:#x} under {fault}; see its stderr.")

@@ -44,7 +44,10 @@ def violations(story: Story, path: Path) -> list[str]:
             found.append(f"Not one paragraph that names the file: {text}")
     if not story["opened"] and not any(words in story["failures"][0] for words in OPENING):
         found.append(f"That the log could not be opened was said in the wrong words: {story['failures'][0]}")
-    if isinstance(story["read"], list) and {_bare(event_id) for event_id in story["read"]} != positions.keys():
+    if (
+        isinstance(story["read"], list)
+        and {_bare(event_id) for event_id in story["read"]} != positions.keys()
+    ):
         found.append("What was read before the end is not what is there after it.")
     return found
 
@@ -60,7 +63,9 @@ def _wrong_answer(told: Told, positions: dict[str, int]) -> list[str]:
     there = [positions.get(event_id) for event_id in ids]
     presence = Presence(whole=None not in there, absent=all(position is None for position in there))
     if told["positions"] is not None:
-        return [] if there == told["positions"] else [f"Acknowledged at {told['positions']}, found at {there}."]
+        return (
+            [] if there == told["positions"] else [f"Acknowledged at {told['positions']}, found at {there}."]
+        )
     found: list[str] = []
     if told["text"].count("\n"):
         found.append(f"Not one paragraph: {told['text']}")

@@ -149,7 +149,9 @@ class Life:
     drafts: dict[str, Sequence[Draft]] = {}
 
 
-def draft(stream: str, type: str = "note.written", *, payload: bytes = b"hello", meta: bytes = b"{}") -> Draft:
+def draft(
+    stream: str, type: str = "note.written", *, payload: bytes = b"hello", meta: bytes = b"{}"
+) -> Draft:
     return Draft(stream, type, new_event_id(), "run-1", meta, payload)
 
 

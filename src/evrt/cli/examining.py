@@ -1,0 +1,59 @@
+"""What ``evrt doctor`` prints: a line for each examination, with what to do where it is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evrt.cli.output import out, out_json, paint
+from evrt.cli.place import DEFAULT_URL, Place
+from evrt.errors import EvrtError, UsageError
+from evrt.log.address import parse_url
+from evrt.log.doctor import Diagnosis, Verdict, examine
+
+WELL = 0
+UNWELL = 1
+
+STYLES: dict[Verdict, str] = {"ok": "green", "mind": "yellow", "bad": "bold red"}
+NAME_COLUMNS = 12
+
+
+def examine_place(place: Place, *, as_json: bool) -> int:
+    """Print what was found; returns the exit code."""
+    found: list[Diagnosis] = []
+    for diagnosis in _all(place):
+        found.append(diagnosis)
+        if not as_json:
+            _out(diagnosis)
+    if as_json:
+        out_json(
+            [{"name": d.name, "verdict": d.verdict, "found": d.found, "remedy": d.remedy} for d in found]
+        )
+    return UNWELL if any(diagnosis.verdict == "bad" for diagnosis in found) else WELL
+
+
+def _all(place: Place) -> Iterator[Diagnosis]:
+    app, url = _app(place)
+    path = parse_url(url)
+    if path is None:
+        raise UsageError("A log in memory has no place to look at; give the URL of a file.")
+    yield from app
+    yield from examine(path)
+
+
+def _app(place: Place) -> tuple[list[Diagnosis], str]:
+    """What is to be said of the app, where one is named, and where the log is."""
+    if place.app_name is None:
+        return [], place.url or DEFAULT_URL
+    try:
+        app = place.load_app()
+    except EvrtError as error:
+        return [Diagnosis("app", "bad", str(error))], place.url or DEFAULT_URL
+    names = ", ".join(sorted(app.targets)) or "none"
+    return [Diagnosis("app", "ok", f"{place.app_name}, with these agents and workflows: {names}")], app.url
+
+
+def _out(diagnosis: Diagnosis) -> None:
+    verdict = paint(diagnosis.verdict.ljust(4), STYLES[diagnosis.verdict])
+    out(f"{verdict}  {diagnosis.name.ljust(NAME_COLUMNS)}  {paint(diagnosis.found)}.")
+    if diagnosis.remedy:
+        out(f"{' ' * (NAME_COLUMNS + 8)}{paint(diagnosis.remedy, 'dim')}")

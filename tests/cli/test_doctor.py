@@ -1,0 +1,127 @@
+"""``evrt doctor`` says what is well, what is not, and what to do about it; and changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.shell import Shell
+from evrt.log import doctor
+
+PAST = Path(__file__).parent.parent / "formats" / "v1.db"
+
+
+def verdicts(shell: Shell, *words: str, expect: int = 0) -> dict[str, dict[str, Any]]:
+    found = shell.evrt("doctor", "--json", *words, expect=expect).document
+    return {diagnosis["name"]: diagnosis for diagnosis in found}
+
+
+def test_where_all_is_well_it_says_so_and_changes_nothing(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    before = {file.name: sha256(file.read_bytes()).digest() for file in shell.folder.glob("evrt.db")}
+    found = verdicts(shell)
+    assert {d["verdict"] for name, d in found.items() if name not in ("file system", "syncs", "room")} == {
+        "ok"
+    }
+    assert {"Python", "SQLite", "file system", "room", "locks", "syncs", "settings", "WAL", "app"} <= set(
+        found
+    )
+    assert found["SQLite"]["found"].startswith(sqlite3.sqlite_version)
+    assert found["events"]["found"].endswith("checked and sound")
+    assert "helper" in found["app"]["found"]
+    told = shell.evrt("doctor").out
+    assert told.splitlines()[0].startswith("ok    app           support, with these agents and workflows: ")
+    assert {file.name: sha256(file.read_bytes()).digest() for file in shell.folder.glob("evrt.db")} == before
+    assert not list(shell.folder.glob(".evrt-doctor*"))
+
+
+def test_before_the_first_run_there_is_no_log_and_that_is_well(shell: Shell) -> None:
+    assert "the first run makes it" in verdicts(shell)["log"]["found"]
+    assert not list(shell.folder.glob("*.db*"))
+
+
+def test_a_folder_that_is_not_there_is_bad(shell: Shell) -> None:
+    found = verdicts(shell, "--db", "nowhere/evrt.db", expect=1)
+    assert (found["folder"]["verdict"], found["folder"]["remedy"]) == ("bad", "Create it first.")
+
+
+def test_an_app_that_does_not_load_is_bad(shell: Shell) -> None:
+    assert verdicts(shell, "--app", "missing:app", expect=1)["app"]["verdict"] == "bad"
+
+
+def test_a_log_of_an_older_version_is_to_be_migrated(shell: Shell) -> None:
+    (shell.folder / "evrt.db").write_bytes(PAST.read_bytes())
+    found = verdicts(shell)["log"]
+    assert (found["verdict"], found["remedy"]) == ("mind", "Run `evrt db migrate`.")
+
+
+def test_a_log_that_was_changed_is_bad(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    with closing(sqlite3.connect(shell.folder / "evrt.db")) as connection, connection:
+        connection.execute("DROP TRIGGER events_update")
+        connection.execute("UPDATE events SET payload = x'7b7d' WHERE position = 2")
+    assert verdicts(shell, expect=1)["events"]["verdict"] == "bad"
+
+
+def test_the_file_of_another_program_is_bad_and_left_alone(shell: Shell) -> None:
+    shell.write("evrt.db", "hello " * 100)
+    found = verdicts(shell, expect=1)
+    assert "is not a log of evrt" in found["log"]["found"]
+    assert (shell.folder / "evrt.db").read_text() == "hello " * 100
+
+
+def test_who_holds_the_write_lock_is_named(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    with open(shell.folder / "evrt.db-lock", "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(b"%-20d" % os.getpid())
+        file.flush()
+        found = verdicts(shell, expect=1)["write lock"]
+    assert found["verdict"] == "bad"
+    assert found["found"].startswith(f"process {os.getpid()} has held it")
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """A small file system in memory on a folder."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", *options, "none", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount a file system.")
+def test_a_file_system_without_room_or_that_is_gone_at_power_off_is_told(shell: Shell) -> None:
+    with mounted(shell.folder / "small", "-o", "size=1m"):
+        found = verdicts(shell, "--db", "small/evrt.db", expect=1)
+    assert (found["room"]["verdict"], found["file system"]["verdict"]) == ("bad", "mind")
+    assert found["file system"]["found"].startswith("tmpfs: the log is gone when the power is")
+
+
+@pytest.mark.parametrize(
+    "mounts, verdict, words",
+    [
+        ("server:/x /srv nfs4 rw 0 0", "bad", "nfs4: locks between machines"),
+        ("/dev/a /srv ext4 rw,nobarrier 0 0", "bad", "without barriers"),
+        ("/dev/a /srv ext4 ro 0 0", "mind", "mounted read-only"),
+        ("/dev/a /srv xfs rw 0 0\nnone /srv\\040x tmpfs rw 0 0", "ok", "xfs"),
+    ],
+)
+def test_what_a_file_system_is_worth_is_told_from_its_mount(
+    monkeypatch: pytest.MonkeyPatch, mounts: str, verdict: str, words: str
+) -> None:
+    monkeypatch.setattr(doctor, "_mounts", lambda: f"/dev/r / ext4 rw 0 0\n{mounts}\n".splitlines())
+    found = doctor._file_system("/srv/logs")
+    assert found.verdict == verdict
+    assert words in found.found

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from evrt.agents.agent import MODEL_TURNS_MAX, Agent
 from evrt.agents.workflow import Workflow
+from evrt.config import as_url, read_config
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
 from evrt.effects.tools import Tool, faults_text
@@ -55,7 +56,7 @@ class App:
     """Agents, workflows, and the log that their runs live on. Opens the log when it is first needed.
 
     url
-        ``sqlite:///file.db`` or ``memory://``; without it ``EVRT_DB``, else ``sqlite:///evrt.db``.
+        ``sqlite:///file.db`` or ``memory://``; without it ``EVRT_DB``, ``db`` in evrt.toml, or ``sqlite:///evrt.db``.
     deps
         handed to tools (``ToolContext.deps``) and to code (``ctx.deps``) as it is.
     models
@@ -100,7 +101,10 @@ class App:
     @property
     def url(self) -> str:
         """Where the log is."""
-        return self._url or os.environ.get("EVRT_DB") or DEFAULT_URL
+        if self._url:
+            return self._url
+        named = os.environ.get("EVRT_DB") or read_config().db
+        return DEFAULT_URL if named is None else as_url(named)
 
     @url.setter
     def url(self, url: str) -> None:

@@ -88,6 +88,7 @@ def test_a_tool_is_described_by_its_signature_and_docstring() -> None:
             },
         },
     }
+    assert list(weather.arguments.model_fields) == ["city", "days"]  # The context is nothing a model gives.
     assert weather.description == "The weather in a city."
     assert (book.effect, book.takes_key, book.repeatable) == ("write", True, True)
 

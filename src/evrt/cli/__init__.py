@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from evrt import __version__
-from evrt.cli import blobs, db, demo, doctor, history, runs
+from evrt.cli import blobs, db, demo, doctor, history, init, runs
 from evrt.cli.boundary import guarded
 from evrt.errors import InvalidInput
 
@@ -60,6 +60,7 @@ def root(
 
 
 cli.command("demo")(demo.demo)
+cli.command("init")(init.init)
 cli.add_typer(runs.cli, name="runs")
 cli.command("log")(history.log)
 cli.command("at")(history.at)

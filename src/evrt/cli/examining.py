@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evrt.cli.output import out, out_json, paint
-from evrt.cli.place import DEFAULT_URL, Place
+from evrt.cli.place import Place, default_url
 from evrt.errors import EvrtError, UsageError
 from evrt.log.address import parse_url
 from evrt.log.doctor import Diagnosis, Verdict, examine
@@ -43,11 +43,11 @@ def _all(place: Place) -> Iterator[Diagnosis]:
 def _app(place: Place) -> tuple[list[Diagnosis], str]:
     """What is to be said of the app, where one is named, and where the log is."""
     if place.app_name is None:
-        return [], place.url or DEFAULT_URL
+        return [], place.url or default_url()
     try:
         app = place.load_app()
     except EvrtError as error:
-        return [Diagnosis("app", "bad", str(error))], place.url or DEFAULT_URL
+        return [Diagnosis("app", "bad", str(error))], place.url or default_url()
     names = ", ".join(sorted(app.targets)) or "none"
     return [Diagnosis("app", "ok", f"{place.app_name}, with these agents and workflows: {names}")], app.url
 

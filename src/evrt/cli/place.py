@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from evrt.config import as_url, read_config
 from evrt.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ DEFAULT_URL = "sqlite:///evrt.db"
 
 AppOption = Annotated[
     str | None,
-    typer.Option("--app", metavar="MODULE:NAME", help="The app; else EVRT_APP.", show_default=False),
+    typer.Option(
+        "--app", metavar="MODULE:NAME", help="The app; else EVRT_APP or evrt.toml.", show_default=False
+    ),
 ]
 DbOption = Annotated[
     str | None,
     typer.Option(
         "--db",
         metavar="URL|FILE",
-        help=f"The log; else EVRT_DB, the app's own, or {DEFAULT_URL}.",
+        help=f"The log; else EVRT_DB, the app's own, evrt.toml, or {DEFAULT_URL}.",
         show_default=False,
     ),
 ]
@@ -41,20 +44,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the flags ``--app`` and ``--db`` said; the environment is asked where they said nothing."""
+    """What the flags ``--app`` and ``--db`` said; environment and configuration are asked where they said nothing."""
 
     app_flag: str | None = None
     db_flag: str | None = None
 
     @property
     def app_name(self) -> str | None:
-        return self.app_flag or os.environ.get("EVRT_APP") or None
+        return self.app_flag or os.environ.get("EVRT_APP") or read_config().app
 
     @property
     def url(self) -> str | None:
         """The URL of the log, if flag or environment name one. A bare path stands for a SQLite file."""
         given = self.db_flag or os.environ.get("EVRT_DB") or None
-        return given if given is None or "://" in given else f"sqlite:///{given}"
+        return None if given is None else as_url(given)
 
     def command(self, *words: str) -> str:
         """A command to copy that is about the same app and log; the environment is taken to stay as it is."""
@@ -68,7 +71,7 @@ class Place:
 
         if self.app_name is None:
             raise UsageError(
-                "Which app? Name it with --app module:name or in EVRT_APP. For `app = evrt.App()` in support.py "
+                "Which app? Name it with --app module:name, in EVRT_APP, or as app in evrt.toml. For `app = evrt.App()` in support.py "
                 "that is --app support:app."
             )
         app = load_app(self.app_name)
@@ -85,7 +88,7 @@ class Place:
         url = self.url
         if url is None:
             app = self.load_app_if_named()
-            url = DEFAULT_URL if app is None else app.url
+            url = default_url() if app is None else app.url
         require_log(url)
         return url
 
@@ -96,6 +99,12 @@ class Place:
 
         async with aclosing(await open_log(self.existing_url(), read_only=True)) as log:
             yield log
+
+
+def default_url() -> str:
+    """The log where neither flag, environment nor app name one."""
+    configured = read_config().db
+    return DEFAULT_URL if configured is None else as_url(configured)
 
 
 def require_log(url: str) -> None:

@@ -8,7 +8,8 @@ import re
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
@@ -232,7 +233,14 @@ def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
 
 
 def _is_context(hint: Any) -> bool:
-    return getattr(hint, "__origin__", hint) is ToolContext
+    """``ToolContext``, with or without its parameter, and as an optional one too."""
+    return (
+        get_origin(hint) is ToolContext or hint is ToolContext or any(map(_is_context, _alternatives(hint)))
+    )
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
 
 
 def _arguments_model(

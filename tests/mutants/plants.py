@@ -1,0 +1,330 @@
+"""Bugs that somebody could make, and the test that notices each: what a suite is worth is what it catches.
+
+A mutant is a small change of the source. Its edits are given as text that occurs once, so that a list which
+has grown older than the code is noticed too (``test_mutants.py``). ``make mutants`` tries all of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """In this file below src/evrt, this text, which occurs once, becomes that."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(NamedTuple):
+    """A bug: what it is, how it is made, and the test that has to fail because of it."""
+
+    what: str
+    edits: tuple[Edit, ...]
+    caught_by: str
+
+
+def mutant(what: str, file: str, old: str, new: str, caught_by: str) -> Mutant:
+    return Mutant(what, (Edit(file, old, new),), caught_by)
+
+
+STORE = (
+    mutant(
+        "a fence that lets everybody through",
+        "log/plan.py",
+        "        if epoch == expectation.epoch:\n            return head\n        raise Fenced(",
+        "        if epoch >= expectation.epoch:\n            return head\n        raise Fenced(",
+        "tests/log/test_contract.py::test_a_claim_raises_the_epoch_and_fences_the_one_before",
+    ),
+    mutant(
+        "a claim that does not raise the epoch",
+        "log/plan.py",
+        "return head._replace(epoch=expectation.epoch)",
+        "return head",
+        "tests/log/test_contract.py::test_only_one_of_several_claims_at_once_succeeds",
+    ),
+    mutant(
+        "an exact version that may be any later one",
+        "log/plan.py",
+        "if version == expectation.version:",
+        "if version >= expectation.version:",
+        "tests/log/test_contract.py::test_an_exact_version_must_be_the_one_expected",
+    ),
+    mutant(
+        "a chain that forgets the event before",
+        "log/plan.py",
+        "                prev=prev,\n",
+        "                prev=None,\n",
+        "tests/log/test_contract.py::test_every_leaf_follows_from_the_row_and_the_leaf_before_it_in_the_stream",
+    ),
+    mutant(
+        "time that runs backwards with the clock",
+        "log/plan.py",
+        "time = max(now, end.time)",
+        "time = now",
+        "tests/log/test_contract.py::test_time_never_decreases",
+    ),
+    mutant(
+        "one salt for a whole append",
+        "log/plan.py",
+        "        salt = salts[at : at + SALT_BYTES]\n",
+        "        salt = salts[:SALT_BYTES]\n",
+        "tests/log/test_contract.py::test_every_event_has_a_salt_of_its_own",
+    ),
+    mutant(
+        "a repetition that is not compared",
+        "log/plan.py",
+        "        if not _same(draft, row):\n",
+        "        if False and not _same(draft, row):\n",
+        "tests/log/test_contract.py::test_a_repetition_with_other_content_is_an_error",
+    ),
+    mutant(
+        "a digest without its salt",
+        "log/entry.py",
+        "return sha256(salt + payload).digest()",
+        "return sha256(payload).digest()",
+        "tests/log/test_entry.py::test_the_golden_vectors_hold",
+    ),
+    mutant(
+        "a leaf that could be taken for a node of the tree",
+        "log/entry.py",
+        'LEAF_PREFIX = b"\\x00"',
+        'LEAF_PREFIX = b""',
+        "tests/log/test_entry.py::test_the_golden_vectors_hold",
+    ),
+    mutant(
+        "a trigger that does not look at versions",
+        "log/sqlite/schema.py",
+        "  OR NEW.version <> coalesce(\n"
+        "         (SELECT max(version) + 1 FROM events WHERE stream = NEW.stream),\n"
+        "         CASE WHEN NEW.version = 0 THEN 0 ELSE 1 END\n"
+        "     )\n",
+        "",
+        "tests/log/test_sqlite.py::test_the_database_refuses_whatever_would_change_history",
+    ),
+    mutant(
+        "a trigger that lets a payload be changed",
+        "log/sqlite/schema.py",
+        "  OR NEW.payload IS NOT NULL\n",
+        "",
+        "tests/log/test_sqlite.py::test_the_database_refuses_whatever_would_change_history",
+    ),
+    mutant(
+        "a sync only now and then",
+        "log/sqlite/connect.py",
+        'connection.execute("PRAGMA synchronous = FULL")',
+        'connection.execute("PRAGMA synchronous = NORMAL")',
+        "tests/log/test_sqlite.py::test_the_writer_syncs_every_commit_and_never_copies_the_wal_by_itself",
+    ),
+    mutant(
+        "heads remembered though somebody else has written",
+        "log/sqlite/transaction.py",
+        "if version != self._data_version:",
+        "if self._data_version is None:",
+        "tests/log/test_processes.py::test_of_the_same_append_by_several_processes_one_is_recorded",
+    ),
+    mutant(
+        "heads remembered though the transaction was taken back",
+        "log/sqlite/transaction.py",
+        "        self._new.clear()\n        self._data_version = None\n",
+        "        self._new.clear()\n",
+        "tests/log/test_sqlite.py::test_a_disk_without_room_loses_nothing_and_may_be_mended",
+    ),
+    mutant(
+        "a lock that nobody else feels",
+        "log/sqlite/lock.py",
+        "fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "tests/log/test_sqlite.py::test_logs_opened_twice_in_a_process_take_turns",
+    ),
+    mutant(
+        "a subscription that skips the last event of a page",
+        "log/subscribe.py",
+        "        self._after = row.position\n",
+        "        self._after = row.position + (not self._page)\n",
+        "tests/log/test_subscribe.py::test_a_long_past_comes_in_pages",
+    ),
+    mutant(
+        "a blob that is not checked when it is read",
+        "log/blobs.py",
+        "if after < BLOB_PIECE_BYTES and counted.key != wanted:",
+        "if False and counted.key != wanted:",
+        "tests/log/test_blobs.py::test_other_bytes_than_were_written_are_noticed",
+    ),
+    mutant(
+        "a migration without a copy",
+        "log/migrate.py",
+        "        backup(url, copy, copying=copying, checking=checking)\n",
+        "",
+        "tests/log/test_migrate.py::test_it_gets_todays_schema_and_a_copy_of_it_as_it_was_stays",
+    ),
+    mutant(
+        "a check that believes the leaves",
+        "log/check.py",
+        "if leaf_hash(entry) != event.leaf:",
+        "if len(event.leaf) != 32:",
+        "tests/log/test_check.py",
+    ),
+)
+
+RUN = (
+    mutant(
+        "a tool that starts before its intent is durable",
+        "runtime/tool_calls.py",
+        "            return refused\n        await self.execution.barrier()\n        while True:\n",
+        "            return refused\n        while True:\n",
+        "tests/runtime/test_durability.py::test_a_tool_starts_only_when_its_intent_is_in_the_file",
+    ),
+    mutant(
+        "a write without a key that is made again after a crash",
+        "runtime/tool_calls.py",
+        "return interrupted is not None and (is_unkeyed_write(interrupted) or not self.tool.repeatable)",
+        "return False",
+        "tests/runtime/test_effects.py::test_after_a_crash_a_write_without_a_key_is_in_doubt",
+    ),
+    mutant(
+        "a write without a key that is called failed when it times out",
+        "runtime/tool_calls.py",
+        "            if not self.tool.repeatable:\n                return None\n",
+        "",
+        "tests/runtime/test_effects.py::test_a_write_without_a_key_that_times_out_is_in_doubt_and_settled_with_its_result",
+    ),
+    mutant(
+        "another key at every attempt",
+        "runtime/tool_calls.py",
+        'f"{self.execution.run}:{self.identity}"',
+        'f"{self.execution.run}:{self.identity}:{self.execution.chance()}"',
+        "tests/runtime/test_effects.py::test_a_key_stays_the_same_over_attempts_and_resumes",
+    ),
+    mutant(
+        "a clock that is not recorded",
+        "runtime/context.py",
+        "        self._execution.note(event)\n        return event.value\n",
+        "        return event.value\n",
+        "tests/runtime/test_operations.py::test_clock_ids_and_chance_are_recorded_and_the_same_again",
+    ),
+    mutant(
+        "arguments that may differ from the history",
+        "runtime/differences.py",
+        "if digest is not None and known.digest is not None and known.digest != digest:",
+        "if False:",
+        "tests/runtime/test_replay.py::test_a_replay_tells_where_changed_code_leaves_its_history",
+    ),
+    mutant(
+        "code that may end before its history does",
+        "runtime/runner.py",
+        "            execution.check_all_asked()\n",
+        "",
+        "tests/runtime/test_replay.py::test_a_replay_tells_where_changed_code_leaves_its_history",
+    ),
+    mutant(
+        "outcomes released in the order of asking",
+        "runtime/progress.py",
+        "            blocked = self._asked.pop(self._order[self._next], None)\n",
+        "            blocked = self._asked.pop(next(iter(self._asked), ''), None)\n",
+        "tests/runtime/test_interleaving.py",
+    ),
+    mutant(
+        "effects that start before the past is complete",
+        "runtime/progress.py",
+        "        if not self.live:\n            blocked = Blocked(_current(), Landing())\n",
+        "        if False:\n            blocked = Blocked(_current(), Landing())\n",
+        "tests/runtime/test_interleaving.py",
+    ),
+    Mutant(
+        "a worker that goes on without a claim",
+        (
+            Edit(
+                "runtime/journal.py",
+                "self._log.append(Append(drafts, {**expect, self._run: own}))",
+                "self._log.append(Append(drafts, {**expect, **({} if isinstance(own, Fence) else {self._run: own})}))",
+            ),
+            # The second wall: an event names the epoch it was written under.
+            Edit("log/plan.py", "if named is not None and named != epoch:", "if False:"),
+        ),
+        "tests/runtime/test_fencing.py",
+    ),
+    mutant(
+        "a failed attempt taken for the last",
+        "folds/journal.py",
+        "            if event.final:\n                self._close(operation, envelope)\n",
+        "            if True:\n                self._close(operation, envelope)\n",
+        "tests/runtime/test_effects.py::test_a_key_stays_the_same_over_attempts_and_resumes",
+    ),
+    mutant(
+        "an answer that is taken from before it was seen",
+        "folds/journal.py",
+        "        elif kind in OUTSIDE:\n            operation.outside.append(envelope)\n",
+        "        elif kind in OUTSIDE:\n            self._close(operation, envelope)\n",
+        "tests/runtime/test_questions.py",
+    ),
+    mutant(
+        "results that are not redacted",
+        "runtime/tool_calls.py",
+        "result = self.execution.admit(self.tool.result_to_json(returned))",
+        "result = self.tool.result_to_json(returned)",
+        "tests/runtime/test_redaction.py",
+    ),
+    mutant(
+        "a retry without an end",
+        "runtime/tool_calls.py",
+        "self.attempt < policy.attempts_max)",
+        "self.attempt <= policy.attempts_max)",
+        "tests/runtime/test_effects.py::test_after_the_last_attempt_the_code_sees_the_error",
+    ),
+    mutant(
+        "memory that is written whatever version was expected",
+        "runtime/memory.py",
+        "{stream: Exact(memory.version)}",
+        "{}",
+        "tests/runtime/test_memory.py",
+    ),
+)
+
+CODEC = (
+    mutant(
+        "false and zero taken for nothing",
+        "codec.py",
+        "if value is not None}",
+        "if value}",
+        "tests/pure/test_codec.py::test_every_event_comes_back_as_it_was",
+    ),
+    mutant(
+        "older shapes taken for the present one",
+        "codec.py",
+        "    for version in range(schema, cls.class_version):\n",
+        "    for version in range(0):\n",
+        "tests/pure/test_codec.py::test_older_shapes_are_turned_into_the_present_one_step_by_step",
+    ),
+    mutant(
+        "a newer shape that is guessed at",
+        "codec.py",
+        "not 1 <= schema <= cls.class_version",
+        "not 1 <= schema",
+        "tests/pure/test_codec.py::test_a_newer_version_of_a_known_type_is_kept_and_not_guessed_at",
+    ),
+    mutant(
+        "the version of a shape left out",
+        "codec.py",
+        'return orjson.dumps({**orjson.loads(meta), "schema": event.class_version})',
+        "return meta",
+        "tests/pure/test_codec.py::test_the_version_of_a_shape_travels_in_meta",
+    ),
+    mutant(
+        "digests that depend on the order of keys",
+        "events/canonical.py",
+        "option=orjson.OPT_SORT_KEYS",
+        "option=0",
+        "tests/pure/test_digest.py",
+    ),
+    mutant(
+        "a history's digest that leaves outcomes out",
+        "folds/digest.py",
+        "    return event.type, _fields(event)\n",
+        "    return event.type, {}\n",
+        "tests/pure/test_digest.py::test_another_outcome_gives_another_digest",
+    ),
+)
+
+MUTANTS = (*STORE, *RUN, *CODEC)

@@ -14,7 +14,7 @@ VERSION := import sys; print("%d.%d.%d" % sys.version_info[:3])
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak lock clean same-python
+.PHONY: help demo test check bench against soak mutants lock clean same-python
 # A recipe that fails leaves no half-written stamp behind.
 .DELETE_ON_ERROR:
 
@@ -26,7 +26,7 @@ help: ## this list
 demo: $(VENV)/.installed ## decide real cases, die by SIGKILL in the middle, resume, replay (ARGS="--claims FILE")
 	@$(BIN)/evrt demo $(ARGS)
 
-test: check ## static checks, then every test but the soak
+test: check $(VENV)/.tools ## static checks, then every test but the soak
 	@echo "==> pytest"
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
@@ -43,9 +43,12 @@ check: $(VENV)/.installed ## ruff format, ruff, mypy --strict, import-linter
 bench: $(VENV)/.installed ## every benchmark in turn, each beside its baseline
 	@set -e; for file in benchmarks/bench_*.py; do echo "==> $$file"; $(BIN)/python "$$file"; done
 
+mutants: $(VENV)/.installed ## plant forty bugs, one at a time, and see each noticed by a test (ARGS="part of a name")
+	@$(BIN)/python tests/mutants/trying.py $(ARGS)
+
 # The long figures are marked soak; property tests run again with more examples. The time-out of a
 # single test is lifted from minutes to hours.
-soak: $(VENV)/.installed ## the long figures: minutes to hours (EVRT_SOAK_SECONDS bounds each of the crash soaks)
+soak: $(VENV)/.installed $(VENV)/.tools ## the long figures: minutes to hours (EVRT_SOAK_SECONDS bounds each of the crash soaks)
 	@echo "==> pytest, soak"
 	@EVRT_SOAK=1 $(BIN)/pytest -m "soak or hypothesis" --timeout 14400 --durations 20 $(ARGS)
 
@@ -58,6 +61,20 @@ lock: $(VENV)/.python ## resolve the dependencies anew into requirements.lock
 		--upgrade --no-config --system-certs --custom-compile-command "make lock" --quiet \
 		--output-file requirements.lock
 	@$(BIN)/python -m pip --quiet uninstall --yes uv
+
+# Faults are injected into system calls by strace. It is the one thing that comes from the system's packages.
+$(VENV)/.tools: | $(VENV)/.python
+	@if ! command -v strace >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "==> installing strace"; \
+			apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends strace; \
+		fi; \
+		command -v strace >/dev/null || { \
+			echo "The tests inject faults with strace, which is not installed: install the package strace." >&2; \
+			exit 2; \
+		}; \
+	fi
+	@touch $@
 
 clean: ## remove .venv, caches and built packages
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,7 +63,7 @@ STORE = (
         "log/plan.py",
         "time = max(now, end.time)",
         "time = now",
-        "tests/log/test_contract.py::test_time_never_decreases",
+        "tests/log/test_plan.py::test_a_clock_that_goes_back_does_not_take_time_with_it",
     ),
     mutant(
         "one salt for a whole append",
@@ -129,14 +129,14 @@ STORE = (
         "log/sqlite/transaction.py",
         "        self._new.clear()\n        self._data_version = None\n",
         "        self._new.clear()\n",
-        "tests/log/test_sqlite.py::test_a_disk_without_room_loses_nothing_and_may_be_mended",
+        "tests/log/test_sqlite.py::test_heads_that_do_not_fit_the_events_stop_the_writer_not_the_log",
     ),
     mutant(
         "a lock that nobody else feels",
         "log/sqlite/lock.py",
         "fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
-        "tests/log/test_sqlite.py::test_logs_opened_twice_in_a_process_take_turns",
+        "tests/log/test_lock.py::test_only_one_holds_it",
     ),
     mutant(
         "a subscription that skips the last event of a page",
@@ -209,7 +209,7 @@ RUN = (
         "runtime/differences.py",
         "if digest is not None and known.digest is not None and known.digest != digest:",
         "if False:",
-        "tests/runtime/test_replay.py::test_a_replay_tells_where_changed_code_leaves_its_history",
+        "tests/runtime/test_replay.py::test_a_divergence_in_a_branch_stops_the_others_without_a_trace",
     ),
     mutant(
         "code that may end before its history does",
@@ -230,7 +230,7 @@ RUN = (
         "runtime/progress.py",
         "        if not self.live:\n            blocked = Blocked(_current(), Landing())\n",
         "        if False:\n            blocked = Blocked(_current(), Landing())\n",
-        "tests/runtime/test_interleaving.py",
+        "tests/runtime/test_replay.py::test_a_replay_tells_where_changed_code_leaves_its_history",
     ),
     Mutant(
         "a worker that goes on without a claim",
@@ -316,7 +316,7 @@ CODEC = (
         "events/canonical.py",
         "option=orjson.OPT_SORT_KEYS",
         "option=0",
-        "tests/pure/test_digest.py",
+        "tests/pure/test_canonical.py::test_the_order_of_keys_does_not_count",
     ),
     mutant(
         "a history's digest that leaves outcomes out",

@@ -15,6 +15,9 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from evrt.errors import InvalidInput
 from evrt.events import JsonValue
 
+LEFT_TO_PYDANTIC = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""What orjson would write too, but not as pydantic does."""
+
 Redact = Callable[[JsonValue], JsonValue]
 """Takes a JSON value, returns the value to record in its place. Must be pure: a replay runs it again."""
 
@@ -30,20 +33,33 @@ def admit(value: object, redact: Redact) -> JsonValue:
     Raises InvalidInput when it cannot be JSON: bytes that are not UTF-8, a lone surrogate, an
     integer beyond 64 bits, an object of an unknown class. Not-a-number becomes null, as JSON has none.
     """
-    if isinstance(value, bool) or value is None:
-        return redact(value)
+    return _admit(value, redact, to_jsonable_python)
+
+
+def admit_arguments(value: object, redact: Redact) -> JsonValue:
+    """``admit`` for what an operation is recognised by: a set in it has the same order in every process."""
+    return _admit(value, redact, _ordered_jsonable)
+
+
+def _admit(value: object, redact: Redact, to_jsonable: Callable[[object], object]) -> JsonValue:
     try:
-        return json_round_trip(redact(to_jsonable_python(value)))
+        try:
+            text = orjson.dumps(value, option=LEFT_TO_PYDANTIC)
+        except TypeError:  # Not JSON as it is.
+            text = orjson.dumps(to_jsonable(value))
+        admitted: JsonValue = orjson.loads(text)
+        if redact is not keep:
+            admitted = orjson.loads(orjson.dumps(redact(admitted)))
     except (PydanticSerializationError, TypeError, ValueError) as error:
         raise InvalidInput(
             f"A value of type {type(value).__name__} cannot be recorded as JSON: {error}. "
             "Return text, numbers, lists, objects with text keys, or a pydantic model."
         ) from error
+    return admitted
 
 
-def admit_arguments(value: object, redact: Redact) -> JsonValue:
-    """``admit`` for what an operation is recognised by: a set in it has the same order in every process."""
-    return admit(_ordered(value), redact)
+def _ordered_jsonable(value: object) -> object:
+    return to_jsonable_python(_ordered(value))
 
 
 def _ordered(value: object) -> object:
@@ -55,9 +71,3 @@ def _ordered(value: object) -> object:
         case set() | frozenset():
             return sorted((_ordered(inner) for inner in value), key=repr)
     return value
-
-
-def json_round_trip(value: JsonValue) -> JsonValue:
-    """A value as it will be after being written to the log and read back."""
-    decoded: JsonValue = orjson.loads(orjson.dumps(value))
-    return decoded

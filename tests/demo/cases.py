@@ -149,7 +149,7 @@ def use(tool: Tool, deps: DemoDeps) -> Function:
 
     def function(*args: object, **kwargs: object) -> JsonObject:
         checked = tool.validate(tool.bind(args, kwargs))
-        key = tool.key_for(checked, "no key")
+        key = tool.key_for(checked, "no key") if tool.takes_key else None
         given = dict(checked) | ({"idempotency_key": key} if tool.takes_key else {})
         answer: JsonObject = tool._function(context=ToolContext("run-1", "op#1", 1, key, deps), **given)
         return answer

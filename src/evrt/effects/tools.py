@@ -162,16 +162,15 @@ class Tool:
     def validate(self, arguments: Mapping[str, object]) -> BaseModel:
         """Arguments checked against the signature. Raises InvalidInput that names each fault."""
         try:
-            return self.arguments.model_validate(arguments)
+            checked: BaseModel = self.arguments.__pydantic_validator__.validate_python(arguments)
+            return checked
         except ValidationError as error:
             raise InvalidInput(
                 f"The arguments of {self.name} are not valid. {faults_text(error, 'arguments')}."
             ) from error
 
-    def key_for(self, arguments: BaseModel, default: str) -> str | None:
-        """The idempotency key of a call, or None for a tool that takes none. Raises InvalidInput."""
-        if not self.takes_key:
-            return None
+    def key_for(self, arguments: BaseModel, default: str) -> str:
+        """The idempotency key of a call of a tool that takes one. Raises InvalidInput."""
         if self._key is None:
             return default
         key = self._key(**_by_name(arguments))
@@ -195,13 +194,13 @@ class Tool:
 
     def result_from(self, value: JsonValue) -> Any:
         """A recorded result as the type the function declares. Raises pydantic's ValidationError."""
-        return value if self._result is None else self._result.validate_python(value)
+        return value if self._result is None else self._result.validator.validate_python(value)
 
     def result_to_json(self, value: Any) -> Any:
         """A returned value as JSON-able Python, by the declared type where there is one."""
         if self._result is None:
             return value
-        return self._result.dump_python(value, mode="json", warnings=False)
+        return self._result.serializer.to_python(value, mode="json", warnings=False)
 
 
 def faults_text(error: ValidationError, whole: str) -> str:

@@ -139,6 +139,13 @@ class Execution:
             )
         return scope
 
+    def _task(self) -> asyncio.Task[Any]:
+        """The task of the operation that calls: the one that its scope was checked for when it was bound."""
+        scope = current_scope.get()
+        assert scope is not None
+        assert scope.task is not None
+        return scope.task
+
     def refusal(self) -> BaseException:
         """What an operation raises once the run was stopped or has ended."""
         assert self.stopped is not None
@@ -188,7 +195,7 @@ class Execution:
                 await self._release(known, known.outcome)
                 return known
         try:
-            await self.progress.go_live()
+            await self.progress.go_live(self._task())
         except asyncio.CancelledError:
             self.strike_next()
         if self.offline or self.journal.terminal is not None:
@@ -197,7 +204,7 @@ class Execution:
 
     async def _release(self, known: Operation, outcome: Envelope) -> None:
         try:
-            await self.progress.release(known.identity)
+            await self.progress.release(known.identity, self._task())
         except asyncio.CancelledError:
             self.strike_next()
         if was_cancelled(outcome.event):
@@ -307,17 +314,18 @@ class Execution:
         """
         if not established:
             self.late_cancels.strike(work)
-        self.progress.effect_started()
+        task = self._task()
+        self.progress.effect_started(task)
         token = current_scope.set(None)
         try:
             result = await work
         except BaseException:
-            self.progress.effect_cut()
+            self.progress.effect_cut(task)
             raise
         finally:
             current_scope.reset(token)
         try:
-            await self.progress.effect_ended()
+            await self.progress.effect_ended(task)
         except asyncio.CancelledError:
             # What has happened is known: it is recorded, and the code is cut off at its next operation.
             if self.stopped is None:

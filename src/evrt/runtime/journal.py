@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from evrt.codec import encode, meta_for
 from evrt.errors import EvrtError, PayloadTooLarge, Unavailable, WrongVersion
@@ -86,7 +85,7 @@ class JournalWriter:
         self._correlation = correlation
         self._meta = meta
         self._expect: Expectation = Claim(epoch)
-        self._epoch = epoch
+        self._fence = Fence(epoch)
         self.version = version
         self._pending: list[tuple[Draft, ...]] = []
         self.recorded = 0
@@ -102,8 +101,9 @@ class JournalWriter:
 
     def draft(self, event: Event, *, meta: bytes | None = None) -> Draft:
         """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge."""
+        payload = payload_of(event)
         meta = meta_for(event, meta or self._meta)
-        return Draft(self._run, event.type, new_event_id(), self._correlation, meta, payload_of(event))
+        return Draft(self._run, event.type, new_event_id(), self._correlation, meta, payload)
 
     def record(self, *drafts: Draft) -> None:
         """Add events, also those of other streams, to this turn's append: all of them or none are written."""
@@ -115,11 +115,8 @@ class JournalWriter:
     async def barrier(self) -> None:
         """Return when everything recorded so far is durable. Raises RunStopped if an append failed."""
         target = self.recorded
-        self.flush()
-        while self.landed < target:
-            self._check()
-            if self._in_flight is not None:
-                await self._land(self._in_flight)
+        while self.landed < target and self._failure is None:
+            await self._land(self._in_flight or self._hand_over())
         self._check()
 
     async def append_now(
@@ -139,7 +136,6 @@ class JournalWriter:
             await self._land(landing)
         except asyncio.CancelledError:  # It comes when the answer is there.
             too_late()
-        self._on_landed(landing)
         self._check()
         return landing.result()
 
@@ -149,28 +145,36 @@ class JournalWriter:
         One at a time, so that no event can become durable after one before it was lost.
         """
         if self._pending and self._in_flight is None and self._failure is None:
-            drafts: list[Draft] = []
-            groups = 0
-            for group in self._pending:
-                if drafts and len(drafts) + len(group) > APPEND_EVENTS_MAX:
-                    break
-                drafts.extend(group)
-                groups += 1
-            del self._pending[:groups]
-            self._submit(drafts, {})
+            self._hand_over().add_done_callback(self._on_landed)
+
+    def _hand_over(self) -> Landing[Appended]:
+        """Submit what is pending, as much as one append may carry."""
+        drafts: list[Draft] = []
+        groups = 0
+        for group in self._pending:
+            if drafts and len(drafts) + len(group) > APPEND_EVENTS_MAX:
+                break
+            drafts.extend(group)
+            groups += 1
+        del self._pending[:groups]
+        return self._submit(drafts, {})
 
     def _submit(self, drafts: list[Draft], expect: Mapping[str, Expectation]) -> Landing[Appended]:
-        own, self._expect = self._expect, Fence(self._epoch)
+        own, self._expect = self._expect, self._fence
         landing = self._log.append(Append(drafts, {**expect, self._run: own}))
         self._in_flight = landing
         self._in_flight_drafts = drafts
-        landing.add_done_callback(self._on_landed)
         return landing
 
     async def _land(self, landing: Landing[Appended]) -> None:
-        with suppress(EvrtError):
+        """Wait for an answer, and note it: also for a task that was cancelled meanwhile."""
+        try:
             await landing
-        self._on_landed(landing)  # Its callback may still be on its way.
+        except EvrtError:
+            pass
+        finally:
+            if landing.done():  # Else nobody waits any more: the event loop is being closed.
+                self._on_landed(landing)
 
     def _on_landed(self, landing: asyncio.Future[Appended]) -> None:
         if landing is not self._in_flight:

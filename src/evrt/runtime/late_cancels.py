@@ -28,6 +28,8 @@ class LateCancels:
 
         The ``work`` is then not begun.
         """
+        if not self._numbers:
+            return
         task = asyncio.current_task()
         assert task is not None
         number = self._numbers.pop(task, None)

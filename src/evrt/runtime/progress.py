@@ -51,6 +51,8 @@ class Progress:
     ) -> None:
         self._order = order
         self._next = 0
+        self.live = not order
+        """Whether all recorded outcomes have been released."""
         self._running: set[Task] = set()
         self._elsewhere: set[Task] = set()
         """Those of them that are busy with something else, and not waited for."""
@@ -69,11 +71,6 @@ class Progress:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._step_is_due = False
-
-    @property
-    def live(self) -> bool:
-        """Whether all recorded outcomes have been released."""
-        return self._next >= len(self._order)
 
     # What a task does
 
@@ -111,19 +108,18 @@ class Progress:
 
     # The past
 
-    async def release(self, identity: str) -> None:
-        """Return when it is this recorded outcome's turn."""
-        task = _current()
+    async def release(self, identity: str, task: Task) -> None:
+        """Return when it is this recorded outcome's turn to be handed to the task, which is the current one."""
         if self._order[self._next] == identity and not self._asked and self._alone(task):
-            self._next += 1  # No need to suspend.
+            self._released()  # No need to suspend.
             return
         blocked = self._asked[identity] = Blocked(task, Landing())
         await self._block(blocked)
 
-    async def go_live(self) -> None:
+    async def go_live(self, task: Task) -> None:
         """Return when the past is complete."""
         if not self.live:
-            blocked = Blocked(_current(), Landing())
+            blocked = Blocked(task, Landing())
             self._held.append(blocked)
             await self._block(blocked)
 
@@ -134,25 +130,28 @@ class Progress:
             self._let_go(blocked)
         await blocked.turn
 
+    def _released(self) -> None:
+        self._next += 1
+        self.live = self._next == len(self._order)
+
     def _alone(self, task: Task) -> bool:
         return len(self._running) == 1 and task in self._running and not self._children
 
     # The present
 
-    def effect_started(self) -> None:
+    def effect_started(self, task: Task) -> None:
         """The task goes to wait for the world."""
         self._effects += 1
-        self.leave(_current())
+        self.leave(task)
 
-    def effect_cut(self) -> None:
+    def effect_cut(self, task: Task) -> None:
         """The task waits no longer: it was cancelled."""
         self._effects -= 1
-        self.enter(_current())
+        self.enter(task)
 
-    async def effect_ended(self) -> None:
+    async def effect_ended(self, task: Task) -> None:
         """The world answered; return when it is the task's turn to hear of it."""
         self._effects -= 1
-        task = _current()
         if not self._running and not self._ready and not self._children:
             self.enter(task)  # No need to suspend.
             return
@@ -186,6 +185,8 @@ class Progress:
 
     def step(self) -> None:
         """See who may go on now."""
+        if self.live and not (self._held or self._ready or self._waiting):
+            return  # Nobody waits for a turn.
         if not self._children:
             self._step(certain=False)
         elif not self._step_is_due:
@@ -207,7 +208,7 @@ class Progress:
         if not self.live:
             blocked = self._asked.pop(self._order[self._next], None)
             if blocked is not None:
-                self._next += 1
+                self._released()
                 self._let_go(blocked)
             elif self._all_blocked(certain):
                 self._loop.call_soon(self._accuse)
@@ -270,9 +271,3 @@ class Progress:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _current() -> Task:
-    task = asyncio.current_task()
-    assert task is not None
-    return task

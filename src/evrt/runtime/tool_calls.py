@@ -139,7 +139,8 @@ class _Call:
         refused = None
         try:
             self._checked = self.tool.validate(arguments)
-            key = self._key = self.tool.key_for(self._checked, f"{self.execution.run}:{self.identity}")
+            if self.tool.takes_key:
+                key = self._key = self.tool.key_for(self._checked, f"{self.execution.run}:{self.identity}")
         except InvalidInput as error:
             refused = self._failed("invalid_arguments", str(error), 0.0)
         except Exception as error:  # noqa: BLE001  (a key function is the user's own; its failure is an outcome)

@@ -112,8 +112,7 @@ Expectation = Exact | Fence | Claim
 NEW = Exact(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """One request: all of its drafts are recorded, in this order, or none.
 
     expect

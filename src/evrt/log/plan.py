@@ -84,18 +84,24 @@ def check_request(request: Append, payload_bytes_max: int) -> Checked:
         raise InvalidInput(
             f"An append may carry {REQUEST_EVENTS_MAX} events; this one has {len(drafts)}. Split it."
         )
-    epochs = tuple([_check_draft(draft, payload_bytes_max) for draft in drafts])
-    if len(drafts) > 1 and len({draft.event_id for draft in drafts}) < len(drafts):
+    epochs: list[int | None] = []
+    ids: set[str] = set()
+    streams: dict[str, None] = {}
+    size = 0
+    for draft in drafts:
+        epochs.append(_check_draft(draft, payload_bytes_max))
+        stream, _, event_id, _, meta, payload = draft
+        ids.add(event_id)
+        streams[stream] = None
+        size += EVENT_OVERHEAD_BYTES + len(meta) + len(payload)
+    if len(ids) < len(drafts):
         raise InvalidInput("Two events of one append have the same id; every event needs its own.")
     expect = dict(request.expect)
     for stream, expectation in expect.items():
         _check_expectation(stream, expectation, drafts, epochs)
-    streams = tuple({draft.stream: None for draft in drafts} | expect)
+        streams[stream] = None
     repeat_after = None if request.repeat_after is None else _check_repeat(request.repeat_after, drafts)
-    size = EVENT_OVERHEAD_BYTES * len(drafts)
-    for draft in drafts:
-        size += len(draft.meta) + len(draft.payload)
-    return Checked(drafts, epochs, streams, expect, repeat_after, size)
+    return Checked(drafts, tuple(epochs), tuple(streams), expect, repeat_after, size)
 
 
 def check_external(kind: str, external: str) -> None:
@@ -123,7 +129,7 @@ def _check_draft(draft: Draft, payload_bytes_max: int) -> int | None:
         raise InvalidInput(problem)
     if not _UUID.fullmatch(event_id):
         raise InvalidInput(f"{event_id!r} cannot be an event id: it must be a UUID in lower case.")
-    if not _are_bytes(meta, payload):
+    if type(meta) is not bytes or type(payload) is not bytes:
         raise InvalidInput(f"The meta and the payload of a {type_} event must be bytes.")
     if len(payload) > payload_bytes_max:
         raise PayloadTooLarge(
@@ -200,10 +206,6 @@ def _utf8_length(text: object) -> int:
         return 0
 
 
-def _are_bytes(meta: object, payload: object) -> bool:
-    return type(meta) is bytes and type(payload) is bytes
-
-
 def _check_expectation(
     stream: str, expectation: Expectation, drafts: Iterable[Draft], epochs: Iterable[int | None]
 ) -> None:
@@ -252,7 +254,9 @@ def plan(request: Checked, end: End, now: int, salts: bytes) -> list[Recorded]:
     ``now`` is in microseconds; ``salts`` holds SALT_BYTES for every draft.
     Raises WrongVersion, Fenced.
     """
-    heads = {stream: end.heads.get(stream, EMPTY_HEAD) for stream in request.streams}
+    heads: dict[str, Head] = {}
+    for stream in request.streams:
+        heads[stream] = end.heads.get(stream, EMPTY_HEAD)
     for stream, expectation in request.expect.items():
         heads[stream] = _meet(stream, expectation, heads[stream])
 

@@ -85,12 +85,14 @@ class Committer:
         transaction = self._transaction
         try:
             transaction.begin(sum([len(job.work.drafts) for job in batch if isinstance(job.work, Checked)]))
+            refused = 0
             for job in batch:
                 try:
                     job.result = self._do(job.work)
                 except EvrtError as error:
                     job.error = error
-            if all(job.error is not None for job in batch):
+                    refused += 1
+            if refused == len(batch):
                 transaction.roll_back()
                 return False
             transaction.flush()

@@ -90,7 +90,13 @@ class Transaction:
 
     def append(self, request: Checked) -> Appended:
         """Raises WrongVersion, Fenced, RepeatMismatch; then nothing of the request is taken."""
-        self._load(request)
+        heads = self._end.heads
+        for name in request.streams:
+            if name not in heads:
+                self._load(name)
+        for draft in request.drafts:
+            if draft.correlation not in heads:
+                self._load(draft.correlation)
         if request.repeat_after is not None:
             before = settle_repeat(request, self._find(request))
             if before is not None:
@@ -101,20 +107,23 @@ class Transaction:
         self._bytes += request.bytes
         self._leaves += [row.leaf for row in rows]
         ids = self._ids
-        for row in rows:
-            stream, correlation = row[3], row[6]
+        versions: list[int] = []
+        for position, event_id, now, stream, version, type_, correlation, *rest in rows:
+            number = ids.get(stream) or self._name(stream)
+            belongs_to = ids.get(correlation) or self._name(correlation)
             self._values += (
-                row[0],
-                _to_bytes(row[1]),
-                row[2],
-                ids.get(stream) or self._name(stream),
-                row[4],
-                row[5],
-                ids.get(correlation) or self._name(correlation),
-                *row[7:],
+                position,
+                _to_bytes(event_id),
+                now,
+                number,
+                version,
+                type_,
+                belongs_to,
+                *rest,
             )
+            versions.append(version)
             self._changed.add(stream)
-        return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
+        return Appended(range(rows[0].position, rows[-1].position + 1), tuple(versions))
 
     def ref(self, kind: str, external: str) -> str:
         found = self._connection.execute(
@@ -173,17 +182,8 @@ class Transaction:
         (self._last_id,) = execute("SELECT coalesce(max(id), 0) FROM streams").fetchone()
         self._data_version = data_version
 
-    def _load(self, request: Checked) -> None:
-        """Have the heads of every stream and the ids of every name that the request needs."""
-        heads = self._end.heads
-        for stream in request.streams:
-            if stream not in heads:
-                self._load_name(stream)
-        for draft in request.drafts:
-            if draft.correlation not in heads:
-                self._load_name(draft.correlation)
-
-    def _load_name(self, name: str) -> None:
+    def _load(self, name: str) -> None:
+        """Remember a name's id and its head as a stream."""
         found = self._connection.execute(
             "SELECT id, version, leaf, epoch FROM streams WHERE name = ?", (name,)
         ).fetchone()

@@ -67,7 +67,11 @@ class Transaction:
         self._salts = b""
         self._salts_used = 0
         self._values: list[object] = []
-        """The rows of the events to insert, one after the other."""
+        """The rows of the events to insert, one after the other.
+
+        Bytes are in bytearrays: for each parameter that is bytes, sqlite3 looks for an adapter, in vain, which
+        took longer than to bind it.
+        """
         self._changed: set[str] = set()
         self._new: set[str] = set()
 
@@ -108,18 +112,35 @@ class Transaction:
         self._leaves += [row.leaf for row in rows]
         ids = self._ids
         versions: list[int] = []
-        for position, event_id, now, stream, version, type_, correlation, *rest in rows:
-            number = ids.get(stream) or self._name(stream)
-            belongs_to = ids.get(correlation) or self._name(correlation)
+        for (
+            position,
+            event_id,
+            now,
+            stream,
+            version,
+            type_,
+            correlation,
+            meta,
+            length,
+            digest,
+            salt,
+            payload,
+            leaf,
+        ) in rows:
             self._values += (
                 position,
-                _to_bytes(event_id),
+                bytearray.fromhex(event_id.replace("-", "")),
                 now,
-                number,
+                ids.get(stream) or self._name(stream),
                 version,
                 type_,
-                belongs_to,
-                *rest,
+                ids.get(correlation) or self._name(correlation),
+                bytearray(meta),
+                length,
+                bytearray(digest),
+                bytearray(salt),  # type: ignore[arg-type]  # It has one: nothing of it has been erased yet.
+                bytearray(payload),  # type: ignore[arg-type]
+                bytearray(leaf),
             )
             versions.append(version)
             self._changed.add(stream)

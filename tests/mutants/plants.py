@@ -228,8 +228,8 @@ RUN = (
     mutant(
         "effects that start before the past is complete",
         "runtime/progress.py",
-        "        if not self.live:\n            blocked = Blocked(_current(), Landing())\n",
-        "        if False:\n            blocked = Blocked(_current(), Landing())\n",
+        "        if not self.live:\n            blocked = Blocked(task, Landing())\n",
+        "        if False:\n            blocked = Blocked(task, Landing())\n",
         "tests/runtime/test_replay.py::test_a_replay_tells_where_changed_code_leaves_its_history",
     ),
     Mutant(

@@ -16,6 +16,9 @@ from evrt.errors import InvalidInput, UnusableLog
 from evrt.events import EVENT_TYPES, Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events.canonical import plain
 
+FORMAT = "format"
+"""Key in the meta of events that another program wrote: whose format the payload has. The types are its own."""
+
 
 def encode(event: Event) -> bytes:
     """The payload of an event.
@@ -52,6 +55,8 @@ def decode(type: str, meta: JsonObject, payload: bytes | None) -> Event:
     """
     if payload is None:
         return Erased(logical_type=type)
+    if FORMAT in meta:
+        return Unknown(logical_type=type, schema_version=1, state=_whatever(payload))
     schema = meta.get("schema", 1)
     cls = EVENT_TYPES.get(type)
     if cls is None or not isinstance(schema, int) or not 1 <= schema <= cls.class_version:

@@ -86,7 +86,7 @@ async def settle_write(
 
 async def ensure_conversation(log: Log, conversation: str, *, target: str, owner: str | None) -> None:
     """Record that a conversation started, unless it has."""
-    if (await log.head(conversation)).version > 0:
+    if (await log.head(conversation)).leaf is not None:
         return
     event = ConversationStarted(target=target, owner=owner)
     meta: JsonObject = {} if owner is None else {"on_behalf_of": owner}

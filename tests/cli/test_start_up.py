@@ -13,6 +13,7 @@ from cli.shell import Finished, Shell
 HEAVY = (
     "aiosqlite",
     "asyncio",
+    "eventsourcing",
     "evrt.app",
     "evrt.events",
     "evrt.log",

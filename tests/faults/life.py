@@ -15,16 +15,13 @@ import faulthandler
 import gc
 import json
 import os
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
-import evrt.log.sqlite.store
 from evrt.errors import EvrtError
 from evrt.log import NEW, Append, Appended, Claim, Draft, Expectation, Fence, Log, open_log
 from evrt.log.ids import new_event_id

@@ -149,7 +149,7 @@ class ReopenedLog:
             return await log.read(after=after, upto=upto, limit=limit, correlation=correlation)
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+        self, stream: str, *, after: int = -1, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
         async with self._turn, _opened(self._url) as log:
             return await log.read_stream(stream, after=after, upto=upto, limit=limit)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evrt.errors import NotFound, UnusableLog, UsageError
-from evrt.log import Claim, open_log
+from evrt.log import Claim, Next, open_log
 from evrt.log.check import FINDINGS_MAX, PAGE_EVENTS, CheckReport, check
 from evrt.log.sqlite.schema import SCHEMA
 from log.stores import append, claimed, draft
@@ -107,6 +107,31 @@ async def add(url: str, count: int) -> None:
 def test_tampering_is_found(path: Path, statement: str, position: int | None, text: str) -> None:
     findings = tamper(path, statement).findings
     assert any(finding.position == position and text in finding.text for finding in findings), findings
+
+
+def test_a_stream_that_begins_at_0_is_in_order_until_somebody_touches_it(path: Path) -> None:
+    async def add_streams() -> None:
+        async with aclosing(await open_log(f"sqlite:///{path}")) as log:
+            await log.append(
+                append(draft("run-3"), draft("run-3"), draft("run-4"), run_3=Next(0), run_4=Next(0))
+            )
+
+    asyncio.run(add_streams())
+    report = check(f"sqlite:///{path}")
+    assert report.ok
+    assert (report.events, report.streams) == (9, 4)
+    for statement, position, text in (
+        ("DELETE FROM events WHERE position = 9", None, "head of run-4 does not carry the leaf"),
+        (
+            "UPDATE streams SET leaf = NULL WHERE name = 'run-3'",
+            None,
+            "head of run-3 does not carry the leaf",
+        ),
+        ("UPDATE streams SET version = 0 WHERE name = 'run-3'", None, "at version 0; its last event has 1"),
+        ("UPDATE events SET version = -1 WHERE position = 7", 7, "no version -2"),
+    ):
+        findings = tamper(path, statement).findings
+        assert any(finding.position == position and text in finding.text for finding in findings), findings
 
 
 def test_two_events_that_change_places_are_found(path: Path) -> None:

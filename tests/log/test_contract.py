@@ -21,6 +21,7 @@ from evrt.log import (
     Draft,
     Exact,
     Fence,
+    Next,
 )
 from log.stores import Open, append, as_drafts, claimed, draft, leaf_of
 
@@ -117,6 +118,44 @@ async def test_an_exact_version_must_be_the_one_expected(open_store: Open) -> No
             with pytest.raises(WrongVersion, match="at version 2"):
                 await log.append(append(draft(), run_1=Exact(wrong)))
         assert (await log.append(append(draft(), run_1=Exact(2)))).versions == (3,)
+
+
+async def test_a_stream_whose_author_counts_begins_at_0_or_1_and_has_no_gaps(open_store: Open) -> None:
+    async with open_store() as log:
+        with pytest.raises(WrongVersion, match=r"next event of run-1 was to have version 2, but it is new"):
+            await log.append(append(draft(), run_1=Next(2)))
+        assert (await log.append(append(draft(), run_1=Next(1)))).versions == (1,)
+        assert (await log.append(append(draft("run-2"), draft("run-2"), run_2=Next(0)))).versions == (0, 1)
+        for wrong in (0, 1, 3):
+            with pytest.raises(WrongVersion, match="it is at version 1"):
+                await log.append(append(draft("run-2"), run_2=Next(wrong)))
+        assert (await log.append(append(draft("run-2"), run_2=Next(2)))).versions == (2,)
+
+
+async def test_a_stream_at_version_0_is_not_taken_for_a_new_one(open_store: Open) -> None:
+    async with open_store() as log:
+        await log.append(append(draft(), draft("run-2"), run_1=Next(0)))
+        head = await log.head("run-1")
+        assert head.version == 0
+        assert head.leaf is not None
+        for wrong in (NEW, Next(0), Next(2)):
+            with pytest.raises(WrongVersion, match="at version 0"):
+                await log.append(append(draft(), run_1=wrong))
+        assert await log.streams("") == ["run-1", "run-2"]
+        assert (await log.append(append(draft(), draft(), run_1=Next(1)))).versions == (1, 2)
+        assert [row.version for row in await log.read_stream("run-1")] == [0, 1, 2]
+        assert [row.version for row in await log.read_stream("run-1", after=0)] == [1, 2]
+        assert [row.version for row in await log.read_stream("run-1", after=0, upto=1)] == [1]
+        assert [row.version for row in await log.read_stream("run-1", after=-1, upto=0)] == [0]
+        assert await log.streams("") == ["run-1", "run-2"]
+
+
+async def test_the_first_event_of_a_stream_that_begins_at_0_can_be_repeated(open_store: Open) -> None:
+    async with open_store() as log:
+        first = append(draft(), draft(), run_1=Next(0), repeat_after={"run-1": -1})
+        assert (await log.append(first)).versions == (0, 1)
+        assert (await log.append(first)).versions == (0, 1)
+        assert await log.position() == 2
 
 
 async def test_appends_that_expect_nothing_interleave(open_store: Open) -> None:

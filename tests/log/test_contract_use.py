@@ -23,6 +23,7 @@ from evrt.log import (
     Exact,
     Fence,
     Log,
+    Next,
 )
 from evrt.log.ids import new_event_id
 from log.stores import Open, append, draft, leaf_of
@@ -73,12 +74,14 @@ LONG_IN_BYTES = "é" * (NAME_BYTES_MAX // 2 + 1)
         append(draft(meta=b'{"epoch":true}')),
         append(draft(meta=b'{"epoch":1.0}')),
         append(draft(), run_1=Exact(-1)),
+        append(draft(), run_1=Next(-1)),
+        append(draft(), run_2=Next(0)),
         append(draft(), run_1=Fence(-1)),
         append(draft(), run_1=Claim(0)),
         Append([draft()], {"": NEW}),
         append(draft(), repeat_after={}),
         append(draft(), draft("run-2"), repeat_after={"run-1": 0}),
-        append(draft(), repeat_after={"run-1": -1}),
+        append(draft(), repeat_after={"run-1": -2}),
     ],
 )
 async def test_what_no_log_could_take_is_refused_in_words(open_lasting: Open, refused: Append) -> None:

@@ -38,6 +38,7 @@ from evrt.log import (
     Expectation,
     Fence,
     Log,
+    Next,
     Recorded,
     Subscription,
     open_log,
@@ -125,9 +126,12 @@ class Machine(RuleBasedStateMachine):
         expect: dict[str, Expectation] = {}
         for stream in data.draw(st.sets(st.sampled_from(STREAMS))):
             off = data.draw(st.sampled_from([0, 0, 0, -1, 1]))
-            match data.draw(st.sampled_from(["exact", "fence", "claim"])):
+            match data.draw(st.sampled_from(["exact", "next", "fence", "claim"])):
                 case "exact":
                     expect[stream] = Exact(max(0, self.model.versions[stream] + off))
+                case "next":
+                    expect[stream] = Next(max(0, self.model.versions[stream] + 1 + off))
+                    drafts.append(draft(stream))
                 case "fence":
                     expect[stream] = Fence(max(0, self.model.epochs[stream] + off))
                 case _:
@@ -303,7 +307,7 @@ class Machine(RuleBasedStateMachine):
         for position, row in enumerate(rows, start=1):
             before = last.get(row.stream)
             assert row.position == position
-            assert row.version == (before.version + 1 if before else 1)
+            assert row.version == before.version + 1 if before else row.version in (0, 1)
             assert row.time >= (rows[position - 2].time if position > 1 else 0)
             assert row.leaf == leaf_of(log.id, row, before.leaf if before else None)
             assert (row.payload is None) == (position in self.model.erased)
@@ -312,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             last[row.stream] = row
         for stream in STREAMS:
             head = self.wait(log.head(stream))
-            assert head.version == self.model.versions[stream]
+            assert head.version == max(0, self.model.versions[stream])
             assert head.epoch == self.model.epochs[stream]
             assert head.leaf == (last[stream].leaf if stream in last else None)
 

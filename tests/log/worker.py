@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any
 
 from evrt.errors import EvrtError
-from evrt.log import Append, Appended, Claim, Draft, Exact, Expectation, Fence, Log, open_log
+from evrt.log import Append, Appended, Claim, Draft, Exact, Expectation, Fence, Log, Next, open_log
 from evrt.log.ids import new_event_id
 
-KINDS: dict[str, type[Exact] | type[Fence] | type[Claim]] = {"Exact": Exact, "Fence": Fence, "Claim": Claim}
+KINDS: dict[str, type[Expectation]] = {kind.__name__: kind for kind in (Exact, Next, Fence, Claim)}
 
 
 def to_json(request: Append) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def to_json(request: Append) -> dict[str, Any]:
         "expect": {
             stream: [
                 type(expectation).__name__,
-                expectation.version if isinstance(expectation, Exact) else expectation.epoch,
+                expectation.version if isinstance(expectation, Exact | Next) else expectation.epoch,
             ]
             for stream, expectation in request.expect.items()
         },

@@ -142,7 +142,7 @@ async def _is_recorded(app: App, run: str | None) -> bool:
         return False
     try:
         async with aclosing(await open_log(app.url, read_only=True)) as log:
-            return (await log.head(run)).version > 0
+            return (await log.head(run)).leaf is not None
     except (NotFound, UsageError):  # There is no file yet, or it is a log in memory and gone.
         return False
 

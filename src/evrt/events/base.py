@@ -28,9 +28,15 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: ClassVar[str]
+    TOPIC: ClassVar[str]
+    """The type once more, under the name that the eventsourcing library asks for."""
     class_version: ClassVar[int] = 1
     volatile: ClassVar[frozenset[str]] = frozenset()
     """Fields left out of a history's digest: times, ids, positions, attempts, clock and random values."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.TOPIC = cls.type
 
 
 class Unknown(Event):

@@ -29,6 +29,7 @@ from evrt.log.contract import (
     Fence,
     Head,
     Log,
+    Next,
     Recorded,
     Subscription,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Fence",
     "Head",
     "Log",
+    "Next",
     "Recorded",
     "Subscription",
     "open_log",

@@ -96,7 +96,7 @@ WHERE e.position > ? ORDER BY e.position LIMIT ?
 
 _HEADS = """
 SELECT s.id, s.name, s.version, s.leaf, s.epoch, e.leaf,
-       (SELECT coalesce(max(version), 0) FROM events WHERE stream = s.id),
+       (SELECT max(version) FROM events WHERE stream = s.id),
        (SELECT epoch FROM temp.epochs WHERE stream = s.id)
 FROM streams AS s
 LEFT JOIN events AS e ON e.stream = s.id AND e.version = s.version
@@ -237,9 +237,10 @@ class _Check:
             )
 
     def version(self, event: Recorded, previous: _Previous) -> None:
-        if event.version == 1:
-            return
         if previous.position is None:
+            # A stream begins at 1, or at 0.
+            if event.version in (0, 1):
+                return
             self.found(
                 event.position,
                 f"It is version {event.version} of {event.stream}, which has no version {event.version - 1}.",
@@ -290,10 +291,12 @@ class _Check:
 
     def all_heads(self) -> None:
         for _, name, version, leaf, epoch, event_leaf, last, event_epoch in self.heads():
-            if last > 0:
+            if last is not None:
                 self.streams += 1
-            if version != last:
-                self.found(None, f"The head of {name} is at version {version}; its last event has {last}.")
+            if version != (last or 0):
+                self.found(
+                    None, f"The head of {name} is at version {version}; its last event has {last or 0}."
+                )
             elif leaf != event_leaf:
                 self.found(None, f"The head of {name} does not carry the leaf of its last event.")
             if epoch != (event_epoch or 0):
@@ -301,7 +304,9 @@ class _Check:
                     None, f"The head of {name} is at epoch {epoch}; its events reach {event_epoch or 0}."
                 )
 
-    def heads(self) -> Iterator[tuple[int, str, int, bytes | None, int, bytes | None, int, int | None]]:
+    def heads(
+        self,
+    ) -> Iterator[tuple[int, str, int, bytes | None, int, bytes | None, int | None, int | None]]:
         after = 0
         while page := list(self.connection.execute(_HEADS, (after, PAGE_EVENTS))):
             yield from page

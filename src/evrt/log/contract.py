@@ -70,7 +70,10 @@ class Recorded(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The end of a stream: its last version (0 when empty), that event's leaf, its fencing epoch."""
+    """The end of a stream: its last version, that event's leaf, its fencing epoch.
+
+    The leaf tells a stream without events, where the version is 0, from one whose last version is 0.
+    """
 
     version: int
     leaf: bytes | None
@@ -95,6 +98,16 @@ class Exact:
 
 
 @dataclass(frozen=True, slots=True)
+class Next:
+    """The stream's next event must have this version; its author counts the versions, not the log.
+
+    So it must be at the version before, or new: streams begin at 1, and at 0 where ``Next(0)`` asks for it.
+    """
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """The stream's epoch must still be this one: appends of a worker carry it."""
 
@@ -108,7 +121,7 @@ class Claim:
     epoch: int
 
 
-Expectation = Exact | Fence | Claim
+Expectation = Exact | Next | Fence | Claim
 NEW = Exact(0)
 
 
@@ -119,8 +132,9 @@ class Append(NamedTuple):
         what must hold for the streams named; a stream without an entry expects nothing.
     repeat_after
         set when this is a repetition of an append whose outcome is unknown: for each
-        of its streams the version it had at the first try. Drafts that are found there
-        with equal content are answered with their positions and nothing is written.
+        of its streams the version it had at the first try, or -1 where the stream was
+        to begin at 0. Drafts that are found there with equal content are answered with
+        their positions and nothing is written.
     """
 
     drafts: Sequence[Draft]
@@ -195,9 +209,9 @@ class Log(Protocol):
         ...
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+        self, stream: str, *, after: int = -1, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
-        """Events of one stream with ``after < version <= upto``, in order."""
+        """Events of one stream with ``after < version <= upto``, in order. The first has version 1, or 0."""
         ...
 
     async def head(self, stream: str) -> Head:

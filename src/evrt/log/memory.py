@@ -120,7 +120,7 @@ class MemoryLog:
         return rows[: max(limit, 0)]
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+        self, stream: str, *, after: int = -1, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
         self._check_open()
         with self._lock:
@@ -128,8 +128,11 @@ class MemoryLog:
         return rows if limit is None else rows[: max(limit, 0)]
 
     def _stream(self, stream: str, after: int, upto: int | None) -> list[Recorded]:
-        positions = self._by_stream.get(stream, [])
-        chosen = positions[max(after, 0) : None if upto is None else max(upto, 0)]
+        positions = self._by_stream.get(stream)
+        if positions is None:
+            return []
+        first = self._rows[positions[0] - 1].version
+        chosen = positions[max(after + 1 - first, 0) : None if upto is None else max(upto + 1 - first, 0)]
         return [self._rows[position - 1] for position in chosen]
 
     async def head(self, stream: str) -> Head:

@@ -30,6 +30,7 @@ from evrt.log.contract import (
     Expectation,
     Fence,
     Head,
+    Next,
     Recorded,
 )
 from evrt.log.entry import build_entry, leaf_hash, payload_digest
@@ -213,16 +214,22 @@ def _check_expectation(
     if problem is not None:
         raise InvalidInput(problem)
     smallest = 0
-    if isinstance(expectation, Exact):
+    if isinstance(expectation, Exact | Next):
         number = expectation.version
     elif isinstance(expectation, Fence):
         number = expectation.epoch
     elif isinstance(expectation, Claim):
         number, smallest = expectation.epoch, 1
     else:
-        raise InvalidInput(f"An append can expect Exact, Fence or Claim of {stream}, not {expectation!r}.")
+        raise InvalidInput(
+            f"An append can expect Exact, Next, Fence or Claim of {stream}, not {expectation!r}."
+        )
     if type(number) is not int or number < smallest:
         raise InvalidInput(f"{expectation!r} cannot be expected of {stream}: the least is {smallest}.")
+    if isinstance(expectation, Next) and not any(draft.stream == stream for draft in drafts):
+        raise InvalidInput(
+            f"The next event of {stream} was to have version {number}, but the append has none."
+        )
     if isinstance(expectation, Claim) and not any(
         draft.stream == stream and epoch == number for draft, epoch in zip(drafts, epochs, strict=True)
     ):
@@ -237,7 +244,7 @@ def _check_repeat(repeat_after: Mapping[str, int], drafts: Iterable[Draft]) -> M
     versions = dict(repeat_after)
     for draft in drafts:
         version = versions.get(draft.stream)
-        if type(version) is not int or version < 0:
+        if type(version) is not int or version < -1:
             raise InvalidInput(
                 f"To repeat an append, say for each of its streams the version it had at the first try; "
                 f"{draft.stream} has {version!r}."
@@ -324,16 +331,25 @@ _CLAIMED = "Another process has claimed it: stop working on it here."
 
 
 def _meet(stream: str, expectation: Expectation, head: Head) -> Head:
-    """The head, with the epoch that a claim gives it; an error where it is not as expected."""
-    version, _, epoch = head
+    """The head as the append finds it: with the epoch of a claim, below the first version. Else an error."""
+    version, leaf, epoch = head
     if isinstance(expectation, Exact):
-        if version == expectation.version:
+        if version == expectation.version and (version > 0 or leaf is None):
             return head
         if expectation.version == 0:
             raise WrongVersion(f"{stream} was to be new, but it exists already, at version {version}.")
         raise WrongVersion(
             f"{stream} is at version {version}, but the append expected version {expectation.version}. "
             "Somebody else wrote to it first: read it again, then decide."
+        )
+    if isinstance(expectation, Next):
+        if leaf is None and expectation.version <= 1:
+            return head._replace(version=expectation.version - 1)
+        if leaf is not None and version == expectation.version - 1:
+            return head
+        there = "is new" if leaf is None else f"is at version {version}"
+        raise WrongVersion(
+            f"The next event of {stream} was to have version {expectation.version}, but it {there}."
         )
     if isinstance(expectation, Fence):
         if epoch == expectation.epoch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -60,11 +61,13 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 class Bells:
-    """The bells of one log, by event loop. Rung from any thread."""
+    """The bells of one log: one for each event loop, and those of threads without one. Rung from any thread."""
 
     def __init__(self) -> None:
         self._bells: dict[asyncio.AbstractEventLoop, Bell] = {}
-        self._lock = threading.Lock()
+        self._threads: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        # Entered again where garbage is collected while it is held, and what is collected closes its log.
+        self._lock = threading.RLock()
         self.closed = False
 
     def here(self) -> Bell:
@@ -77,6 +80,20 @@ class Bells:
                     del self._bells[gone]
                 bell = self._bells[loop] = Bell()
             return bell
+
+    def for_thread(self) -> threading.Event:
+        """A bell to wait for without an event loop; it is rung as long as somebody keeps it."""
+        bell = threading.Event()
+        with self._lock:
+            self._threads.add(bell)
+        return bell
+
+    def ring_threads(self) -> None:
+        """Ring for those who wait without an event loop."""
+        with self._lock:
+            bells = list(self._threads)
+        for bell in bells:
+            bell.set()
 
     def heard_in(self) -> list[tuple[asyncio.AbstractEventLoop, Bell]]:
         """The loops where somebody reads or waits now, with their bells.
@@ -94,6 +111,7 @@ class Bells:
             bells = list(self._bells.items())
         for loop, bell in bells:
             call_in(loop, bell.ring)
+        self.ring_threads()
 
 
 def call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:

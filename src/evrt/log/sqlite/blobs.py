@@ -27,7 +27,7 @@ class Change(Protocol):
         ...
 
     def make(self, connection: sqlite3.Connection) -> object:
-        """Raises NotFound; then nothing has been changed."""
+        """Raises NotFound, Conflict; then nothing has been changed."""
         ...
 
 

@@ -19,6 +19,7 @@ from evrt.errors import EvrtError, Unavailable, UnusableLog
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobErased
 from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, translate, wal_pages
+from evrt.log.sqlite.foreign import Tracked
 from evrt.log.sqlite.jobs import Erasure, Job, Stop, WantedRef, Work
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen
@@ -84,7 +85,7 @@ class Committer:
         planned: Planned | None = None
         transaction = self._transaction
         try:
-            transaction.begin(sum([len(job.work.drafts) for job in batch if isinstance(job.work, Checked)]))
+            transaction.begin(sum([job.events for job in batch]))
             refused = 0
             for job in batch:
                 try:
@@ -151,6 +152,8 @@ class Committer:
     def _do(self, work: Work) -> Any:
         if isinstance(work, Checked):
             return self._transaction.append(work)
+        if isinstance(work, Tracked):
+            return self._transaction.append_tracked(work)
         if isinstance(work, WantedRef):
             return self._transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):

@@ -227,10 +227,10 @@ def shape(path: str) -> Shape:
 
 
 def connect_reading(path: str) -> sqlite3.Connection:
-    """A connection that cannot write, for who blocks. The log must be there."""
+    """A connection that cannot write, for who blocks; any thread, one at a time. The log must be there."""
     *others, last = reading_uris(path)
     for uri in others:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("SELECT 1 FROM log")
         except sqlite3.OperationalError as error:
@@ -239,7 +239,7 @@ def connect_reading(path: str) -> sqlite3.Connection:
                 raise
         else:
             return connection
-    return sqlite3.connect(last, uri=True, isolation_level=None)
+    return sqlite3.connect(last, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def make(path: str, busy_timeout_seconds: float) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
+from evrt.log.sqlite.foreign import Place, Snapshots, Tracked
 
 
 class WantedRef(NamedTuple):
@@ -23,7 +25,23 @@ class Stop(NamedTuple):
     """Write what was queued before this, then close."""
 
 
-Work = Checked | WantedRef | Erasure | BlobBegun | BlobPiece | BlobFinished | BlobGone | BlobErased | Stop
+Work = (
+    Checked
+    | WantedRef
+    | Erasure
+    | Tracked
+    | Place
+    | Snapshots
+    | BlobBegun
+    | BlobPiece
+    | BlobFinished
+    | BlobGone
+    | BlobErased
+    | Stop
+)
+
+Answer = asyncio.Future[Any] | Future[Any]
+"""Where the outcome goes: into an event loop, or to a thread that blocks until it is there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +49,14 @@ class Job:
     """Work with the future that waits for its outcome, if somebody waits."""
 
     work: Work
-    answer: asyncio.Future[Any] | None
+    answer: Answer | None
     deadline: float
     result: Any = None
     error: BaseException | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events this would add to the log."""
+        if isinstance(self.work, Tracked):
+            return len(self.work.append.drafts)
+        return len(self.work.drafts) if isinstance(self.work, Checked) else 0

@@ -152,3 +152,10 @@ class LoopReaders:
 
 def closed_error() -> EvrtError:
     return UsageError("This log has been closed; open it again.")
+
+
+def forked_error(path: str) -> EvrtError:
+    return UsageError(
+        f"The log {path} was opened before this process was forked and its threads stayed behind. "
+        "Open it again here, or start workers by spawning them."
+    )

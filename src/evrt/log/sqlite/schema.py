@@ -7,7 +7,7 @@ What an event is, its entry and its leaf, is final; the tables around it have ve
 version is read as it is, and written after ``evrt db migrate``:
 
     1   the first
-    2   streams of other programs may begin at version 0; blobs
+    2   streams of other programs may begin at version 0; their tracking and snapshots; blobs
 """
 
 from __future__ import annotations
@@ -80,6 +80,23 @@ CREATE TABLE blob_pieces (
     number INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     PRIMARY KEY (blob, number)
+) STRICT
+""",
+    # Not history, and of other libraries' applications: how far each has come, and states kept to begin from.
+    """
+CREATE TABLE tracking (
+    application TEXT PRIMARY KEY,
+    notification_id INTEGER NOT NULL
+) STRICT, WITHOUT ROWID
+""",
+    """
+CREATE TABLE snapshots (
+    purpose TEXT NOT NULL,
+    originator TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (purpose, originator, version)
 ) STRICT
 """,
 )
@@ -170,7 +187,7 @@ END
 SCHEMA = tuple(statement.strip() for statement in TABLES + TRIGGERS)
 """Of the current version, in the order in which a new log is made."""
 
-_ADDED_IN_2 = ("blobs", "blob_pieces")
+_ADDED_IN_2 = ("blobs", "blob_pieces", "tracking", "snapshots")
 
 _EVENTS_INSERT_1 = f"""
 CREATE TRIGGER events_insert BEFORE INSERT ON events

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from evrt.errors import Denied, EvrtError, NotFound, UsageError
+from evrt.errors import Denied, EvrtError, NotFound
 from evrt.log.blobs import Counted, checked, unknown_blob
 from evrt.log.contract import (
     BLOB_PIECE_BYTES,
@@ -35,7 +35,7 @@ from evrt.log.sqlite.blobs import (
 )
 from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
 from evrt.log.sqlite.jobs import Erasure, Stop, WantedRef
-from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error
+from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error, forked_error
 from evrt.log.sqlite.schema import SELECT_RECORDED
 from evrt.log.sqlite.transaction import recorded
 from evrt.log.sqlite.writer import Writer
@@ -60,9 +60,10 @@ async def open_sqlite(
     path = check_place(path, read_only=read_only)
     bells = Bells()
     if not read_only and may_write(path):
-        writer = Writer(path, bells, lock_timeout_seconds=lock_timeout_seconds)
+        opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        writer = Writer(path, bells, opened, lock_timeout_seconds=lock_timeout_seconds)
         try:
-            log_id = await writer.opened
+            log_id = await opened
         except BaseException:
             writer.abandon()
             raise
@@ -157,7 +158,7 @@ class SqliteLog:
         return [recorded(row) for row in rows]
 
     async def read_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, limit: int | None = None
+        self, stream: str, *, after: int = -1, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
         rows: list[Recorded] = []
         left = POSITION_MAX if limit is None else max(limit, 0)
@@ -188,7 +189,8 @@ class SqliteLog:
     async def streams(self, prefix: str) -> list[str]:
         # CROSS JOIN: from the few names to their events, not the other way round.
         rows = await self._fetch(
-            "SELECT s.name FROM streams AS s CROSS JOIN events AS e ON e.stream = s.id AND e.version = 1 "
+            "SELECT s.name FROM streams AS s CROSS JOIN events AS e ON e.stream = s.id "
+            "AND e.version = (SELECT min(version) FROM events WHERE stream = s.id) "
             "WHERE s.name >= ? AND s.name < ? ORDER BY e.position",
             prefix,
             prefix + BEYOND_EVERY_NAME,
@@ -221,10 +223,7 @@ class SqliteLog:
         if self._closed:
             raise closed_error()
         if self._process != os.getpid():
-            raise UsageError(
-                f"The log {self._path} was opened before this process was forked and its threads stayed "
-                "behind. Open it again here, or start workers by spawning them."
-            )
+            raise forked_error(self._path)
 
     # ------------------------------------------------------------------------------------- refs
 

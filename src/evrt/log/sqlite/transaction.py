@@ -20,6 +20,7 @@ from evrt.log.ids import new_ref
 from evrt.log.plan import SALT_BYTES, Checked, End, plan, settle_repeat
 from evrt.log.sqlite.blobs import Change
 from evrt.log.sqlite.connect import check_schema
+from evrt.log.sqlite.foreign import Tracked
 from evrt.log.sqlite.schema import SELECT_RECORDED
 
 HEADS_CACHED_MAX = 50_000
@@ -146,6 +147,14 @@ class Transaction:
             self._changed.add(stream)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple(versions))
 
+    def append_tracked(self, request: Tracked) -> Appended:
+        """Raises Conflict where the place has been recorded already, and what ``append`` raises."""
+        # Before the append, for what that has planned cannot be taken back.
+        request.place.check(self._connection)
+        appended = self.append(request.append)
+        request.place.make(self._connection)
+        return appended
+
     def ref(self, kind: str, external: str) -> str:
         found = self._connection.execute(
             "SELECT ref FROM refs WHERE kind = ? AND external = ?", (kind, external)
@@ -157,7 +166,7 @@ class Transaction:
         return ref
 
     def change(self, change: Change) -> object:
-        """Change what stands beside the events. Raises NotFound."""
+        """Change what stands beside the events. Raises NotFound, Conflict."""
         self._bytes += change.bytes
         return change.make(self._connection)
 

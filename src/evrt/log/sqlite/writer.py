@@ -14,9 +14,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
@@ -24,7 +25,8 @@ from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobPiece
 from evrt.log.sqlite.committing import NOTHING, Committer
 from evrt.log.sqlite.connect import file_identity, inspect, lock_path, make, translate
-from evrt.log.sqlite.jobs import Job, Stop, Work
+from evrt.log.sqlite.foreign import Snapshots, Tracked
+from evrt.log.sqlite.jobs import Answer, Job, Stop, Work
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.subscribe import Bell, Bells, call_in
 
@@ -35,11 +37,13 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 QUEUE_REQUESTS_MAX = 100_000
 """Requests that may wait at once; more are refused, for memory has an end."""
 
+A = TypeVar("A", bound=Answer)
+
 
 class Writer:
-    """Starts its thread at once; ``opened`` tells the log's id when the file is ready."""
+    """Starts its thread at once; ``opened`` is given the log's id when the file is ready."""
 
-    def __init__(self, path: str, bells: Bells, *, lock_timeout_seconds: float) -> None:
+    def __init__(self, path: str, bells: Bells, opened: Answer, *, lock_timeout_seconds: float) -> None:
         self._path = path
         self._bells = bells
         self._lock_timeout_seconds = lock_timeout_seconds
@@ -53,16 +57,18 @@ class Writer:
         self._closing_given_up = False
         self._ended = False
         self._stopped = threading.Event()
-        loop = asyncio.get_running_loop()
-        self.opened: asyncio.Future[str] = loop.create_future()
-        thread = threading.Thread(
-            target=self._run, args=(loop, self.opened), name=f"evrt writer {path}", daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(opened,), name=f"evrt writer {path}", daemon=True)
         thread.start()
 
     def submit(self, work: Work) -> Landing[Any]:
         """Queue work, in call order. Only from a running event loop."""
-        answer: Landing[Any] = Landing(loop=asyncio.get_running_loop())
+        return self._submit(work, Landing(loop=asyncio.get_running_loop()))
+
+    def submit_from_thread(self, work: Work) -> Future[Any]:
+        """Queue work, in call order, for a caller that may block until it is answered."""
+        return self._submit(work, Future())
+
+    def _submit(self, work: Work, answer: A) -> A:
         if len(self._queue) >= QUEUE_REQUESTS_MAX and not isinstance(work, Stop):
             answer.set_exception(
                 Unavailable(
@@ -78,7 +84,7 @@ class Writer:
         """Write what is queued and close, though nobody will hear of it."""
         self._put(Stop(), None)
 
-    def _put(self, work: Work, answer: asyncio.Future[Any] | None) -> None:
+    def _put(self, work: Work, answer: Answer | None) -> None:
         self._queue.append(Job(work, answer, time.monotonic() + self._lock_timeout_seconds))
         # The writer says that it is idle, or that it has ended, before it looks at the queue a last time.
         if self._idle:
@@ -89,13 +95,14 @@ class Writer:
 
     # ------------------------------------------------------------------------------- the thread
 
-    def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[str]) -> None:
+    def _run(self, opened: Answer) -> None:
+        _here.writing = True
         try:
             log_id = self._open()
         except BaseException as error:  # noqa: BLE001  # Whatever it is, it belongs to who opens the log.
-            call_in(loop, partial(_settle, opened, None, error))
+            _tell(opened, None, error)
             return
-        call_in(loop, partial(_settle, opened, log_id, None))
+        _tell(opened, log_id, None)
         while self._turn():
             pass
 
@@ -203,10 +210,8 @@ class Writer:
             while self._queue and events < BATCH_EVENTS_MAX and size < BATCH_BYTES_MAX:
                 job = self._queue.popleft()
                 batch.append(job)
-                if isinstance(job.work, Checked):
-                    events += len(job.work.drafts)
-                    size += job.work.bytes
-                elif isinstance(job.work, BlobPiece):
+                events += job.events
+                if isinstance(job.work, (Checked, Tracked, Snapshots, BlobPiece)):
                     size += job.work.bytes
                 elif isinstance(job.work, Stop):
                     break
@@ -239,8 +244,12 @@ class Writer:
         """Answer everybody, with one call into each loop, and ring for those who follow."""
         by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         for job in batch:
-            if job.answer is not None:
+            if isinstance(job.answer, asyncio.Future):
                 by_loop.setdefault(job.answer.get_loop(), []).append(job)
+            elif job.answer is not None:
+                _settle(job.answer, job.result, job.error)
+        if wrote:
+            self._bells.ring_threads()
         bells = dict(self._bells.heard_in()) if wrote else {}
         for loop, jobs in by_loop.items():
             call_in(loop, partial(_answer, jobs, bells.pop(loop, None)))
@@ -255,6 +264,7 @@ class Writer:
         Whoever is put into the queue during a sleep has a deadline after its end, so nobody has to
         wake this thread.
         """
+        _here.writing = True
         while not self._stopped.wait(self._next_deadline()):
             given_up: list[Job] = []
             with self._taking:
@@ -281,6 +291,21 @@ class Writer:
         )
 
 
+_here = threading.local()
+
+
+def in_writing_thread() -> bool:
+    """Whether a writer runs in this thread. It must wait for no other: that one may wait for its file lock."""
+    return getattr(_here, "writing", False)
+
+
+def _tell(answer: Answer, result: Any, error: BaseException | None) -> None:
+    if isinstance(answer, asyncio.Future):
+        call_in(answer.get_loop(), partial(_settle, answer, result, error))
+    else:
+        _settle(answer, result, error)
+
+
 def _answer(jobs: list[Job], bell: Bell | None) -> None:
     for job in jobs:
         if job.answer is not None:
@@ -289,7 +314,7 @@ def _answer(jobs: list[Job], bell: Bell | None) -> None:
         bell.ring()
 
 
-def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def _settle(answer: Answer, result: Any, error: BaseException | None) -> None:
     """Answer, unless whoever waited has gone."""
     if answer.done():
         return

@@ -1,0 +1,86 @@
+"""What is kept in the file for applications of other libraries beside their events: tracking and snapshots.
+
+Both are tables of their own, outside of positions and tree, whose rows may be changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from evrt.errors import Conflict
+from evrt.log.plan import Checked
+
+
+class Place(NamedTuple):
+    """How far an application has come in the events of another: recorded when it has dealt with one of them."""
+
+    application: str
+    notification_id: int
+
+    @property
+    def bytes(self) -> int:
+        return 0
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """Raises Conflict unless it is beyond what is recorded."""
+        found = connection.execute(
+            "SELECT notification_id FROM tracking WHERE application = ?", (self.application,)
+        ).fetchone()
+        if found is not None and found[0] >= self.notification_id:
+            raise Conflict(
+                f"Event {self.notification_id} of {self.application} has been dealt with already: "
+                f"{found[0]} is recorded."
+            )
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        """Raises what ``check`` raises."""
+        self.check(connection)
+        connection.execute("INSERT OR REPLACE INTO tracking VALUES (?, ?)", self)
+
+
+class Tracked(NamedTuple):
+    """Events and the place of the event that they follow from: both are recorded, or neither."""
+
+    append: Checked
+    place: Place
+
+    @property
+    def bytes(self) -> int:
+        return self.append.bytes
+
+
+class Snapshot(NamedTuple):
+    """The state of something at one of its versions, and what somebody keeps it for."""
+
+    purpose: str
+    originator: str
+    version: int
+    topic: str
+    state: bytes
+
+
+class Snapshots(NamedTuple):
+    """Snapshots that are kept together or not at all."""
+
+    rows: Sequence[Snapshot]
+
+    @property
+    def bytes(self) -> int:
+        return sum([len(row.state) for row in self.rows])
+
+    def make(self, connection: sqlite3.Connection) -> None:
+        """Raises Conflict where one is there already; then none is kept."""
+        keys: set[tuple[str, str, int]] = set()
+        for row in self.rows:
+            key = row[:3]
+            if key in keys or connection.execute(_FIND, key).fetchone() is not None:
+                raise Conflict(
+                    f"There is one of {row.originator} at version {row.version} among its {row.purpose} already."
+                )
+            keys.add(key)
+        connection.executemany("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?)", self.rows)
+
+
+_FIND = "SELECT 1 FROM snapshots WHERE purpose = ? AND originator = ? AND version = ?"

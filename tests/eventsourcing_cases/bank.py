@@ -1,0 +1,71 @@
+"""A bank as an application of the eventsourcing library, and an app of evrt beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate, event
+
+import evrt
+from eventsourcing_cases.logs import MODULE
+
+
+class Account(Aggregate):
+    """Has a balance."""
+
+    def __init__(self) -> None:
+        self.balance = 0
+
+    class Credited(Aggregate.Event):
+        """Something was paid in."""
+
+        amount: int
+
+    @event(Credited)
+    def credit(self, amount: int) -> None:
+        self.balance += amount
+
+
+class Bank(Application[UUID]):
+    """Opens accounts and credits them."""
+
+    def open_account(self) -> UUID:
+        account = Account()
+        self.save(account)
+        return account.id
+
+    def credit(self, account_id: UUID, amount: int) -> int:
+        """The notification's id."""
+        account: Account = self.repository.get(account_id)
+        account.credit(amount)
+        return self.save(account)[-1].notification.id
+
+    def balance(self, account_id: UUID) -> int:
+        account: Account = self.repository.get(account_id)
+        return account.balance
+
+
+def open_bank(path: Path) -> Bank:
+    return Bank(env={"PERSISTENCE_MODULE": MODULE, "SQLITE_DBNAME": str(path)})
+
+
+@evrt.tool(effect="read")
+async def rate(currency: str) -> int:
+    """What a franc is worth."""
+    return len(currency)
+
+
+async def exchange(ctx: evrt.Context[None], amount: int) -> int:
+    """A run with a bit of everything."""
+    rates = await ctx.gather(ctx.call(rate, currency="EUR"), ctx.call(rate, currency="YEN"))
+    await ctx.memory.set("last", amount)
+    await ctx.checkpoint({"amount": amount})
+    return amount * int(sum(rates))
+
+
+def open_evrt(url: str) -> evrt.App:
+    app = evrt.App(url)
+    app.workflow(exchange)
+    return app

@@ -47,8 +47,8 @@ STORE = (
     mutant(
         "an exact version that may be any later one",
         "log/plan.py",
-        "if version == expectation.version:",
-        "if version >= expectation.version:",
+        "if version == expectation.version and (version > 0 or leaf is None):",
+        "if version >= expectation.version and (version > 0 or leaf is None):",
         "tests/log/test_contract.py::test_an_exact_version_must_be_the_one_expected",
     ),
     mutant(

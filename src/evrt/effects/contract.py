@@ -40,13 +40,27 @@ class ModelReply:
 
 
 class ModelError(Exception):
-    """A model call failed. ``retriable``: the same request may succeed later (429, 5xx, connection, time-out)."""
+    """A model call failed. ``retriable``: the same request may succeed later (429, 5xx, connection, time-out).
 
-    def __init__(self, error_type: str, message: str, *, retriable: bool) -> None:
+    ``usage`` is what the failed call used up, as far as the provider said so, else None.
+    ``retry_after_seconds`` is how long the provider asks to be left alone, if it does.
+    """
+
+    def __init__(
+        self,
+        error_type: str,
+        message: str,
+        *,
+        retriable: bool,
+        usage: Usage | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.error_type = error_type
         self.message = message
         self.retriable = retriable
+        self.usage = usage
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Model(Protocol):

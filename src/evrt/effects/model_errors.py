@@ -121,6 +121,9 @@ def _kind(causes: list[BaseException], status: int | None) -> tuple[str, bool]:
         isinstance(cause, httpx.TimeoutException | TimeoutError) for cause in causes
     ):
         return "timeout", True
+    # litellm notices at the end of a stream that the provider had not finished, and raises from there.
+    if any(isinstance(cause, StopAsyncIteration) for cause in causes):
+        return "incomplete_reply", True
     return _kind_of_status(status) if status is not None else _kind_without_status(causes, names)
 
 

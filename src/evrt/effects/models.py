@@ -228,7 +228,7 @@ def _message(message: Any) -> JsonObject:
     for name in ("reasoning_content", "thinking_blocks"):
         if value := getattr(message, name, None):
             plain[name] = value
-    if refusal := (getattr(message, "provider_specific_fields", None) or {}).get("refusal"):
+    if refusal := getattr(message, "refusal", None):
         plain["refusal"] = refusal
     return cast(JsonObject, _plain(plain))
 

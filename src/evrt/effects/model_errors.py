@@ -8,11 +8,21 @@ causes: an HTTP status, a refused connection, a text that is not JSON.
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit, urlunsplit
 
 from evrt.effects.contract import ModelError
+from evrt.events.calls import Usage
 
 TEXT_CHARACTERS_MAX = 5_000
+SECRET_CHARACTERS_MIN = 8
+"""Shorter ones are stand-ins ("x"), found in any text."""
+
 DETAIL_CHARACTERS_MAX = 600
 RETRIABLE_STATUSES = frozenset({408, 409, 425, 429})
 """Besides all from 500: too slow, somebody else is at it, too early, too many."""
@@ -40,37 +50,71 @@ TEXTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """Whom a call went to. ``secrets`` are what the texts of its failures must not repeat."""
+
+    model: str
+    api_base: str | None = None
+    secrets: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self._address(self.api_base)}" if self.api_base else self.model
+
+    @staticmethod
+    def _address(api_base: str) -> str:
+        """Without a user's name, a password or a query, any of which may hold a key."""
+        parts = urlsplit(api_base)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    def without_secrets(self, text: str) -> str:
+        """Some servers repeat the key they refuse, and what fails is recorded for good."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            if len(secret) >= SECRET_CHARACTERS_MIN:
+                text = text.replace(secret, "[key]")
+        return text
+
+
 def explain_failure(
     error: Exception,
+    causes: Sequence[BaseException],
+    addressee: Addressee,
     *,
-    handled: BaseException | None,
-    model: str,
-    api_base: str | None,
     unset_variables: list[str],
+    usage: Usage | None,
 ) -> ModelError:
-    """What litellm raised, explained. ``handled``: what the caller was handling already, not a cause."""
-    causes = _causes(error, handled)
+    """What litellm raised, explained. ``causes`` are those of ``causes_of``; ``usage`` is what was paid for."""
     status = _http_status(causes)
     if "LLM Provider NOT provided" in str(error):
-        return ModelError("unknown_model", unknown_model_text(model), retriable=False)
+        return ModelError("unknown_model", unknown_model_text(addressee.model), retriable=False)
     error_type, retriable = _kind(causes, status)
     unasked = status is None and error_type not in NETWORK_TYPES
     if unset_variables and (unasked or error_type == "authentication"):
         return ModelError(
-            "missing_credentials", missing_credentials_text(model, unset_variables), retriable=False
+            "missing_credentials", missing_credentials_text(addressee.model, unset_variables), retriable=False
         )
-    detail = _connection_detail(causes) if error_type == "connection" else _detail(error)
-    return _failure(error_type, model, api_base, detail, status, retriable=retriable)
+    detail = (
+        _connection_detail(causes, addressee) if error_type == "connection" else _detail(error, addressee)
+    )
+    return ModelError(
+        error_type,
+        _text(error_type, addressee, detail, status),
+        retriable=retriable,
+        usage=usage,
+        retry_after_seconds=_retry_after_seconds(causes) if retriable else None,
+    )
 
 
-def incomplete_reply(model: str, api_base: str | None) -> ModelError:
+def incomplete_reply(addressee: Addressee, usage: Usage | None) -> ModelError:
     """The provider stopped in the middle without saying so."""
-    return _failure("incomplete_reply", model, api_base, "", None, retriable=True)
+    text = _text("incomplete_reply", addressee, "", None)
+    return ModelError("incomplete_reply", text, retriable=True, usage=usage)
 
 
-def malformed_reply(model: str, api_base: str | None, detail: str) -> ModelError:
+def malformed_reply(addressee: Addressee, detail: str, usage: Usage | None) -> ModelError:
     """The provider's reply has no message in it."""
-    return _failure("malformed_reply", model, api_base, detail, None, retriable=True)
+    text = _text("malformed_reply", addressee, _one_line(detail, addressee), None)
+    return ModelError("malformed_reply", text, retriable=True, usage=usage)
 
 
 def unknown_model_text(model: str) -> str:
@@ -87,15 +131,18 @@ def missing_credentials_text(model: str, unset_variables: list[str]) -> str:
     )
 
 
-def _causes(error: BaseException, handled: BaseException | None) -> list[BaseException]:
-    """The error and what it was raised from, outermost first."""
+def causes_of(error: BaseException, handled: BaseException | None) -> list[BaseException]:
+    """The error and what it was raised from, outermost first.
+
+    ``handled`` is what the caller was handling already, which is not a cause.
+    """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause is not handled:
         causes.append(cause)
     return causes
 
 
-def _http_status(causes: list[BaseException]) -> int | None:
+def _http_status(causes: Sequence[BaseException]) -> int | None:
     """The status that the provider sent, if it sent any: litellm's classes claim one in any case."""
     import httpx
 
@@ -105,7 +152,7 @@ def _http_status(causes: list[BaseException]) -> int | None:
     return None
 
 
-def _kind(causes: list[BaseException], status: int | None) -> tuple[str, bool]:
+def _kind(causes: Sequence[BaseException], status: int | None) -> tuple[str, bool]:
     """The type of failure, and whether it is worth another try."""
     import httpx
 
@@ -133,7 +180,7 @@ def _kind_of_status(status: int) -> tuple[str, bool]:
     return kind, status >= 500 or status in RETRIABLE_STATUSES
 
 
-def _kind_without_status(causes: list[BaseException], names: set[str]) -> tuple[str, bool]:
+def _kind_without_status(causes: Sequence[BaseException], names: set[str]) -> tuple[str, bool]:
     """No answer came, or one that could not be read, or litellm refused to ask."""
     import httpx
     import openai
@@ -157,30 +204,50 @@ def _kind_without_status(causes: list[BaseException], names: set[str]) -> tuple[
     return type(causes[-1]).__name__, not isinstance(causes[-1], ImportError | TypeError | ValueError)
 
 
-def _failure(
-    error_type: str, model: str, api_base: str | None, detail: str, status: int | None, *, retriable: bool
-) -> ModelError:
-    text = TEXTS.get(error_type, "The call of {model} failed: {detail}.").format(
-        model=f"{model} at {api_base}" if api_base else model,
+def _text(error_type: str, addressee: Addressee, detail: str, status: int | None) -> str:
+    return TEXTS.get(error_type, "The call of {model} failed: {detail}.").format(
+        model=addressee,
         status=f" (HTTP {status})" if status else "",
         detail=detail or "it does not say why",
     )
-    return ModelError(error_type, text, retriable=retriable)
 
 
-def _connection_detail(causes: list[BaseException]) -> str:
+def _retry_after_seconds(causes: Sequence[BaseException]) -> float | None:
+    """How long the provider asks to be left alone: seconds or a date in its header Retry-After."""
+    import httpx
+
+    response = next((c.response for c in causes if isinstance(c, httpx.HTTPStatusError)), None)
+    text = response.headers.get("retry-after") if response is not None else None
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _connection_detail(causes: Sequence[BaseException], addressee: Addressee) -> str:
     """litellm says "Connection error." for all of them; the innermost cause says which host and why."""
     import httpx
 
     if any(isinstance(cause, httpx.ReadError | httpx.RemoteProtocolError) for cause in causes):
         return "the server hung up before its reply was complete"
-    return _detail(causes[-1])
+    return _detail(causes[-1], addressee)
 
 
-def _detail(error: BaseException) -> str:
+def _detail(error: BaseException, addressee: Addressee) -> str:
     """The error's own words: one line, without litellm's names of classes and what changes at every run."""
     # An error in the middle of a stream repeats its message; the original says it once.
-    text = str(getattr(error, "original_exception", None) or error)
+    return _one_line(str(getattr(error, "original_exception", None) or error), addressee)
+
+
+def _one_line(text: str, addressee: Addressee) -> str:
+    # Before anything is cut off: half a key is still too much of it.
+    text = addressee.without_secrets(text)
     text = " ".join(text[:TEXT_CHARACTERS_MAX].partition("Traceback (most recent call last)")[0].split())
     while prefix := PREFIX.match(text):
         text = text[prefix.end() :]

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -21,21 +21,23 @@ import orjson
 
 from evrt.effects.contract import ModelError, ModelReply, ModelRequest, OnDelta
 from evrt.effects.model_errors import (
+    Addressee,
+    causes_of,
     explain_failure,
     incomplete_reply,
     malformed_reply,
     missing_credentials_text,
     unknown_model_text,
 )
+from evrt.effects.model_usage import usage_of_failure, usage_of_reply, usages_in, usages_in_errors
 from evrt.errors import UsageError
 from evrt.events import JsonObject
-from evrt.events.calls import Usage
 
 CREDENTIALS_ELSEWHERE = frozenset({"azure", "bedrock", "sagemaker", "vertex_ai"})
 """Providers that also find credentials in profiles and metadata servers: a variable not set proves nothing."""
 
-KEY_CHARACTERS_MIN = 8
-"""Shorter ones are stand-ins ("x"), found in any text."""
+SECRET_VARIABLES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of environment variables end that hold what no text may repeat."""
 
 
 class LiteLLM:
@@ -62,17 +64,20 @@ class LiteLLM:
         arguments = self._arguments(request)
         if on_delta is None:
             answer = await self._answer(litellm, request, arguments)
-            return self._reply(litellm, request, answer, getattr(answer, "model", None))
+            said = usages_in([answer])
+            return self._reply(litellm, request, answer, getattr(answer, "model", None), said)
         chunks: list[Any] = []
+        said = []
         model_returned: str | None = None
-        async with aclosing(self._chunks(litellm, request, arguments)) as stream:
+        async with aclosing(self._chunks(litellm, request, arguments, said)) as stream:
             async for chunk, name in stream:
                 chunks.append(chunk)
                 model_returned = name
                 # Outside of what maps errors: what on_delta raises is not the model's failure.
                 if chunk.choices and (text := chunk.choices[0].delta.content):
                     on_delta(_mended(text))
-        return self._reply(litellm, request, await self._assembled(litellm, request, chunks), model_returned)
+        answer = await self._assembled(litellm, request, chunks, said)
+        return self._reply(litellm, request, answer, model_returned, said)
 
     async def aclose(self) -> None:
         """Close the connections that litellm keeps open for the running event loop."""
@@ -111,14 +116,18 @@ class LiteLLM:
         try:
             return await litellm.acompletion(**arguments)
         except Exception as error:
-            raise self._failure(request, error, handled) from error
+            raise self._failure(litellm, request, error, handled) from error
 
     async def _chunks(
-        self, litellm: Any, request: ModelRequest, arguments: dict[str, Any]
+        self, litellm: Any, request: ModelRequest, arguments: dict[str, Any], said: list[Any]
     ) -> AsyncGenerator[tuple[Any, str | None], None]:
-        """The chunks of a stream, each with the name that the provider gives its model."""
+        """The chunks of a stream, each with the name that the provider gives its model.
+
+        ``said`` receives what the provider says of usage: litellm takes it out of the chunks.
+        """
         handled = sys.exception()
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        stream: Any = None
         try:
             stream = await litellm.acompletion(**arguments)
             async with aclosing(stream):
@@ -126,46 +135,66 @@ class LiteLLM:
                     # litellm puts the requested name into the chunks and keeps the provider's here.
                     yield chunk, getattr(stream, "_provider_response_model", None) or chunk.model
         except Exception as error:
-            raise self._failure(request, error, handled) from error
+            said += usages_in(getattr(stream, "chunks", ()))
+            raise self._failure(litellm, request, error, handled, said) from error
+        said += usages_in(stream.chunks)
         # When a stream merely stops (an error page, a proxy's time-out) litellm adds a "stop" of its own
         # and calls it a reply; only here can one see that the provider never said so.
         if not getattr(stream, "received_finish_reason", True) and not stream.intermittent_finish_reason:
-            raise incomplete_reply(request.model, self.api_base)
+            usage = usage_of_failure(litellm, request.model, said)
+            raise incomplete_reply(self._addressee(request), usage)
 
-    async def _assembled(self, litellm: Any, request: ModelRequest, chunks: list[Any]) -> Any:
+    async def _assembled(
+        self, litellm: Any, request: ModelRequest, chunks: list[Any], said: list[Any]
+    ) -> Any:
         try:
             # Goes over all chunks several times: in a thread, so that other runs go on.
             return await asyncio.to_thread(litellm.stream_chunk_builder, chunks)
         except Exception as error:
-            raise malformed_reply(request.model, self.api_base, str(error)) from error
+            raise self._malformed(litellm, request, str(error), said) from error
 
     def _reply(
-        self, litellm: Any, request: ModelRequest, answer: Any, model_returned: str | None
+        self, litellm: Any, request: ModelRequest, answer: Any, model_returned: str | None, said: list[Any]
     ) -> ModelReply:
         try:
             choice = answer.choices[0]
             message = _message(choice.message)
         except (AttributeError, IndexError, TypeError) as error:
-            raise malformed_reply(request.model, self.api_base, "it has no message") from error
+            raise self._malformed(litellm, request, "it has no message", said) from error
         return ModelReply(
             message=message,
             finish_reason=choice.finish_reason,
             provider=answer._hidden_params.get("custom_llm_provider"),
             model_returned=model_returned,
             response_id=answer.id,
-            usage=_usage(litellm, request.model, answer),
+            usage=usage_of_reply(litellm, request.model, answer, said),
         )
 
-    def _failure(self, request: ModelRequest, error: Exception, handled: BaseException | None) -> ModelError:
-        unset = [] if self._api_key else missing_credentials(request.model, self.api_base)
-        failure = explain_failure(
-            error, handled=handled, model=request.model, api_base=self.api_base, unset_variables=unset
+    def _malformed(self, litellm: Any, request: ModelRequest, detail: str, said: list[Any]) -> ModelError:
+        usage = usage_of_failure(litellm, request.model, said)
+        return malformed_reply(self._addressee(request), detail, usage)
+
+    def _failure(
+        self,
+        litellm: Any,
+        request: ModelRequest,
+        error: Exception,
+        handled: BaseException | None,
+        said: Sequence[Any] = (),
+    ) -> ModelError:
+        causes = causes_of(error, handled)
+        return explain_failure(
+            error,
+            causes,
+            self._addressee(request),
+            unset_variables=[] if self._api_key else missing_credentials(request.model, self.api_base),
+            usage=usage_of_failure(litellm, request.model, [*said, *usages_in_errors(causes)]),
         )
-        if not self._api_key or len(self._api_key) < KEY_CHARACTERS_MIN:
-            return failure
-        # Some servers repeat the key they refuse, and what fails is recorded for good.
-        message = failure.message.replace(self._api_key, "[key]")
-        return ModelError(failure.error_type, message, retriable=failure.retriable)
+
+    def _addressee(self, request: ModelRequest) -> Addressee:
+        # Without a key of one's own, litellm takes the provider's from the environment.
+        secrets = [value for name, value in os.environ.items() if name.upper().endswith(SECRET_VARIABLES)]
+        return Addressee(request.model, self.api_base, [*secrets, self._api_key or ""])
 
 
 def missing_credentials(model: str, api_base: str | None = None) -> list[str]:
@@ -237,17 +266,6 @@ def _tool_call(call: Any) -> JsonObject:
     """Arguments stay the text that the model wrote, JSON or not: whoever validates them can then say so."""
     function = {"name": call.function.name, "arguments": call.function.arguments}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def _usage(litellm: Any, model: str, answer: Any) -> Usage:
-    usage = getattr(answer, "usage", None)
-    if usage is None or not usage.total_tokens:
-        return Usage()
-    try:
-        cost_usd = float(litellm.completion_cost(completion_response=answer, model=model))
-    except Exception:  # noqa: BLE001  # A price that is not known must not cost the reply.
-        cost_usd = None
-    return Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cost_usd=cost_usd)
 
 
 def _plain(value: Any) -> Any:

@@ -47,16 +47,20 @@ class Retry:
                 reach = f"between {least:g} and {most:g}" if math.isfinite(most) else f"of at least {least:g}"
                 raise UsageError(f"Retry: {name} is {value!r}; it has to be a number {reach}.")
 
-    def delay_seconds(self, attempt: int, random_fraction: float) -> float:
+    def delay_seconds(
+        self, attempt: int, random_fraction: float, asked_seconds: float | None = None
+    ) -> float:
         """Seconds to wait after failed attempt number ``attempt``, which counts from 1.
 
-        ``random_fraction`` is from 0 to 1.
+        ``random_fraction`` is from 0 to 1. ``asked_seconds`` is what the other side asked for: it lengthens the
+        wait, but not beyond the cap.
         """
         if attempt < 1:
             raise UsageError(f"Retry: attempts count from 1; there is no attempt {attempt}.")
         if not 0.0 <= random_fraction <= 1.0:
             raise UsageError(f"Retry: random_fraction is {random_fraction!r}; it has to be between 0 and 1.")
-        return self._full_seconds(attempt) * (1.0 - self.jitter * random_fraction)
+        own_seconds = self._full_seconds(attempt) * (1.0 - self.jitter * random_fraction)
+        return max(own_seconds, min(asked_seconds or 0.0, self.cap_seconds))
 
     def _full_seconds(self, attempt: int) -> float:
         try:

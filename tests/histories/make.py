@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import evrt
+from evrt.effects.contract import ModelReply
 from evrt.errors import EvrtError
+from evrt.events.calls import Usage
 from evrt.log import Append, Draft, Log
 from evrt.log.ids import new_event_id
 from evrt.testing import ScriptedModel, call
@@ -167,6 +169,28 @@ async def retries(app: evrt.App) -> None:
         return [read, reply.text]
 
     await app.run(trying)
+
+
+@scenario
+async def paid_for_and_failed(app: evrt.App) -> None:
+    cut = evrt.ModelError(
+        "connection", "It hung up.", retriable=True, usage=Usage(input_tokens=40, cost_usd=0.5)
+    )
+    silent = evrt.ModelError("timeout", "No reply.", retriable=True, retry_after_seconds=0.002)
+    used = Usage(input_tokens=40, output_tokens=8, cost_usd=0.75)
+    reply = ModelReply({"role": "assistant", "content": "At last."}, usage=used)
+    unusable = ModelReply({"role": "assistant", "content": None, "seed": 2**80}, usage=used)
+    app.models["script"] = ScriptedModel([cut, silent, reply, unusable])
+
+    @app.workflow
+    async def paying_for_nothing(ctx: evrt.Context[None]) -> str:
+        soon = evrt.Retry(3, base_seconds=0.001)
+        text = (await ctx.model("Are you there?", model="script", retry=soon)).text
+        with suppress(EvrtError):
+            await ctx.model("And now?", model="script")
+        return text or ""
+
+    await app.run(paying_for_nothing)
 
 
 @scenario

@@ -109,11 +109,15 @@ def _model_call(event: c.ModelCallRequested | c.ModelCallCompleted | c.ModelCall
         case c.ModelCallRequested():
             return f"{event.model}, {counted(event.messages_count, 'message')}"
         case c.ModelCallCompleted():
-            usage = event.usage
-            tokens = f", {usage.input_tokens} + {usage.output_tokens} tokens" if usage.input_tokens else ""
-            return f"{message_text(event.message)}{_took(event.latency_ms)}{tokens}"
+            return f"{message_text(event.message)}{_took(event.latency_ms)}{_tokens(event.usage)}"
         case c.ModelCallFailed():
-            return failed(event.failure) + _again(event)
+            return failed(event.failure) + _again(event) + _tokens(event.usage)
+
+
+def _tokens(usage: c.Usage | None) -> str:
+    if usage is None or not (usage.input_tokens or usage.output_tokens):
+        return ""
+    return f", {usage.input_tokens} + {usage.output_tokens} tokens"
 
 
 def _memory(event: m.MemoryWritten | m.MemoryRecalled) -> str:

@@ -97,7 +97,7 @@ def _fields(run: Run, names: dict[str, str | None]) -> list[Field]:
         ("claimed by", f"{worker(run)}, epoch {state.epoch}" if state.epoch else None),
         ("events", f"{state.events}, up to position {state.position} of the log"),
         ("operations", _operations(run)),
-        ("tokens", f"{state.input_tokens} in, {state.output_tokens} out" if state.input_tokens else None),
+        ("tokens", _tokens(state)),
         ("cost", None if state.cost_usd is None else f"{state.cost_usd:.6f} USD"),
         (
             "checkpoints",
@@ -117,6 +117,12 @@ def _operations(run: Run) -> str:
     still_open = sum(operation.open for operation in operations)
     each = listed([counted(count, kind) for kind, count in sorted(kinds.items())]) or "none"
     return f"{each}{f'; {still_open} open' if still_open else ''}"
+
+
+def _tokens(state: RunState) -> str | None:
+    if not (state.input_tokens or state.output_tokens):
+        return None
+    return f"{state.input_tokens} in, {state.output_tokens} out"
 
 
 def _took(state: RunState) -> str | None:

@@ -115,10 +115,13 @@ class ModelCallCompleted(Event):
 
 @register
 class ModelCallFailed(Event):
-    """An attempt of a model call failed; ``final`` when it was the last."""
+    """An attempt of a model call failed; ``final`` when it was the last.
+
+    ``usage`` is what the attempt used up, as far as the provider said so; null where it said nothing.
+    """
 
     type: ClassVar[str] = "model_call.failed"
-    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME
+    volatile: ClassVar[frozenset[str]] = VOLATILE_OUTCOME | {"usage"}
 
     operation: str
     failure: Failure
@@ -126,6 +129,7 @@ class ModelCallFailed(Event):
     final: bool = True
     delay_ms: float | None = None
     latency_ms: float = 0.0
+    usage: Usage | None = None
 
 
 @register

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from evrt.events import Envelope, Erased, JsonValue
-from evrt.events.calls import ModelCallCompleted
+from evrt.events.calls import ModelCallCompleted, ModelCallFailed, Usage
 from evrt.events.run import (
     CheckpointSaved,
     Failure,
@@ -48,6 +48,7 @@ class RunState(BaseModel):
     model_calls: int = 0
     tool_calls: int = 0
     input_tokens: int = 0
+    """Of all attempts of all model calls, failed ones included as far as the provider counted; so are the next two."""
     output_tokens: int = 0
     cost_usd: float | None = None
     requested_at: int | None = None
@@ -84,16 +85,26 @@ def evolve_run(state: RunState, envelope: Envelope) -> RunState:
     if envelope.type in COUNTED:
         name = COUNTED[envelope.type]
         change[name] = getattr(state, name) + 1
-    if isinstance(event, ModelCallCompleted):
-        change["input_tokens"] = state.input_tokens + event.usage.input_tokens
-        change["output_tokens"] = state.output_tokens + event.usage.output_tokens
-        if event.usage.cost_usd is not None:
-            change["cost_usd"] = (state.cost_usd or 0.0) + event.usage.cost_usd
+    if isinstance(event, ModelCallCompleted | ModelCallFailed):
+        change |= _used(state, event.usage)
     elif envelope.type.startswith("run.") or envelope.type in GOES_ON:
         change |= _lifecycle(envelope)
     elif isinstance(event, CheckpointSaved):
         change["state"] = event.state
     return state.model_copy(update=change)
+
+
+def _used(state: RunState, usage: Usage | None) -> dict[str, object]:
+    """Figures after one more attempt of a model call; those that failed may have been paid for too."""
+    if usage is None:
+        return {}
+    used: dict[str, object] = {
+        "input_tokens": state.input_tokens + usage.input_tokens,
+        "output_tokens": state.output_tokens + usage.output_tokens,
+    }
+    if usage.cost_usd is not None:
+        used["cost_usd"] = (state.cost_usd or 0.0) + usage.cost_usd
+    return used
 
 
 def _lifecycle(envelope: Envelope) -> dict[str, object]:

@@ -11,7 +11,7 @@ from evrt.effects.contract import ModelError, ModelReply, ModelRequest
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, PayloadTooLarge
 from evrt.events import Event, JsonObject
-from evrt.events.calls import ModelCallCompleted, ModelCallFailed, ModelCallRequested
+from evrt.events.calls import ModelCallCompleted, ModelCallFailed, ModelCallRequested, Usage
 from evrt.events.run import CANCELLED
 from evrt.retry import Retry
 from evrt.runtime.execution import Execution
@@ -113,15 +113,17 @@ class _Call:
         began = perf_counter()
         limit = asyncio.timeout(self.timeout_seconds)
         before = cancels()
+        reply: ModelReply | None = None
         try:
             async with limit:
                 model = self.execution.world.models(self.request.model)
                 reply = await model.complete(self.request, self.execution.delta_listener(self.identity))
             return self._completed(reply, attempt, began)
         except ModelError as error:
-            return self.failed(error.error_type, error.message, attempt, began, retry=error.retriable)
+            return self._refused(error, attempt, began)
         except InvalidInput as error:
-            return self.failed(type(error).__name__, f"The reply cannot be recorded. {error}", attempt, began)
+            message = f"The reply cannot be recorded. {error}"
+            return self.failed(type(error).__name__, message, attempt, began, usage=_usage(reply))
         except asyncio.CancelledError as error:
             if cancels() > before:
                 raise
@@ -129,21 +131,39 @@ class _Call:
         except Exception as error:  # noqa: BLE001  (a model may be the user's own; whatever it raises is its outcome)
             if isinstance(error, TimeoutError) and limit.expired():
                 message = f"No reply within {self.timeout_seconds:g} s."
-                return self.failed("timeout", message, attempt, began, retry=True)
-            return self.failed(type(error).__name__, str(error) or repr(error), attempt, began)
+                return self.failed("timeout", message, attempt, began, delay=self._delay(attempt))
+            text = str(error) or repr(error)
+            return self.failed(type(error).__name__, text, attempt, began, usage=_usage(reply))
+
+    def _refused(self, error: ModelError, attempt: int, began: float) -> ModelCallFailed:
+        delay = self._delay(attempt, error.retry_after_seconds) if error.retriable else None
+        return self.failed(error.error_type, error.message, attempt, began, delay=delay, usage=error.usage)
+
+    def _delay(self, attempt: int, asked_seconds: float | None = None) -> float | None:
+        """Seconds to wait before another attempt; None where this was the last."""
+        if attempt >= self.retry.attempts_max:
+            return None
+        return self.retry.delay_seconds(attempt, self.execution.chance(), asked_seconds)
 
     def failed(
-        self, error_type: str, message: str, attempt: int, began: float, *, retry: bool = False
+        self,
+        error_type: str,
+        message: str,
+        attempt: int,
+        began: float,
+        *,
+        delay: float | None = None,
+        usage: Usage | None = None,
     ) -> ModelCallFailed:
-        final = not (retry and attempt < self.retry.attempts_max)
-        delay = None if final else self.retry.delay_seconds(attempt, self.execution.chance()) * 1000
+        """The event of a failed attempt, which was the last where no ``delay``, in seconds, precedes another."""
         return ModelCallFailed(
             operation=self.identity,
             failure=self.execution.failure(error_type, message),
             attempt=attempt,
-            final=final,
-            delay_ms=delay,
+            final=delay is None,
+            delay_ms=None if delay is None else delay * 1000,
             latency_ms=milliseconds_since(began),
+            usage=usage,
         )
 
     def _completed(self, reply: ModelReply, attempt: int, began: float) -> ModelCallCompleted:
@@ -169,3 +189,8 @@ class _Call:
     def close(self, event: ModelCallCompleted | ModelCallFailed) -> Event:
         self.execution.record(event)
         return event
+
+
+def _usage(reply: ModelReply | None) -> Usage | None:
+    """Of a reply that came, though nothing could be made of it."""
+    return None if reply is None or reply.usage == Usage() else reply.usage

@@ -21,6 +21,7 @@ QUIETED = [
     pytest.mark.filterwarnings(
         "ignore:Accessing the 'model_.*' attribute on the instance:DeprecationWarning:litellm"
     ),
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
 ]
 
 KEY = "key-of-the-test"

@@ -31,7 +31,8 @@ NETWORK_TYPES = frozenset({"connection", "timeout"})
 
 CLASS_NAME = r"(?:litellm\.)?\w*(?:Error|Exception|Timeout)"
 PREFIX = re.compile(rf"(?:{CLASS_NAME}\s+)*{CLASS_NAME}\s*[:-]\s*")
-ADDRESS_IN_MEMORY = re.compile(r" at 0x[0-9a-f]+")
+NOISE = re.compile(r" at 0x[0-9a-f]+| For further information visit https?://\S+")
+"""Addresses in memory, and where pydantic explains itself."""
 
 TEXTS = {
     "bad_request": "{model} refused the request{status}: {detail}.",
@@ -81,13 +82,17 @@ def explain_failure(
     addressee: Addressee,
     *,
     unset_variables: list[str],
+    begun: bool,
     usage: Usage | None,
 ) -> ModelError:
-    """What litellm raised, explained. ``causes`` are those of ``causes_of``; ``usage`` is what was paid for."""
+    """What litellm raised, explained. ``causes`` are those of ``causes_of``; ``usage`` is what was paid for.
+
+    ``begun`` says that a stream had begun: what goes wrong then is the provider's, not the request's.
+    """
     status = _http_status(causes)
     if "LLM Provider NOT provided" in str(error):
         return ModelError("unknown_model", unknown_model_text(addressee.model), retriable=False)
-    error_type, retriable = _kind(causes, status)
+    error_type, retriable = _kind(causes, status, begun)
     unasked = status is None and error_type not in NETWORK_TYPES
     if unset_variables and (unasked or error_type == "authentication"):
         return ModelError(
@@ -152,7 +157,7 @@ def _http_status(causes: Sequence[BaseException]) -> int | None:
     return None
 
 
-def _kind(causes: Sequence[BaseException], status: int | None) -> tuple[str, bool]:
+def _kind(causes: Sequence[BaseException], status: int | None, begun: bool) -> tuple[str, bool]:
     """The type of failure, and whether it is worth another try."""
     import httpx
 
@@ -171,7 +176,7 @@ def _kind(causes: Sequence[BaseException], status: int | None) -> tuple[str, boo
     # litellm notices at the end of a stream that the provider had not finished, and raises from there.
     if any(isinstance(cause, StopAsyncIteration) for cause in causes):
         return "incomplete_reply", True
-    return _kind_of_status(status) if status is not None else _kind_without_status(causes, names)
+    return _kind_of_status(status) if status is not None else _kind_without_status(causes, names, begun)
 
 
 def _kind_of_status(status: int) -> tuple[str, bool]:
@@ -180,7 +185,7 @@ def _kind_of_status(status: int) -> tuple[str, bool]:
     return kind, status >= 500 or status in RETRIABLE_STATUSES
 
 
-def _kind_without_status(causes: Sequence[BaseException], names: set[str]) -> tuple[str, bool]:
+def _kind_without_status(causes: Sequence[BaseException], names: set[str], begun: bool) -> tuple[str, bool]:
     """No answer came, or one that could not be read, or litellm refused to ask."""
     import httpx
     import openai
@@ -201,6 +206,10 @@ def _kind_without_status(causes: Sequence[BaseException], names: set[str]) -> tu
         return "malformed_reply", True
     if getattr(causes[0], "status_code", 500) < 500:
         return "bad_request", False
+    if type(causes[-1]) is Exception:
+        return "server_error", True  # Sent with status 200; litellm keeps no more of it than its text.
+    if begun:
+        return "malformed_reply", True  # Whatever litellm stumbled over: not Unicode, a number for a list.
     return type(causes[-1]).__name__, not isinstance(causes[-1], ImportError | TypeError | ValueError)
 
 
@@ -251,5 +260,5 @@ def _one_line(text: str, addressee: Addressee) -> str:
     text = " ".join(text[:TEXT_CHARACTERS_MAX].partition("Traceback (most recent call last)")[0].split())
     while prefix := PREFIX.match(text):
         text = text[prefix.end() :]
-    text = ADDRESS_IN_MEMORY.sub("", text).rstrip(". ")
+    text = NOISE.sub("", text).rstrip(". ")
     return text if len(text) <= DETAIL_CHARACTERS_MAX else f"{text[:DETAIL_CHARACTERS_MAX]}…"

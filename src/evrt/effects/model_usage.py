@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from evrt.events.calls import Usage
 
@@ -97,11 +98,24 @@ def _cost_usd(litellm: Any, model: str, answer: Any, counts: tuple[int, int]) ->
     usage = getattr(answer, "usage", None)
     if (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)) != counts:
         return None  # litellm would price what could not be counted.
+    if _negative(usage):
+        return (
+            None  # And multiply whatever it is given: less than nothing from the cache makes the rest dearer.
+        )
     try:
         cost_usd = float(litellm.completion_cost(completion_response=answer, model=model))
     except Exception:  # noqa: BLE001  # A price that is not known must not cost the reply.
         return None
     return cost_usd if math.isfinite(cost_usd) and cost_usd >= 0 else None
+
+
+def _negative(value: Any) -> bool:
+    """Whether there is a number below zero anywhere in a usage."""
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, dict):
+        return any(_negative(inner) for inner in value.values())
+    return isinstance(value, int | float) and value < 0
 
 
 def _usage(counts: tuple[int, int], cost_usd: float | None) -> Usage:

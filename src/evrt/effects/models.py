@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Sequence
+import warnings
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -77,7 +78,7 @@ class LiteLLM:
                 if chunk.choices and (text := chunk.choices[0].delta.content):
                     on_delta(_mended(text))
         answer = await self._assembled(litellm, request, chunks, said)
-        return self._reply(litellm, request, answer, model_returned, said)
+        return self._reply(litellm, request, answer, model_returned, said, _calls_begun(chunks))
 
     async def aclose(self) -> None:
         """Close the connections that litellm keeps open for the running event loop."""
@@ -135,9 +136,9 @@ class LiteLLM:
                     # litellm puts the requested name into the chunks and keeps the provider's here.
                     yield chunk, getattr(stream, "_provider_response_model", None) or chunk.model
         except Exception as error:
+            raise self._failure(litellm, request, error, handled, stream) from error
+        finally:
             said += usages_in(getattr(stream, "chunks", ()))
-            raise self._failure(litellm, request, error, handled, said) from error
-        said += usages_in(stream.chunks)
         # When a stream merely stops (an error page, a proxy's time-out) litellm adds a "stop" of its own
         # and calls it a reply; only here can one see that the provider never said so.
         if not getattr(stream, "received_finish_reason", True) and not stream.intermittent_finish_reason:
@@ -154,13 +155,24 @@ class LiteLLM:
             raise self._malformed(litellm, request, str(error), said) from error
 
     def _reply(
-        self, litellm: Any, request: ModelRequest, answer: Any, model_returned: str | None, said: list[Any]
+        self,
+        litellm: Any,
+        request: ModelRequest,
+        answer: Any,
+        model_returned: str | None,
+        said: list[Any],
+        calls_begun: int = 0,
     ) -> ModelReply:
         try:
             choice = answer.choices[0]
             message = _message(choice.message)
         except (AttributeError, IndexError, TypeError) as error:
             raise self._malformed(litellm, request, "it has no message", said) from error
+        calls = cast(list[JsonObject], message.get("tool_calls") or [])
+        promised = choice.finish_reason == "tool_calls" and not message["content"]
+        # litellm leaves out, without a word, what streamed in without an id or a name.
+        if len(calls) < max(calls_begun, int(promised)):
+            raise self._malformed(litellm, request, "it calls a tool without saying which", said)
         return ModelReply(
             message=message,
             finish_reason=choice.finish_reason,
@@ -180,13 +192,15 @@ class LiteLLM:
         request: ModelRequest,
         error: Exception,
         handled: BaseException | None,
-        said: Sequence[Any] = (),
+        stream: Any = None,
     ) -> ModelError:
         causes = causes_of(error, handled)
+        said = usages_in(getattr(stream, "chunks", ()))
         return explain_failure(
             error,
             causes,
             self._addressee(request),
+            begun=stream is not None,
             unset_variables=[] if self._api_key else missing_credentials(request.model, self.api_base),
             usage=usage_of_failure(litellm, request.model, [*said, *usages_in_errors(causes)]),
         )
@@ -241,6 +255,12 @@ def _key_variables(model: str) -> list[str]:
     """Names of the variables that hold the key of a model's provider, where they follow the usual form."""
     provider = _provider(model, None)
     return [] if provider is None else [f"{provider.upper()}_API_KEY"]
+
+
+def _calls_begun(chunks: Iterable[Any]) -> int:
+    """How many tool calls a stream began, by their numbers in it."""
+    deltas = (choice.delta for chunk in chunks for choice in chunk.choices[:1])
+    return len({call.index for delta in deltas for call in getattr(delta, "tool_calls", None) or ()})
 
 
 def _message(message: Any) -> JsonObject:
@@ -299,6 +319,8 @@ def _load() -> Any:
     import litellm
 
     litellm.suppress_debug_info = True  # Else it prints "Give Feedback / Get Help" on stdout at every error.
+    # What a provider got wrong is found out by evrt; pydantic would say it on stderr.
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
     if not imported_by_the_program:  # Whoever uses litellm besides evrt has set it up to his own liking.
         litellm.turn_off_message_logging = True
         # Where a provider does not count tokens litellm estimates, and would download a tokenizer for it.

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 from evrt.effects.contract import ModelError
@@ -200,14 +201,17 @@ def _kind_without_status(causes: Sequence[BaseException], names: set[str], begun
         return "server_error", True  # Sent as an event in the middle of a stream.
     if "AuthenticationError" in names:
         return "authentication", False
+    if type(causes[-1]) is Exception:
+        # An error that was sent with status 200. litellm keeps its text and its code, or 422 where it has none.
+        claimed = getattr(causes[-1], "status_code", None)
+        known = isinstance(claimed, int) and claimed != 422
+        return _kind_of_status(cast(int, claimed)) if known else ("server_error", True)
     if any(type(cause) is openai.OpenAIError for cause in inner):
         return "bad_request", False  # What its client needs before it can ask at all, is missing.
     if "InternalServerError" in names:
         return "malformed_reply", True
     if getattr(causes[0], "status_code", 500) < 500:
         return "bad_request", False
-    if type(causes[-1]) is Exception:
-        return "server_error", True  # Sent with status 200; litellm keeps no more of it than its text.
     if begun:
         return "malformed_reply", True  # Whatever litellm stumbled over: not Unicode, a number for a list.
     return type(causes[-1]).__name__, not isinstance(causes[-1], ImportError | TypeError | ValueError)

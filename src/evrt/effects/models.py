@@ -87,7 +87,7 @@ class LiteLLM:
         cache = _load().in_memory_llm_clients_cache
         # litellm's own close_litellm_async_clients closes those of other loops too, and leaves the closed
         # clients in the cache, where the next call would find them.
-        of_this_loop = f"-{id(asyncio.get_running_loop())}"
+        of_this_loop = cache.update_cache_key_with_event_loop("")  # What it adds to each key.
         for key in [key for key in cache.cache_dict if key.endswith(of_this_loop)]:
             client = cache.cache_dict.pop(key)
             cache.ttl_dict.pop(key, None)

@@ -156,3 +156,12 @@ def test_zero_and_less_are_refused(value: str | float) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(InvalidInput):
         assert parse_seconds(text) > 0
+
+
+@given(st.floats(0, 1e9) | st.none(), st.floats(0, 1), st.integers(1, 10))
+def test_a_wait_that_is_asked_for_lengthens_the_own_one_and_never_beyond_the_cap(
+    asked_seconds: float | None, chance: float, attempt: int
+) -> None:
+    retry = Retry(base_seconds=0.5, cap_seconds=30.0)
+    own = retry.delay_seconds(attempt, chance)
+    assert retry.delay_seconds(attempt, chance, asked_seconds) == max(own, min(asked_seconds or 0.0, 30.0))

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from effects.server import Provider, provider_on_loopback
+from evrt.effects.models import _load
 
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
     with provider_on_loopback() as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def litellm_loaded() -> None:
+    """It takes seconds, which are no part of any time-out here."""
+    _load()
 
 
 @pytest.fixture(autouse=True)

@@ -184,3 +184,15 @@ GOOD_STREAM = b"".join([*PIECES, REST, STOP, USED, DONE])
 
 def stream(*events: bytes) -> bytes:
     return STREAM_HEAD + b"".join(events)
+
+
+def reply_of(**fields: Any) -> Answer:
+    """A whole reply with these fields."""
+    return (http(json.dumps(completion(**fields))),)
+
+
+GOOD_BODY = json.dumps(completion()).encode()
+GOOD: Answer = (http(GOOD_BODY),)
+
+SOON = Pause(0.02)
+"""Long enough for what was sent before to be read before what follows."""

@@ -13,6 +13,7 @@ from evrt.effects.models import LiteLLM
 from evrt.events import JsonObject
 from evrt.events.calls import ModelCallCompleted, ModelCallFailed
 from evrt.folds.run import RunState
+from evrt.seal import keep
 
 KEY = "sk-key/of+the-test=="
 NAME = f"openai/{MODEL}"
@@ -64,6 +65,7 @@ async def ask(
         app = evrt.App(
             "memory://",
             models={NAME: model},
+            redact=keep,  # So that only what the call itself takes out is taken out.
             on_delta=(lambda run, operation, text: deltas.append(text)) if streaming else None,
         )
 

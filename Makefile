@@ -21,7 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input insta
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile
-	@echo "Variables: PYTHON=python3.12 chooses the interpreter when .venv is made; ARGS=… goes to demo, test and soak."
+	@echo "Variables: PYTHON=python3.12 chooses the interpreter when .venv is made; ARGS=… goes to demo, test, against and soak."
 
 demo: $(VENV)/.installed ## decide real cases, die by SIGKILL in the middle, resume, replay (ARGS="--claims FILE")
 	@$(BIN)/evrt demo $(ARGS)
@@ -45,6 +45,10 @@ bench: $(VENV)/.installed ## every benchmark in turn, each beside its baseline
 
 mutants: $(VENV)/.installed ## plant forty bugs, one at a time, and see each noticed by a test (ARGS="part of a name")
 	@$(BIN)/python tests/mutants/trying.py $(ARGS)
+
+# The rivals get venvs of their own the first time (two minutes more, and npm for Restate's server).
+against: $(VENV)/.installed ## evrt beside other runtimes: eight minutes (ARGS="--quick", "--docs", "--help")
+	@PYTHONPATH=benchmarks $(BIN)/python -m against $(ARGS)
 
 # The long figures are marked soak; property tests run again with more examples. The time-out of a
 # single test is lifted from minutes to hours.

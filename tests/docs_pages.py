@@ -22,7 +22,7 @@ NOT_RUN = re.compile(r"^<!-- not run: (?P<reason>\S.*) -->$")
 FIGURES_VARY = "<!-- figures vary -->"
 FILE = re.compile(r"# (?P<name>[\w-]+\.py)\n")
 HEADING = re.compile(r"^#{1,6} +(?P<text>.+?) *#*$")
-LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^()\s]+)\)")
+LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^()\s]+)\)")
 CODE_SPAN = re.compile(r"`[^`]+`")
 
 

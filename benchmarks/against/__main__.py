@@ -29,6 +29,10 @@ PAGE = HERE.parents[1] / "docs" / "performance.md"
 CHART = HERE.parents[1] / "docs" / "performance-against.svg"
 
 
+class NoReport(Exception):
+    """There are no figures where they were said to be."""
+
+
 def arguments() -> argparse.Namespace:
     names = [system.name for system in plan.SYSTEMS] + [measure.name for measure in plan.MEASURES]
     parser = argparse.ArgumentParser(
@@ -96,6 +100,14 @@ def measured(options: argparse.Namespace) -> Report:
     return report
 
 
+def read(file: Path) -> Report:
+    """The report in a file that an earlier run wrote."""
+    try:
+        return report_from_json(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise NoReport(f"{file} holds no figures of an earlier run: {error!r}") from error
+
+
 def commit() -> str:
     """The checkout's commit, with a plus where files are changed."""
     try:
@@ -112,10 +124,14 @@ def commit() -> str:
 
 def main() -> int:
     options = arguments()
-    if options.recorded:
-        report = report_from_json(json.loads(options.recorded.read_text("utf-8")))
-    else:
-        report = measured(options)
+    try:
+        report = read(options.recorded) if options.recorded else measured(options)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where this one stopped")
+        return 130
+    except NoReport as error:
+        print(error, file=sys.stderr)
+        return 2
     if options.out:
         options.out.write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
     if options.docs:

@@ -45,6 +45,11 @@ class Report:
         )
 
     @property
+    def busy(self) -> bool:
+        """Whether others kept the machine busy: a worker alone, with its server, makes a load of two at most."""
+        return bool(self.loads) and Spread.of(self.loads).median > int(self.head["machine"]["cores"]) + 1
+
+    @property
     def rounds(self) -> int:
         return max((len(rounds) for by in self.values.values() for rounds in by.values()), default=0)
 

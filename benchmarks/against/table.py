@@ -90,6 +90,8 @@ def heading(report: Report) -> str:
     """One line: when, on what, how often, how busy the machine was."""
     head, machine = report.head, report.head["machine"]
     load = f"load {min(report.loads):.1f} to {max(report.loads):.1f}" if report.loads else "load unknown"
+    if report.busy:
+        load += ", busy with other work: not to be relied on"
     quick = ", quick" if head["quick"] else ""
     rounds = "round" if report.rounds == 1 else "rounds"
     return (

@@ -169,7 +169,7 @@ def _besides(report: Report) -> list[str]:
     for measure in plan.MEASURES:
         for system, told in report.extra.get(measure.name, {}).items():
             title = next(known.title for known in plan.SYSTEMS if known.name == system)
-            lines += [f"- {measure.name}, {title}: {name} {number(figure)}." for name, figure in told.items()]
+            lines += [f"- {measure.name}, {title}: {number(figure)} {name}." for name, figure in told.items()]
     return ["Besides:", "", *lines, ""] if lines else []
 
 

@@ -53,7 +53,7 @@ def recorded() -> Report:
             "value": value,
             "done": 10,
             "stored": 10,
-            "extra": {"of it replay": 337.5} if (measure, system) == ("resume", "dbos") else {},
+            "extra": {"ms of it replay": 337.5} if (measure, system) == ("resume", "dbos") else {},
             "versions": {"sqlite": "3.40.1"},
             "load": 0.5,
         }

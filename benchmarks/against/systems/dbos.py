@@ -127,7 +127,9 @@ def resume(task: Task) -> Sample:
     while not Seen.live_at:
         time.sleep(0.001)
     replayed = 1_000 * (Seen.live_at - Seen.began_at)
-    return Sample(1_000 * (Seen.live_at - start), task.steps, stored(task.folder), {"of it replay": replayed})
+    return Sample(
+        1_000 * (Seen.live_at - start), task.steps, stored(task.folder), {"ms of it replay": replayed}
+    )
 
 
 def states(task: Task) -> Sample:

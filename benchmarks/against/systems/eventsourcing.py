@@ -126,7 +126,9 @@ def fold(task: Task) -> Sample:
     for happened in events:
         work = happened.mutate(work)
     alone = len(events) / (now() - start)
-    return Sample(folded / spent, task.steps, stored(task.folder), {"decoded already": alone})
+    return Sample(
+        folded / spent, task.steps, stored(task.folder), {"events/s of those decoded already": alone}
+    )
 
 
 def kept(task: Task) -> Sample:

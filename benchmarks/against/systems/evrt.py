@@ -128,7 +128,7 @@ async def fold(task: Task) -> Sample:
         again = fold_run(run, history.events).events
         alone = again / (time.perf_counter() - start)
     stored = count(sqlite3, task.folder / FILE, STEPS_STORED)
-    return Sample(folded / spent, task.steps, stored, {"decoded already": alone})
+    return Sample(folded / spent, task.steps, stored, {"events/s of those decoded already": alone})
 
 
 def kept(task: Task) -> Sample:

@@ -170,7 +170,10 @@ async def rate(task: Task, runs: int) -> Sample:
         spent = time.perf_counter() - start
     steps = sum(state["step"] for state in ended)
     return Sample(
-        steps / spent, steps, stored(task) - warmed, {"seconds of writing behind": spent - task.seconds}
+        steps / spent,
+        steps,
+        stored(task) - warmed,
+        {"seconds of writing behind after the last step": spent - task.seconds},
     )
 
 

@@ -91,6 +91,7 @@ def measured(options: argparse.Namespace) -> Report:
     )
     run.run()
     head = samples.head | {"ended": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "absent": run.absent}
+    head["complete"] = run.complete
     report = report_of(head, samples.lines)
     (RUNS / f"{folder.name}.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
     if run.complete:
@@ -132,16 +133,31 @@ def main() -> int:
     except NoReport as error:
         print(error, file=sys.stderr)
         return 2
+    text = json.dumps(report.to_json(), indent=2)
     if options.out:
-        options.out.write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
-    if options.docs:
-        PAGE.write_text(spliced(PAGE.read_text("utf-8"), markdown(report)), "utf-8")
-        CHART.write_text(draw(report), "utf-8")
+        options.out.write_text(text + "\n", "utf-8")
     if options.json:
-        print(json.dumps(report.to_json(), indent=2))
+        print(text)
     else:
         print_report(report)
-    return 1 if report.failures or report.head.get("absent") else 0
+    if not report.whole:
+        say("figures are missing: the table says which, and why")
+        return 1
+    if options.docs:
+        return write_page(report)
+    return 0
+
+
+def write_page(report: Report) -> int:
+    """The section of docs/performance.md and its chart, from a full run only."""
+    missing = {measure.name for measure in plan.MEASURES} - set(report.values)
+    if report.head["quick"] or missing:
+        say("the page was left as it is: it takes the figures of a full run")
+        return 1
+    PAGE.write_text(spliced(PAGE.read_text("utf-8"), markdown(report)), "utf-8")
+    CHART.write_text(draw(report), "utf-8")
+    say(f"rewrote {PAGE.name} and {CHART.name}")
+    return 0
 
 
 if __name__ == "__main__":

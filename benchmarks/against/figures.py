@@ -45,6 +45,11 @@ class Report:
         )
 
     @property
+    def whole(self) -> bool:
+        """Whether nothing that was asked for is missing."""
+        return not self.failures and not self.head.get("absent") and bool(self.head.get("complete", True))
+
+    @property
     def busy(self) -> bool:
         """Whether others kept the machine busy: a worker alone, with its server, makes a load of two at most."""
         return bool(self.loads) and Spread.of(self.loads).median > int(self.head["machine"]["cores"]) + 1
@@ -65,7 +70,7 @@ class Report:
         }
 
 
-HEAD = ("begun", "ended", "evrt", "quick", "steps", "seconds", "machine", "absent")
+HEAD = ("begun", "ended", "evrt", "quick", "steps", "seconds", "machine", "absent", "complete")
 
 
 def worker_of(system: str) -> str:

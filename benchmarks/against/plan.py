@@ -38,6 +38,8 @@ class Measure:
     name: str
     title: str
     unit: str
+    short: str
+    """Heading of a column, where the title would be too long."""
     more_is_better: bool = True
     worker: str = ""
     """What the worker calls it; the name where it is empty."""
@@ -94,28 +96,70 @@ SYSTEMS: Sequence[System] = (
 )
 
 MEASURES: Sequence[Measure] = (
-    Measure("steps", "Durable steps, one after another", "steps/s", races_the_disk=True),
-    Measure("many", "Durable steps, 50 runs at once", "steps/s in all", races_the_disk=True),
+    Measure(
+        "steps",
+        "Durable steps, one after another",
+        "steps/s",
+        "one after another, steps/s",
+        races_the_disk=True,
+    ),
+    Measure(
+        "many",
+        "Durable steps, 50 runs at once",
+        "steps/s in all",
+        "50 runs at once, steps/s",
+        races_the_disk=True,
+    ),
     Measure(
         "kept",
         f"Of {STEPS:,} finished steps, on disk after SIGKILL in the next",
         "steps",
+        "on disk after SIGKILL, steps",
         prepared=True,
         rounds_most=2,
         races_the_disk=True,
     ),
-    Measure("resume", f"Resuming after {STEPS:,} steps, to the first live step", "ms", False, prepared=True),
     Measure(
-        "states", f"The state at every one of {STEPS:,} steps", "ms", False, prepared=True, rounds_most=3
+        "resume",
+        f"Resuming after {STEPS:,} steps, to the first live step",
+        "ms",
+        "resuming, ms",
+        False,
+        prepared=True,
     ),
-    Measure("fold", "From the file to the state of a run", "events/s", prepared=True),
-    Measure("bytes@100", "Growth of the store, 100 steps", "bytes a step", False, "bytes", 100, True, 1),
     Measure(
-        "bytes", f"Growth of the store, {STEPS:,} steps", "bytes a step", False, prepared=True, rounds_most=1
+        "states",
+        f"The state at every one of {STEPS:,} steps",
+        "ms",
+        "every state, ms",
+        False,
+        prepared=True,
+        rounds_most=3,
+    ),
+    Measure("fold", "From the file to the state of a run", "events/s", "fold, events/s", prepared=True),
+    Measure(
+        "bytes@100",
+        "Growth of the store, 100 steps",
+        "bytes a step",
+        "bytes a step, 100 steps",
+        False,
+        "bytes",
+        100,
+        True,
+        1,
+    ),
+    Measure(
+        "bytes",
+        f"Growth of the store, {STEPS:,} steps",
+        "bytes a step",
+        f"bytes a step, {STEPS:,} steps",
+        False,
+        prepared=True,
+        rounds_most=1,
     ),
 )
 
-EMPTY = Measure("bytes@0", "The store without a step", "bytes", False, "bytes", 0, True, 1)
+EMPTY = Measure("bytes@0", "The store without a step", "bytes", "", False, "bytes", 0, True, 1)
 """Taken off before bytes are divided by steps: schemas differ, and are no step's fault."""
 
 SAME = "as above"

@@ -108,7 +108,7 @@ def markdown(report: Report) -> str:
     columns = [measure for measure in plan.MEASURES if measure.name in report.values]
     reasons: list[str] = []
     lines = [
-        "| | " + " | ".join(f"{titled(report, measure)}, {measure.unit}" for measure in columns) + " |",
+        "| | " + " | ".join(measure.short for measure in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
     for system in plan.SYSTEMS:

@@ -47,13 +47,14 @@ class Samples:
     @classmethod
     def opened(cls, path: Path, head: Record, *, fresh: bool) -> Samples:
         """Goes on with the file that is there if it is of the same kind and nobody asks for a fresh one."""
-        if path.exists() and not fresh:
-            there, *lines = map(json.loads, path.read_text("utf-8").splitlines())
-            if all(there[key] == head[key] for key in ("evrt", "quick", "plan", "machine")):
-                return cls(path, there, lines)
+        found = [] if fresh else readable_lines(path)
+        if found and all(found[0].get(key) == head[key] for key in ("evrt", "quick", "plan", "machine")):
+            head, *lines = found
+        else:
+            lines = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(head) + "\n", "utf-8")
-        return cls(path, head)
+        path.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines)), "utf-8")
+        return cls(path, head, lines)
 
     def add(self, line: Record) -> None:
         self.lines.append(line)
@@ -67,6 +68,17 @@ class Samples:
             (line["measure"], line["system"], line["round"]) == wanted and "failed" not in line
             for line in self.lines
         )
+
+
+def readable_lines(path: Path) -> list[Record]:
+    """The lines of a file of samples, up to one that was being written when its run was killed."""
+    lines: list[Record] = []
+    for text in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""The benchmarks that have tables and pictures of their own, without the systems they measure."""

@@ -220,6 +220,8 @@ def test_workers_run_in_turn_and_an_interrupted_run_goes_on(tmp_path: Path) -> N
     said: list[str] = []
     rounds_of(tmp_path, {"steps"}, said.append).run()
     assert len(said) == 2
+    with (tmp_path / "samples.jsonl").open("a") as file:
+        file.write('{"measure": "fo')  # Killed while it wrote.
     again = rounds_of(tmp_path, {"steps", "fold"}, said.append)
     again.run()
     assert [(line["measure"], line["stored"] >= line["done"]) for line in again.samples.lines] == [

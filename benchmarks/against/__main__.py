@@ -65,7 +65,8 @@ def measured(options: argparse.Namespace) -> Report:
     if options.quick:
         measures = [measure for measure in measures if measure.steps is None]
     rounds = options.rounds or (1 if options.quick else 5)
-    folder = RUNS / ("quick" if options.quick else "full")
+    # Apart from one another, so that a short look does not end an interrupted full run.
+    folder = RUNS / ("some" if options.only else "quick" if options.quick else "full")
     head = {
         "begun": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         "evrt": commit(),

@@ -13,6 +13,7 @@
     ├── Denied                  get permission
     ├── Unavailable             try again later, or mend the disk
     ├── UnusableLog             this file is not a log this version can use
+    ├── TreeDisagrees           log, tree or checkpoint has been changed: find out which
     ├── ReplayDivergence        the code does not do what the history says it did
     ├── OperationFailed         what a tool, a model or a step came to: an outcome
     │   ├── ToolFailed
@@ -96,6 +97,10 @@ class UnusableLog(EvrtError):
     """The file is not an evrt log, is newer than this version, or is damaged."""
 
     exit_code = 2
+
+
+class TreeDisagrees(EvrtError):
+    """The log, the tree of its leaves and what was signed over it do not agree with one another."""
 
 
 class ReplayDivergence(EvrtError):

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from evrt import __version__
-from evrt.cli import blobs, db, demo, doctor, history, init, runs
+from evrt.cli import audit, blobs, db, demo, doctor, history, init, runs
 from evrt.cli.boundary import guarded
 from evrt.errors import InvalidInput
 
@@ -66,5 +66,6 @@ cli.command("log")(history.log)
 cli.command("at")(history.at)
 cli.command("replay")(history.replay)
 cli.command("blob")(blobs.blob)
+cli.add_typer(audit.cli, name="audit")
 cli.add_typer(db.cli, name="db")
 cli.command("doctor")(doctor.doctor)

@@ -17,22 +17,13 @@ from typing import NamedTuple
 
 import orjson
 
-from evrt.errors import NotFound, UsageError
-from evrt.log.address import parse_url
 from evrt.log.contract import Recorded
-from evrt.log.entry import build_entry, leaf_hash, payload_digest
+from evrt.log.entry import leaf_hash, payload_digest
 from evrt.log.sqlite.blobs import faults
-from evrt.log.sqlite.connect import (
-    cannot_read,
-    check_place,
-    connect_reading,
-    inspect,
-    read_schema_version,
-)
-from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED, schema_of
-from evrt.log.sqlite.transaction import recorded
+from evrt.log.sqlite.connect import inspect, read_schema_version
+from evrt.log.sqlite.schema import schema_of
+from evrt.log.walk import EVENTS, PAGE_EVENTS, Proved, Step, entry_of, open_file, step
 
-PAGE_EVENTS = 500
 FINDINGS_MAX = 100
 """Findings that are kept; a log with more is damaged beyond listing."""
 
@@ -65,34 +56,19 @@ class CheckReport:
         return not self.findings
 
 
-def check(url: str, *, progress: Progress | None = None) -> CheckReport:
+def check(
+    url: str, *, progress: Progress | None = None, proved: Callable[[Proved], None] | None = None
+) -> CheckReport:
     """Check the SQLite log at this URL. Blocks; run it in a thread where an event loop runs.
+
+    ``proved`` is told of every event in order, its leaf computed again; where no entry can be built
+    from a row, the entry is empty.
 
     Raises UsageError, NotFound, Denied, UnusableLog, Unavailable.
     """
-    path = parse_url(url)
-    if path is None:
-        raise UsageError("A log in memory cannot be checked; give the URL of a file.")
-    path = check_place(path, read_only=True)
-    if inspect(path) == "new":
-        raise NotFound(f"{path} is empty: no log has been made there yet.")
-    try:
-        connection = connect_reading(path)
-        try:
-            return _Check(connection, path, progress).run()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise cannot_read(error, path, "The check could not be finished") from error
+    with open_file(url, "The check could not be finished") as file:
+        return _Check(file.connection, file.path, progress, proved, log=file.id).run()
 
-
-# The event before in the same stream comes along with each event, so no state per stream is needed.
-_EVENTS = f"""
-SELECT {RECORDED}, p.position, p.leaf, e.stream
-{FROM_EVENTS}
-LEFT JOIN events AS p ON p.stream = e.stream AND p.version = e.version - 1
-WHERE e.position > ? ORDER BY e.position LIMIT ?
-"""
 
 _HEADS = """
 SELECT s.id, s.name, s.version, s.leaf, s.epoch, e.leaf,
@@ -104,19 +80,13 @@ WHERE s.id > ? ORDER BY s.id LIMIT ?
 """
 
 
-class _Previous(NamedTuple):
-    """What a row is compared with: the event before it in its stream, as the log has it."""
-
-    position: int | None
-    leaf: bytes | None
-
-
 @dataclass(slots=True)
 class _Check:
     connection: sqlite3.Connection
     path: str
     progress: Progress | None
-    log: str = ""
+    proved: Callable[[Proved], None] | None
+    log: str
     events: int = 0
     streams: int = 0
     erased: int = 0
@@ -157,7 +127,6 @@ class _Check:
     # ------------------------------------------------------------------------------ the database
 
     def database(self) -> None:
-        (self.log,) = self.connection.execute("SELECT id FROM log").fetchone()
         # Asked of the header: a connection to a file that lies still names another mode.
         if inspect(self.path) != "ready":
             self.found(None, "The database is not in WAL mode. Opening the log for writing sets it.")
@@ -192,14 +161,15 @@ class _Check:
         """Check the next events, one row in memory at a time. Whether there were any."""
         before = self.events
         epochs: dict[int, int] = {}
-        for row in self.connection.execute(_EVENTS, (self.last_position, PAGE_EVENTS)):
-            event = recorded(row[:13])
-            self.event(event, _Previous(*row[13:15]))
-            self.epoch(event, row[15], epochs)
+        for row in self.connection.execute(EVENTS, (self.last_position, PAGE_EVENTS)):
+            taken = step(row)
+            self.event(taken)
+            self.epoch(taken.event, taken.stream, epochs)
         self.connection.executemany("INSERT OR REPLACE INTO temp.epochs VALUES (?, ?)", epochs.items())
         return self.events > before
 
-    def event(self, event: Recorded, previous: _Previous) -> None:
+    def event(self, taken: Step) -> None:
+        event = taken.event
         position = event.position
         if position != self.last_position + 1:
             self.found(
@@ -209,35 +179,26 @@ class _Check:
             self.found(position, "It is older than the event before it: times must not decrease.")
         self.last_position, self.last_time = position, event.time
         self.events += 1
-        self.version(event, previous)
+        self.version(taken)
         self.payload(event)
         try:
-            entry = build_entry(
-                log=self.log,
-                position=position,
-                time=event.time,
-                event_id=event.event_id,
-                stream=event.stream,
-                version=event.version,
-                prev=previous.leaf,
-                type=event.type,
-                correlation=event.correlation,
-                meta=event.meta,
-                payload_length=event.payload_length,
-                payload_digest=event.payload_digest,
-            )
+            entry = entry_of(self.log, event, taken.previous_leaf)
         except (TypeError, ValueError) as error:
             self.found(position, f"No entry can be built from it: {error}.")
-            return
-        if leaf_hash(entry) != event.leaf:
+            entry = b""
+        leaf = leaf_hash(entry)
+        if entry and leaf != event.leaf:
             self.found(
                 position,
                 "Its leaf is not the hash of its entry: the event, or the one before it in its stream, "
                 "is not what was recorded.",
             )
+        if self.proved is not None:
+            self.proved(Proved(position, entry, leaf))
 
-    def version(self, event: Recorded, previous: _Previous) -> None:
-        if previous.position is None:
+    def version(self, taken: Step) -> None:
+        event = taken.event
+        if taken.previous_position is None:
             # A stream begins at 1, or at 0.
             if event.version in (0, 1):
                 return
@@ -245,7 +206,7 @@ class _Check:
                 event.position,
                 f"It is version {event.version} of {event.stream}, which has no version {event.version - 1}.",
             )
-        elif previous.position > event.position:
+        elif taken.previous_position > event.position:
             self.found(event.position, f"It comes before the version that precedes it in {event.stream}.")
 
     def payload(self, event: Recorded) -> None:

@@ -12,8 +12,11 @@ import pytest
 
 from evrt.errors import NotFound, UnusableLog, UsageError
 from evrt.log import Claim, Next, open_log
-from evrt.log.check import FINDINGS_MAX, PAGE_EVENTS, CheckReport, check
+from evrt.log.check import FINDINGS_MAX, CheckReport, check
 from evrt.log.sqlite.schema import SCHEMA
+from evrt.log.walk import PAGE_EVENTS
+from evrt.log.sqlite.schema import SCHEMA
+from evrt.log.walk import PAGE_EVENTS
 from log.stores import append, claimed, draft
 
 

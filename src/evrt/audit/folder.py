@@ -146,9 +146,10 @@ class FolderWriter:
         with _translated(self._folder.path):
             for folder in self._unsynced():
                 sync_folder(str(folder))
-            self.replace(HEAD, f"{json.dumps(document)}\n".encode())
+            # Before the head: a process that dies in between fills the same tiles again, and drops the rest.
             for tile in self._filled:
                 self._drop_partials(tile)
+            self.replace(HEAD, f"{json.dumps(document)}\n".encode())
         self._filled.clear()
         return head
 
@@ -170,7 +171,7 @@ class FolderWriter:
         return sorted(above, key=lambda folder: len(folder.parts), reverse=True)
 
     def _drop_partials(self, tile: Tile) -> None:
-        """A full tile takes the place of what it was while it grew."""
+        """The full tile, durable by now, takes the place of what it was while it grew."""
         partials = (self._folder.path / tile._replace(width=1).path).parent
         with suppress(FileNotFoundError):
             for file in list(partials.iterdir()):

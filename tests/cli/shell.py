@@ -108,6 +108,9 @@ main()
 """
 """SIGINT reaches it also where the tests run in the background of a shell, which has it ignored."""
 
+NOBODY = 65534
+"""A user who may do next to nothing."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 

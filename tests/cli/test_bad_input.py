@@ -6,19 +6,14 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from cli.shell import Finished, Shell
+from cli.shell import NOBODY, Finished, Shell
 from evrt.log.sqlite.schema import APPLICATION_ID
 
 History = tuple[Shell, Finished]
-NOBODY = 65534
 
 
 def test_names_of_what_does_not_exist_are_refused(history: History) -> None:
@@ -110,15 +105,6 @@ def test_an_address_that_names_no_log_is_refused(shell: Shell) -> None:
         for command in ("runs list", "runs start parrot hi"):
             assert told in shell.refused(*command.split(), "--db", address, code=code)
     assert "cannot be opened read-only" in shell.refused("runs", "list", "--db", "memory://", code=2)
-
-
-@pytest.fixture
-def public_folder() -> Iterator[Path]:
-    """A folder that every user can get into, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-        Path(folder).chmod(0o755)
 
 
 def test_a_log_that_may_not_be_written_can_be_read_and_nothing_else(

@@ -91,6 +91,8 @@ class _Verification:
     leaves: dict[int, bytes] = field(default_factory=dict)
     """Leaves that somebody has a proof for, by index."""
     findings: list[Finding] = field(default_factory=list)
+    differences: list[Finding] = field(default_factory=list)
+    """Of the tiles, one for each event: there may be more than can be listed."""
     left_off: int = 0
 
     def run(self, progress: Progress | None) -> Verdict:
@@ -115,13 +117,16 @@ class _Verification:
             root=self.tree.root(),
             tree=self.head,
             anchored=anchored,
-            findings=(*report.findings, *self.findings),
+            findings=(*self.findings, *report.findings, *self.differences),
             findings_left_off=report.findings_left_off + self.left_off,
         )
 
     def found(self, position: int | None, text: str) -> None:
-        if len(self.findings) < FINDINGS_MAX:
-            self.findings.append(Finding(position, text))
+        self.findings.append(Finding(position, text))
+
+    def differs(self, position: int | None, text: str) -> None:
+        if len(self.differences) < FINDINGS_MAX:
+            self.differences.append(Finding(position, text))
         else:
             self.left_off += 1
 
@@ -163,7 +168,7 @@ class _Verification:
             return
         there = self.guarded(lambda: self.folder.content(tile, head.size))
         if there is None:
-            self.found(None, f"The tree folder lacks the {tile_name(tile)}.")
+            self.differs(None, f"The tree folder lacks the {tile_name(tile)}.")
         elif not there.startswith(content):
             self.different(tile, content, there)
 
@@ -171,18 +176,18 @@ class _Verification:
         """Name the events that the folder has otherwise."""
         what = "entry" if tile.level == ENTRIES else "leaf"
         if tile.level > 0:
-            self.found(None, f"The {tile_name(tile)} does not hold the hashes of the tiles below it.")
+            self.differs(None, f"The {tile_name(tile)} does not hold the hashes of the tiles below it.")
             return
         split = split_bundle if tile.level == ENTRIES else split_hashes
         try:
             theirs = split(there)
         except ValueError as error:
-            self.found(None, f"The {tile_name(tile)} is damaged: {error}.")
+            self.differs(None, f"The {tile_name(tile)} is damaged: {error}.")
             return
         for number, ours in enumerate(split(content)):
             if number >= len(theirs) or theirs[number] != ours:
                 position = tile.number * WIDTH + number + 1
-                self.found(position, f"The tree folder has another {what} for it ({tile_name(tile)}).")
+                self.differs(position, f"The tree folder has another {what} for it ({tile_name(tile)}).")
 
     def own_checkpoint(self) -> list[Held]:
         """The folder's own: it proves nothing, but has to fit."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.forker import Forker, forking
-from cli.shell import APP, Finished, Shell
+from cli.shell import Finished, Shell, new_shell
 
 
 @pytest.fixture(scope="session")
@@ -22,26 +22,17 @@ def forker() -> Iterator[Forker]:
 @pytest.fixture
 def shell(tmp_path: Path, forker: Forker) -> Shell:
     """A folder with nothing but the app in it."""
-    return _shell(tmp_path, forker)
+    return new_shell(tmp_path, forker)
 
 
 @pytest.fixture(scope="session")
 def history(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> tuple[Shell, Finished]:
     """A log to read: a run that waits, with what starting it printed, and three that ended before."""
-    shell = _shell(tmp_path_factory.mktemp("history"), forker)
+    shell = new_shell(tmp_path_factory.mktemp("history"), forker)
     shell.evrt("runs", "start", "helper", "Weather?")
     shell.evrt("runs", "start", "broken", expect=1)
     shell.evrt("runs", "start", "parrot", '["Grüße", {"to": "日本"}]')
     return shell, shell.evrt("runs", "start", "report", "rain", "--user", "ann", "--conversation", "c1")
-
-
-def _shell(parent: Path, forker: Forker) -> Shell:
-    folder, streams = parent / "folder", parent / "streams"
-    folder.mkdir()
-    streams.mkdir()
-    shell = Shell(folder, streams, forker, {"EVRT_APP": "support"})
-    shell.write("support.py", APP)
-    return shell
 
 
 @pytest.fixture

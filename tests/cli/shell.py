@@ -199,6 +199,16 @@ class Shell:
         return inherited | clean | self.environment | more
 
 
+def new_shell(parent: Path, forker: Forker) -> Shell:
+    """A shell in a folder with nothing but the app in it."""
+    folder, streams = parent / "folder", parent / "streams"
+    folder.mkdir()
+    streams.mkdir()
+    shell = Shell(folder, streams, forker, {"EVRT_APP": "support"})
+    shell.write("support.py", APP)
+    return shell
+
+
 def plain(text: str) -> str:
     """What a terminal shows, without its colours."""
     return COLOUR.sub("", text).replace("\r\n", "\n")

@@ -13,16 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from cli.shell import NOBODY, Shell
+from cli.forker import Forker
+from cli.shell import NOBODY, Shell, new_shell
+
+
+@pytest.fixture(scope="session")
+def audited_folder(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Path:
+    """A log with some runs, a key, and a signed tree; vkey and checkpoint are kept in files."""
+    shell = new_shell(tmp_path_factory.mktemp("audited"), forker)
+    shell.evrt("runs", "start", "helper", "Weather?")
+    shell.evrt("runs", "start", "parrot", '"Grüße"')
+    shell.evrt("audit", "keygen", "k.key", "--name", "audit.example/log")
+    (shell.folder / "k.key.vkey").rename(shell.folder / "vkey")
+    shell.write("kept", shell.evrt("audit", "head", "--key", "k.key").out)
+    return shell.folder
 
 
 @pytest.fixture
-def audited(shell: Shell) -> Shell:
-    """A log with some runs, a key, and a signed tree; vkey and checkpoint are kept in files."""
-    shell.evrt("runs", "start", "helper", "Weather?")
-    shell.evrt("runs", "start", "parrot", '"Grüße"')
-    shell.write("vkey", shell.evrt("audit", "keygen", "k.key", "--name", "audit.example/log").out)
-    shell.write("kept", shell.evrt("audit", "head", "--key", "k.key").out)
+def audited(shell: Shell, audited_folder: Path) -> Shell:
+    """A copy of that log, to do anything with."""
+    shutil.copytree(audited_folder, shell.folder, dirs_exist_ok=True)
     return shell
 
 
@@ -49,7 +59,8 @@ def test_a_key_is_for_its_owners_eyes_and_its_vkey_is_printed(shell: Shell) -> N
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert key.read_text().startswith("PRIVATE+KEY+audit.example/log+")
     assert made.out.startswith("audit.example/log+")
-    assert key.read_text().split("+")[-1].strip() not in made.out + made.err
+    assert key.read_text().strip().split("+", 4)[4] not in made.out + made.err
+    assert (shell.folder / "k.key.vkey").read_text() == made.out
 
 
 def test_a_key_is_never_overwritten(shell: Shell) -> None:
@@ -57,6 +68,9 @@ def test_a_key_is_never_overwritten(shell: Shell) -> None:
     before = (shell.folder / "k.key").read_bytes()
     assert "never overwritten" in shell.refused("audit", "keygen", "k.key", "--name", "a", code=4)
     assert (shell.folder / "k.key").read_bytes() == before
+    shell.write("l.key.vkey", "somebody else's")
+    assert "never overwritten" in shell.refused("audit", "keygen", "l.key", "--name", "a", code=4)
+    assert not (shell.folder / "l.key").exists()
 
 
 def test_a_key_without_a_name_is_called_after_the_log(audited: Shell) -> None:

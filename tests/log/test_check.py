@@ -15,8 +15,6 @@ from evrt.log import Claim, Next, open_log
 from evrt.log.check import FINDINGS_MAX, CheckReport, check
 from evrt.log.sqlite.schema import SCHEMA
 from evrt.log.walk import PAGE_EVENTS
-from evrt.log.sqlite.schema import SCHEMA
-from evrt.log.walk import PAGE_EVENTS
 from log.stores import append, claimed, draft
 
 

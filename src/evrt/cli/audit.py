@@ -50,7 +50,8 @@ def keygen(
 ) -> None:
     """Make a key to sign checkpoints with.
 
-    Writes the private key to FILE, for its owner's eyes only, and prints the verifier key (vkey) to give to auditors.
+    Writes the private key to FILE, for its owner's eyes only, and the verifier key to give to auditors (vkey) to
+    FILE.vkey; prints the latter.
     """
     from evrt.cli.auditing import make_key_file
 
@@ -81,7 +82,7 @@ def head(
 def prove(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[POSITION|RUN@N]", help="The event to prove.", show_default=False),
+        typer.Argument(metavar="POSITION|RUN@N", help="The event to prove.", show_default=False),
     ] = None,
     old: Annotated[
         Path | None,

@@ -17,7 +17,7 @@ from evrt.audit.proof import ConsistencyProof, InclusionProof, Proof
 from evrt.audit.proving import prove_consistency, prove_inclusion
 from evrt.cli.output import note, out, out_json, paint, progress
 from evrt.cli.place import Place, drive
-from evrt.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable, UsageError
+from evrt.errors import Conflict, Denied, EvrtError, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import find_run
 from evrt.log.address import parse_url
 from evrt.log.walk import open_file
@@ -25,6 +25,8 @@ from evrt.log.walk import open_file
 T = TypeVar("T")
 
 KEY_MODE = 0o600
+VKEY_MODE = 0o644
+VKEY_SUFFIX = ".vkey"
 FILE_BYTES_MAX = 1_000_000
 
 
@@ -50,21 +52,27 @@ def make_key_file(place: Place, file: Path, name: str | None, *, as_json: bool) 
         with open_file(place.existing_url(), "The log's id could not be read") as log:
             name = default_origin(log.id)
     key = make_key(name)
-    _write_new(file, f"{key.encoded()}\n".encode())
-    vkey = str(key.verifier)
+    vkey, vkey_file = str(key.verifier), file.with_name(f"{file.name}{VKEY_SUFFIX}")
+    # The public half first: where that is in the way, there is no private one to clean up.
+    _write_new(vkey_file, f"{vkey}\n".encode(), VKEY_MODE)
+    try:
+        _write_new(file, f"{key.encoded()}\n".encode(), KEY_MODE)
+    except EvrtError:
+        vkey_file.unlink()
+        raise
     if as_json:
-        out_json({"file": str(file), "name": key.name, "vkey": vkey})
+        out_json({"file": str(file), "name": key.name, "vkey": vkey, "vkey_file": str(vkey_file)})
         return
     out(vkey)
     note(
-        f"The private key is in {file}: keep it from whoever writes the log. The line above is its vkey: give it to "
-        "auditors, on another way than the checkpoints."
+        f"The private key is in {file}: keep it from whoever writes the log. Its vkey, printed above, is in "
+        f"{vkey_file}: give it to auditors, by another way than the checkpoints."
     )
 
 
-def _write_new(file: Path, content: bytes) -> None:
+def _write_new(file: Path, content: bytes, mode: int) -> None:
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, KEY_MODE)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
         raise Conflict(
             f"There is a file {file} already, and a key is never overwritten. Name another."

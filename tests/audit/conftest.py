@@ -26,9 +26,16 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "evrt.db")
 
 
-@pytest.fixture
-def signed(place: Place) -> Place:
-    """A log of 300 events with a signed tree: a full tile and a part of the next."""
+@pytest.fixture(scope="session")
+def signed_once(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A log of 300 events with a signed tree: a full tile and a part of the next. Not to be changed."""
+    place = Place(tmp_path_factory.mktemp("signed") / "evrt.db")
     place.fill(300)
     sign_head(place)
     return place
+
+
+@pytest.fixture
+def signed(signed_once: Place, tmp_path: Path) -> Place:
+    """A copy of that log with its tree, to do anything with."""
+    return signed_once.copy(tmp_path / "signed")

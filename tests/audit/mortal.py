@@ -20,7 +20,7 @@ from evrt.audit.folder import TreeFolder
 from evrt.audit.growth import grow
 
 CALLS = ("mkdir", "open", "write", "fsync", "replace", "unlink", "rmdir")
-COMMIT_EVENTS = 512
+COMMIT_EVENTS = 256
 
 
 def die() -> None:

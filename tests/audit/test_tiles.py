@@ -22,6 +22,9 @@ from evrt.audit.tree import consistency_proof, inclusion_proof, root_at, verify_
 
 LEAVES = [leaf(number) for number in range(2 * WIDTH * WIDTH // 100)]
 
+# A third of what the profile says: each example makes a tree of some hundred leaves.
+EXAMPLES = (settings.default or settings()).max_examples // 3
+
 
 def entry(number: int) -> bytes:
     return str(number).encode() * (number % 3)
@@ -56,7 +59,7 @@ class Kept:
         raise AssertionError(f"{tile} is missing for size {size}")
 
 
-@settings(max_examples=30)
+@settings(max_examples=EXAMPLES)
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=6))
 def test_a_tree_that_stops_and_goes_on_is_the_one_made_at_once(stops: list[int]) -> None:
     kept = Kept()
@@ -67,7 +70,7 @@ def test_a_tree_that_stops_and_goes_on_is_the_one_made_at_once(stops: list[int])
         assert kept.tree.root() == by_definition(LEAVES[:size])
 
 
-@settings(max_examples=30)
+@settings(max_examples=EXAMPLES)
 @given(st.data(), st.integers(1, len(LEAVES)))
 def test_proofs_out_of_tiles_verify(data: st.DataObject, size: int) -> None:
     kept = Kept()

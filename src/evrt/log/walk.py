@@ -30,6 +30,9 @@ LEFT JOIN events AS p ON p.stream = e.stream AND p.version = e.version - 1
 WHERE e.position > ? ORDER BY e.position LIMIT ?
 """
 
+# Entries need no payloads, and those may be large.
+_WITHOUT_PAYLOADS = EVENTS.replace("e.salt, e.payload", "NULL, NULL")
+
 
 class Step(NamedTuple):
     """An event, with position and leaf of the one before it in its stream, and its stream's number in the file."""
@@ -90,7 +93,8 @@ class LogFile:
         Raises TreeDisagrees at the first event that is not what was recorded.
         """
         while after < upto:
-            page = self.connection.execute(EVENTS, (after, min(PAGE_EVENTS, upto - after))).fetchall()
+            limit = min(PAGE_EVENTS, upto - after)
+            page = self.connection.execute(_WITHOUT_PAYLOADS, (after, limit)).fetchall()
             for event, _, previous_leaf, _ in map(step, page):
                 if event.position != after + 1:
                     break

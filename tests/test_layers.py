@@ -34,10 +34,12 @@ class Plant(NamedTuple):
 
 PLANTS = (
     Plant(LAYERS, "src/evrt/log/planted.py", "import evrt.runtime"),
+    Plant(LAYERS, "src/evrt/audit/planted.py", "import evrt.runtime"),
     Plant(LAYERS, "src/evrt/events/planted.py", "def late() -> None:\n    import evrt.codec"),
     Plant(LAYERS, "src/evrt/utils.py", ""),
     Plant(LAYERS, "src/evrt/folds/planted.py", "from evrt import App"),
     Plant(PURE, "src/evrt/events/planted.py", "import asyncio"),
+    Plant(PURE, "src/evrt/audit/tree.py", "import os"),
     Plant(PURE, "src/evrt/folds/planted.py", "from time import time"),
     Plant(PURE, "projections/evrt_projections/planted.py", "import uuid"),
     Plant(PUBLIC_NAMES, "projections/evrt_projections/planted.py", "import evrt.log"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -71,9 +72,11 @@ def build_go(folder: Path) -> Go:
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "bin").exists():
-            _build(folder)
-    return Go(folder / "bin")
+        module = folder / "module"
+        if not (module / "bin").exists():
+            shutil.rmtree(module, ignore_errors=True)
+            _build(module)
+    return Go(module / "bin")
 
 
 def _build(folder: Path) -> None:

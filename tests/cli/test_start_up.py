@@ -44,7 +44,7 @@ def test_help_imports_nothing_heavy() -> None:
     code, modules = json.loads(helped.stdout.splitlines()[-1])
     assert code == 0
     assert [name for name in HEAVY if name in modules] == []
-    for command in ("demo", "runs", "log", "at", "replay", "db"):
+    for command in ("demo", "runs", "log", "at", "replay", "audit", "db"):
         assert f"\n  {command} " in helped.stdout
     assert "Exit codes: 0 ok, 1 negative result" in helped.stdout
 

@@ -98,9 +98,9 @@ def test_a_key_that_others_can_read_is_pointed_out(audited: Shell) -> None:
 def test_a_head_without_a_key_is_size_and_root_that_nobody_signed(audited: Shell) -> None:
     result = audited.evrt("audit", "head")
     document = audited.evrt("audit", "head", "--json").document
-    assert result.out.splitlines()[1:] == [f"size    {document['size']}", f"root    {document['root']}"]
+    assert result.out.splitlines() == [f"{key:<6}{document[key]}" for key in ("log", "size", "root")]
     assert "Nobody has signed it" in result.err
-    assert document["checkpoint"] is None
+    assert document["checkpoint"] is document["origin"] is document["vkey"] is None
     assert document["tree"] == str(audited.folder / "evrt.db-tree")
 
 
@@ -110,6 +110,7 @@ def test_a_head_with_a_key_is_a_checkpoint_and_nothing_else(audited: Shell) -> N
     assert kept.startswith("audit.example/log\n")
     document = audited.evrt("audit", "head", "--key", "k.key", "--json").document
     assert document["checkpoint"] == kept
+    assert [document["origin"], str(document["size"]), document["root"]] == kept.split("\n")[:3]
     assert document["vkey"] == (audited.folder / "vkey").read_text().strip()
 
 

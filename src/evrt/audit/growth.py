@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from evrt.audit.checkpoint import parse_checkpoint, sign_checkpoint
+from evrt.audit.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from evrt.audit.folder import CHECKPOINT, FolderWriter, Head, TreeFolder
 from evrt.audit.note import SignerKey
 from evrt.audit.tiles import WIDTH, GrowingTree
@@ -94,8 +94,8 @@ class _Growth:
             )
 
 
-def sign(folder: TreeFolder, key: SignerKey) -> str:
-    """Sign the tree as it is and keep that as the folder's checkpoint; returns the note.
+def sign(folder: TreeFolder, key: SignerKey) -> Checkpoint:
+    """Sign the tree as it is, and keep that as the folder's checkpoint.
 
     Raises TreeDisagrees where the checkpoint of before is not one the tree can have grown from: what
     was signed once is never contradicted.
@@ -113,7 +113,7 @@ def sign(folder: TreeFolder, key: SignerKey) -> str:
                 )
             if (old.origin, old.size) == (key.name, head.size) and old.signed_by(key.verifier):
                 # It may have gained signatures of witnesses.
-                return old.content
+                return old
         note = sign_checkpoint(key, head.size, head.root)
         writer.replace(CHECKPOINT, note.encode())
-        return note
+        return parse_checkpoint(note)

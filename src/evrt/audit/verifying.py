@@ -242,7 +242,7 @@ class _Verification:
         return f"{where} has been changed, or this is another log."
 
     def anchored(self) -> int | None:
-        """Hold what was kept outside against the log; the largest size that it agrees with."""
+        """Hold what was kept outside against the log; the largest size that it agrees with, if any events have it."""
         key = self.key
         if key is None:
             return None
@@ -253,7 +253,7 @@ class _Verification:
         sizes = [
             checkpoint.size
             for _, checkpoint in signed
-            if checkpoint.size <= self.tree.size and self.roots[checkpoint.size] == checkpoint.root
+            if 0 < checkpoint.size <= self.tree.size and self.roots[checkpoint.size] == checkpoint.root
         ]
         return max(sizes, default=None)
 

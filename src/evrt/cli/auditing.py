@@ -146,23 +146,27 @@ def show_head(place: Place, named: Path | None, key_file: Path | None, *, as_jso
     if as_json:
         out_json(_head_document(folder, head, key, signed))
     elif signed is not None:
-        out(signed.rstrip("\n"))
+        out(signed.content.rstrip("\n"))
     else:
-        out(f"origin  {default_origin(head.log)}")
-        out(f"size    {head.size}")
-        out(f"root    {to_base64(head.root)}")
+        out(f"log   {head.log}")
+        out(f"size  {head.size}")
+        out(f"root  {to_base64(head.root)}")
         note("Nobody has signed it. `evrt audit head --key FILE` makes a checkpoint to keep elsewhere.")
 
 
-def _head_document(folder: TreeFolder, head: Head, key: SignerKey | None, signed: str | None) -> object:
+def _head_document(
+    folder: TreeFolder, head: Head, key: SignerKey | None, signed: Checkpoint | None
+) -> object:
+    # Between growing and signing somebody else may have added to the tree.
+    size, root = (head.size, head.root) if signed is None else (signed.size, signed.root)
     return {
         "log": head.log,
-        "origin": default_origin(head.log) if key is None else key.name,
-        "size": head.size,
-        "root": to_base64(head.root),
+        "size": size,
+        "root": to_base64(root),
         "tree": str(folder.path),
+        "origin": None if signed is None else signed.origin,
         "vkey": None if key is None else str(key.verifier),
-        "checkpoint": signed,
+        "checkpoint": None if signed is None else signed.content,
     }
 
 

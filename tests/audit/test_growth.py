@@ -7,13 +7,13 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from audit.forging import Row, edit, forge, recompute, truncate
+from audit.forging import edit, forge, truncate
 from audit.logs import KEY, OTHER_KEY, Place, sign_head
 from evrt.audit.checkpoint import parse_checkpoint
 from evrt.audit.folder import Head, TreeFolder
@@ -21,6 +21,9 @@ from evrt.audit.growth import grow, sign
 from evrt.audit.proving import prove_consistency, prove_inclusion
 from evrt.audit.tree import EMPTY_ROOT
 from evrt.errors import Conflict, NotFound, TreeDisagrees, Unavailable, UsageError
+from evrt.log import Next, open_log
+from evrt.log.entry import leaf_hash
+from log.stores import append, draft
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -101,23 +104,19 @@ def test_a_log_of_which_all_payloads_are_erased_keeps_its_tree(signed: Place) ->
     assert signed.verify((signed.tree / "checkpoint").read_text()).anchored == 300
 
 
-def test_streams_may_begin_at_version_zero(place: Place) -> None:
-    place.fill(20)
-
-    def from_zero(rows: list[Row]) -> list[Row]:
-        return [row | {"version": row["version"] - 1} for row in rows]
-
-    forge(place, from_zero, consistently=False)
-    with closing(sqlite3.connect(place.path, isolation_level=None)) as connection:
-        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
-        recompute(connection)
+async def test_streams_may_begin_at_version_zero(place: Place) -> None:
+    async with aclosing(await open_log(place.url)) as log:
+        await log.append(append(draft("run-1"), draft("run-2"), draft("run-1"), run_1=Next(0)))
     checkpoint = sign_head(place)
-    assert checkpoint.size == 20
-    assert all(json.loads(entry)["version"] == number // 7 for number, entry in enumerate(place.entries()))
-    assert json.loads(place.entries()[0])["prev"] is None
-    assert prove_inclusion(place.url, place.folder, 1, checkpoint).index == 0
+    assert place.verify(checkpoint.content).anchored == 3
+    entries = [json.loads(entry) for entry in place.entries()]
+    assert [(entry["stream"], entry["version"]) for entry in entries] == [
+        ("run-1", 0),
+        ("run-2", 1),
+        ("run-1", 1),
+    ]
+    assert entries[0]["prev"] is None
+    assert entries[2]["prev"] == leaf_hash(place.entries()[0]).hex()
 
 
 def test_a_log_can_be_written_while_its_tree_grows(place: Place) -> None:

@@ -192,7 +192,8 @@ def is_unkeyed_write(operation: Operation) -> bool:
 
 def was_cancelled(event: Event) -> bool:
     """Whether an outcome says that the code itself cut the operation off, by a time-out of its own for example."""
-    failure = getattr(event, "failure", None)
+    # Most outcomes have no such field, and of one that is missing pydantic takes long to say so.
+    failure = event.__dict__.get("failure")
     return isinstance(event, QuestionExpired) or (
         isinstance(failure, Failure) and failure.error_type == CANCELLED
     )

@@ -192,7 +192,12 @@ class Execution:
         if known is not None:
             self.diverge(differences.in_request(known, kind, digest))
             if known.outcome is not None:
-                await self._release(known, known.outcome)
+                task = self._task()
+                if not self.progress.release_at_once(identity, task):
+                    await self._release(identity, task)
+                if was_cancelled(known.outcome.event):
+                    self.late_cancels.strike()
+                    await self._cancelled_again(known.outcome, identity)
                 return known
         try:
             await self.progress.go_live(self._task())
@@ -202,14 +207,11 @@ class Execution:
             self._past_the_end(identity)
         return None
 
-    async def _release(self, known: Operation, outcome: Envelope) -> None:
+    async def _release(self, identity: str, task: asyncio.Task[Any]) -> None:
         try:
-            await self.progress.release(known.identity, self._task())
+            await self.progress.release(identity, task)
         except asyncio.CancelledError:
             self.strike_next()
-        if was_cancelled(outcome.event):
-            self.late_cancels.strike()
-            await self._cancelled_again(outcome, known.identity)
 
     def strike_next(self) -> None:
         """The code cancelled this task too late for this operation. Raises CancelledError where the run was stopped."""

@@ -108,11 +108,15 @@ class Progress:
 
     # The past
 
+    def release_at_once(self, identity: str, task: Task) -> bool:
+        """Whether it is this recorded outcome's turn already, with nobody else who could have one."""
+        if self._asked or self._order[self._next] != identity or not self._alone(task):
+            return False
+        self._released()
+        return True
+
     async def release(self, identity: str, task: Task) -> None:
         """Return when it is this recorded outcome's turn to be handed to the task, which is the current one."""
-        if self._order[self._next] == identity and not self._asked and self._alone(task):
-            self._released()  # No need to suspend.
-            return
         blocked = self._asked[identity] = Blocked(task, Landing())
         await self._block(blocked)
 

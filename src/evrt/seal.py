@@ -27,21 +27,14 @@ def keep(value: JsonValue) -> JsonValue:
     return value
 
 
-def admit(value: object, redact: Redact) -> JsonValue:
+def admit(
+    value: object, redact: Redact, to_jsonable: Callable[[object], object] = to_jsonable_python
+) -> JsonValue:
     """Turn any value into the JSON value that is recorded and that the code gets to see.
 
     Raises InvalidInput when it cannot be JSON: bytes that are not UTF-8, a lone surrogate, an
     integer beyond 64 bits, an object of an unknown class. Not-a-number becomes null, as JSON has none.
     """
-    return _admit(value, redact, to_jsonable_python)
-
-
-def admit_arguments(value: object, redact: Redact) -> JsonValue:
-    """``admit`` for what an operation is recognised by: a set in it has the same order in every process."""
-    return _admit(value, redact, _ordered_jsonable)
-
-
-def _admit(value: object, redact: Redact, to_jsonable: Callable[[object], object]) -> JsonValue:
     try:
         try:
             text = orjson.dumps(value, option=LEFT_TO_PYDANTIC)
@@ -56,6 +49,11 @@ def _admit(value: object, redact: Redact, to_jsonable: Callable[[object], object
             "Return text, numbers, lists, objects with text keys, or a pydantic model."
         ) from error
     return admitted
+
+
+def admit_arguments(value: object, redact: Redact) -> JsonValue:
+    """``admit`` for what an operation is recognised by: a set in it has the same order in every process."""
+    return admit(value, redact, _ordered_jsonable)
 
 
 def _ordered_jsonable(value: object) -> object:

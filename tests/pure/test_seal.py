@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import subprocess
 import sys
-from datetime import UTC, datetime
+import uuid
+from collections import OrderedDict
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -30,6 +33,20 @@ class Pair:
     two: Any
 
 
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Triple(NamedTuple):
+    one: Any
+    two: Any
+    three: Any
+
+
 @given(value=json)
 def test_json_goes_through_unchanged(value: JsonValue) -> None:
     assert admit(value, keep) == value
@@ -46,6 +63,13 @@ def test_json_goes_through_unchanged(value: JsonValue) -> None:
         (b"bytes", "bytes"),
         (float("nan"), None),
         (frozenset({1}), [1]),
+        (Color.RED, "red"),
+        (Level.HIGH, 3),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (timedelta(days=1), "P1D"),
+        (Triple(1, date(2026, 1, 31), None), [1, "2026-01-31", None]),
+        (OrderedDict(one={2: {3}}), {"one": {"2": [3]}}),
+        ([(n for n in (1, 2)), {3: "a"}], [[1, 2], {"3": "a"}]),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -11,7 +11,11 @@ REF_BYTES = 10
 
 def new_event_id() -> str:
     """A version 7 UUID (RFC 9562) in canonical form: 48 bits of milliseconds, the rest random."""
-    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + _random_bytes()).hex()
+    try:
+        random = _pool.pop()
+    except IndexError:
+        random = _fetch()
+    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + random).hex()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
@@ -31,13 +35,11 @@ longer to get that back than the rest of an append.
 POOL_IDS = 256
 
 
-def _random_bytes() -> bytes:
-    while True:
-        try:
-            return _pool.pop()
-        except IndexError:
-            block = os.urandom(10 * POOL_IDS)
-            _pool.extend(block[start : start + 10] for start in range(0, len(block), 10))
+def _fetch() -> bytes:
+    """Fetch a block, keep all of it but the first ten bytes."""
+    block = os.urandom(10 * POOL_IDS)
+    _pool.extend([block[start : start + 10] for start in range(10, len(block), 10)])
+    return block[:10]
 
 
 # A forked child must not go on with the same bytes as its parent.

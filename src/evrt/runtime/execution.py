@@ -327,7 +327,8 @@ class Execution:
         finally:
             current_scope.reset(token)
         try:
-            await self.progress.effect_ended(task)
+            if not self.progress.effect_ended(task):
+                await self.progress.take_turn(task)
         except asyncio.CancelledError:
             # What has happened is known: it is recorded, and the code is cut off at its next operation.
             if self.stopped is None:

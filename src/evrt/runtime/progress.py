@@ -153,12 +153,16 @@ class Progress:
         self._effects -= 1
         self.enter(task)
 
-    async def effect_ended(self, task: Task) -> None:
-        """The world answered; return when it is the task's turn to hear of it."""
+    def effect_ended(self, task: Task) -> bool:
+        """The world answered; whether it is the task's turn to hear of it already. Else it has to ``take_turn``."""
         self._effects -= 1
-        if not self._running and not self._ready and not self._children:
-            self.enter(task)  # No need to suspend.
-            return
+        if self._running or self._ready or self._children:
+            return False
+        self.enter(task)
+        return True
+
+    async def take_turn(self, task: Task) -> None:
+        """Return when it is the task's turn to hear what the world answered."""
         blocked = Blocked(task, Landing())
         self._ready.append(blocked)
         await self._block(blocked)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
 import evrt
+from evrt.log import Append, Appended
+from evrt.log.contract import Landing
 from evrt.testing import ScriptedModel, call
-from runtime.logs import Ctx, watch
+from runtime.logs import Ctx, Watched, until, watch
 
 
 def recorded(path: str) -> list[tuple[str, dict[str, Any]]]:
@@ -190,3 +193,44 @@ async def test_runs_of_one_app_share_their_appends_but_never_wait_for_each_other
         assert (await app.run(quick)).status == "succeeded"
         slow.set()
         assert (await waiting).status == "succeeded"
+
+
+class Late(Watched):
+    """Answers every append a while after it was written."""
+
+    def append(self, request: Append) -> Landing[Appended]:
+        written = super().append(request)
+        answer: Landing[Appended] = Landing()
+        loop = asyncio.get_running_loop()
+        written.add_done_callback(
+            lambda _: loop.call_later(0.05, lambda: answer.set_result(written.result()))
+        )
+        return answer
+
+
+async def test_what_follows_a_call_that_was_cut_off_while_its_intent_was_written_is_written_too(
+    url: str,
+) -> None:
+    """Nobody waits for the log any more, and still the next append has to go out."""
+
+    @evrt.tool(effect="read")
+    async def look() -> None: ...
+
+    async with evrt.App(url) as app:
+        late = Late(await app.log())
+        app._log = late
+
+        @app.workflow
+        async def impatient(ctx: Ctx) -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await ctx.call(look)
+            await ctx.emit("given up")
+            await asyncio.wait_for(until(app, "run.emitted"), 10)
+
+        assert (await app.run(impatient)).status == "succeeded"
+        assert late.types == [
+            ["run.requested", "run.claimed", "run.started", "tool_call.requested"],
+            ["tool_call.failed", "run.emitted"],
+            ["run.succeeded"],
+        ]

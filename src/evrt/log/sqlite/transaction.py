@@ -256,8 +256,12 @@ class Transaction:
         self._write(_insert_events, EVENT_COLUMNS, self._values)
         new = [(ids[name], name, *heads[name]) for name in self._new]
         self._write(_insert_streams, STREAM_COLUMNS, list(chain.from_iterable(new)))
-        old = [(ids[name], *heads[name]) for name in self._changed - self._new]
-        self._write(_update_streams, HEAD_COLUMNS, list(chain.from_iterable(old)))
+        old: list[object] = []
+        for name in self._changed - self._new:
+            version, leaf, epoch = heads[name]
+            assert leaf is not None
+            old += (ids[name], version, bytearray(leaf), epoch)
+        self._write(_update_streams, HEAD_COLUMNS, old)
         self._values.clear()
         self._changed.clear()
         self._new.clear()

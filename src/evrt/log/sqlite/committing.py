@@ -37,6 +37,8 @@ UNKNOWN = "Whether this was recorded is not known; a repeat of the append will t
 HARMLESS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
 """Begin the names of errors by which SQLite refuses a statement and leaves file and connection as they were."""
 
+ERASING = (Erasure, BlobErased)
+
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -110,7 +112,7 @@ class Committer:
                 _refuse(batch, translate(error, self._path, NOTHING), "")
                 return False
             return self._commit_after(error, batch, planned, again=again)
-        if any(isinstance(job.work, Erasure | BlobErased) for job in batch):
+        if any(isinstance(job.work, ERASING) for job in batch):
             # What was erased leaves the WAL as well, before anybody is told that it is gone.
             self.checkpoint("TRUNCATE")
         return True

@@ -57,6 +57,6 @@ class Job:
     @property
     def events(self) -> int:
         """How many events this would add to the log."""
-        if isinstance(self.work, Tracked):
-            return len(self.work.append.drafts)
-        return len(self.work.drafts) if isinstance(self.work, Checked) else 0
+        if isinstance(self.work, Checked):
+            return len(self.work.drafts)
+        return len(self.work.append.drafts) if isinstance(self.work, Tracked) else 0

@@ -110,7 +110,6 @@ class Transaction:
         self._salts_used = begin + SALT_BYTES * len(request.drafts)
         rows = plan(request, self._end, self._now, self._salts[begin : self._salts_used])
         self._bytes += request.bytes
-        self._leaves += [row.leaf for row in rows]
         ids = self._ids
         versions: list[int] = []
         for (
@@ -144,6 +143,7 @@ class Transaction:
                 bytearray(leaf),
             )
             versions.append(version)
+            self._leaves.append(leaf)
             self._changed.add(stream)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple(versions))
 

@@ -280,6 +280,14 @@ RUN = (
         "{}",
         "tests/runtime/test_memory.py",
     ),
+    mutant(
+        "a cut-off call whose append nobody hears the end of",
+        "runtime/journal.py",
+        "        finally:\n            if landing.done():",
+        "        else:\n            if landing.done():",
+        "tests/runtime/test_durability.py::"
+        "test_what_follows_a_call_that_was_cut_off_while_its_intent_was_written_is_written_too",
+    ),
 )
 
 CODEC = (
@@ -324,6 +332,13 @@ CODEC = (
         "    return event.type, _fields(event)\n",
         "    return event.type, {}\n",
         "tests/pure/test_digest.py::test_another_outcome_gives_another_digest",
+    ),
+    mutant(
+        "a value that is walked twice on its way to JSON",
+        "seal.py",
+        "orjson.dumps(value, option=LEFT_TO_PYDANTIC)",
+        "orjson.dumps(value, default=to_jsonable, option=LEFT_TO_PYDANTIC)",
+        "tests/pure/test_seal.py::test_what_has_a_json_shape_takes_it",
     ),
 )
 

@@ -304,7 +304,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 4)
 @given(together=steps)
 def test_however_they_interleave_the_log_is_sound_and_evrts_history_its_own(
     together: list[list[Step]],

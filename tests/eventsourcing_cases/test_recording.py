@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,15 @@ from eventsourcing.persistence import (
 )
 
 from eventsourcing_cases.logs import MODULE
-from evrt.errors import UnusableLog
+from evrt.errors import Conflict, UnusableLog
 from evrt.log import PAYLOAD_BYTES_MAX, Draft, open_log
 from evrt.log.check import check
 from evrt.log.foreign.errors import translated
-from evrt.log.foreign.events import META
+from evrt.log.foreign.events import META, to_append
 from evrt.log.ids import new_event_id
+from evrt.log.plan import check_request
 from evrt.log.sqlite.factory import Factory
+from evrt.log.sqlite.foreign import Place, Tracked
 from evrt.log.sqlite.lock import FileLock
 from log.stores import append, url
 
@@ -162,6 +165,28 @@ def test_events_and_tracking_are_recorded_both_or_neither(recorder: ProcessRecor
     assert recorded(recorder) == [("order-1", 1)]
 
 
+def test_what_is_refused_for_its_tracking_leaves_nothing_in_the_batch_of_others(
+    path: Path, factory: Factory, recorder: ProcessRecorder
+) -> None:
+    recorder.insert_events([event(version=1)], tracking=Tracking("upstream", 5))
+    writer = recorder._log._writer  # type: ignore[attr-defined]
+    lock = FileLock(f"{path}-lock")
+    lock.acquire()
+    # Both wait for the lock, and are written in one transaction.
+    refused, taken = (
+        writer.submit_from_thread(
+            Tracked(check_request(to_append([event(stream)]), 100), Place("upstream", notification_id))
+        )
+        for stream, notification_id in (("order-2", 5), ("order-3", 6))
+    )
+    lock.close()
+    with pytest.raises(Conflict):
+        refused.result()
+    assert taken.result().versions == (1,)
+    assert recorded(recorder) == [("order-1", 1), ("order-3", 1)]
+    assert recorder.max_tracking_id("upstream") == 6
+
+
 def test_what_was_tracked_together_with_events_is_there_for_every_recorder(factory: Factory) -> None:
     factory.process_recorder().insert_events([event()], tracking=Tracking("upstream", 5))
     assert factory.tracking_recorder().max_tracking_id("upstream") == 5
@@ -280,24 +305,37 @@ def pass_time() -> None:
     threading.Event().wait(0.005)
 
 
+def test_a_subscription_misses_nothing_however_much_there_is(recorder: ProcessRecorder) -> None:
+    topics = ["shop:Placed", "shop:Paid", "shop:Sent"]
+    recorder.insert_events([event(version=number, topic=topics[number % 3]) for number in range(2_000)])
+    for wanted in ([], topics[:1], topics[:2]):
+        expected = [number + 1 for number in range(2_000) if not wanted or topics[number % 3] in wanted]
+        with recorder.subscribe(topics=wanted) as subscription:
+            assert [next(subscription).id for _ in expected] == expected
+
+
 def test_a_subscription_to_rare_topics_does_not_search_twice_through_the_rest(
     recorder: ProcessRecorder,
 ) -> None:
     recorder.insert_events([event("order-1", version) for version in range(1, 1_501)])
-    recorder.insert_events([event("order-2", topic="shop:Paid")])
-    with recorder.subscribe(topics=["shop:Paid", "shop:Sent"]) as subscription:
-        assert next(subscription).id == 1_501
-        recorder.insert_events([event("order-3"), event("order-4", topic="shop:Sent")])
-        asked: list[int | None] = []
-        select = recorder.select_notifications
+    asked: list[int | None] = []
+    select = recorder.select_notifications
 
-        def watched(start: int | None, *rest: Any, **more: Any) -> Any:
-            asked.append(start)
-            return select(start, *rest, **more)
+    def watched(start: int | None, *rest: Any, **more: Any) -> Any:
+        asked.append(start)
+        return select(start, *rest, **more)
 
-        recorder.select_notifications = watched  # type: ignore[method-assign]
-        assert next(subscription).id == 1_503
-        assert asked == [1_501]
+    recorder.select_notifications = watched  # type: ignore[method-assign]
+    with recorder.subscribe(topics=["shop:Paid"]) as subscription, ThreadPoolExecutor(1) as thread:
+        paid = thread.submit(next, subscription)
+        while not asked:
+            pass_time()
+        # It looks again many times.
+        for _ in range(20):
+            pass_time()
+        recorder.insert_events([event("order-2", topic="shop:Paid")])
+        assert paid.result().id == 1_501
+    assert asked == [0, 1_500]
 
 
 # ------------------------------------------------------------------------------------------- closing
@@ -326,8 +364,6 @@ def test_an_application_may_be_collected_in_the_very_thread_that_writes_for_it(p
 
     ward = Ward(application)
     draft = Draft("order-1", "t", new_event_id(), "order-1", b"{}", b"")
-    from evrt.log.plan import check_request
-
     gc.disable()
     try:
         del ward

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from eventsourcing.application import Application
+from eventsourcing.application import Application, ProcessingEvent
+from eventsourcing.dispatch import singledispatchmethod
 from eventsourcing.domain import Aggregate, event
+from eventsourcing.projection import EventSourcedProjection
+from eventsourcing.utils import get_topic
 
 import evrt
 from eventsourcing_cases.logs import MODULE
@@ -26,6 +30,24 @@ class Account(Aggregate):
     @event(Credited)
     def credit(self, amount: int) -> None:
         self.balance += amount
+
+
+class Gift(Aggregate):
+    """For whoever opened an account."""
+
+    def __init__(self, account: UUID) -> None:
+        self.account = account
+
+
+class Gifts(EventSourcedProjection[UUID]):
+    """Gives one for every account, in the transaction of its tracking."""
+
+    name = "gifts"
+    topics = (get_topic(Account.Created),)
+
+    @singledispatchmethod
+    def policy(self, domain_event: Any, processing_event: ProcessingEvent[UUID]) -> None:
+        processing_event.collect_events(Gift(domain_event.originator_id))
 
 
 class Bank(Application[UUID]):

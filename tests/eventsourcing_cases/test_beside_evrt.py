@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +33,7 @@ from eventsourcing.utils import get_topic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventsourcing_cases.bank import Account, Bank, open_bank, open_evrt
+from eventsourcing_cases.bank import Account, Bank, Gift, open_bank, open_evrt
 from eventsourcing_cases.logs import MODULE
 from eventsourcing_cases.views import CountersInTables
 from evrt.events import Erased, Unknown
@@ -400,6 +403,89 @@ def test_what_was_saved_is_there_after_the_process_was_killed(path: Path) -> Non
     bank.credit(account, 1)
     run(path)
     bank.close()
+
+
+FOLLOW = """
+    import sys
+    sys.path.insert(0, sys.argv[2])
+    from eventsourcing.projection import EventSourcedProjectionRunner
+    from eventsourcing_cases.bank import Bank, Gifts
+
+    class Told(Gifts):
+        name = "gifts"
+
+        def process_event(self, domain_event, tracking):
+            super().process_event(domain_event, tracking)
+            print(tracking.notification_id, flush=True)
+            sys.stdin.readline()
+
+    env = {"PERSISTENCE_MODULE": "evrt.log.sqlite", "SQLITE_DBNAME": sys.argv[1]}
+    with EventSourcedProjectionRunner(application_class=Bank, projection_class=Told, env=env) as runner:
+        runner.run_forever()
+"""
+
+
+def test_a_follower_that_is_killed_again_and_again_deals_with_each_event_once(path: Path) -> None:
+    follow_through_kills(path, kills=3)
+
+
+@pytest.mark.soak
+def test_followers_deal_with_each_event_once_however_often_they_are_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until = time.monotonic() + float(os.environ.get("EVRT_SOAK_SECONDS", "600"))
+    kills = 0
+    while time.monotonic() < until:
+        follow_through_kills(tmp_path / f"{kills}.db", kills=6)
+        assert check(url(tmp_path / f"{kills}.db")).findings == ()
+        kills += 6
+    with capsys.disabled():
+        print(f"\n{kills} kills of a follower: each event dealt with once.")
+
+
+def follow_through_kills(path: Path, *, kills: int) -> None:
+    """Have accounts given gifts by one process after the other, each but the last killed at a random moment."""
+    bank = open_bank(path)
+    accounts = [bank.open_account() for _ in range(10 * kills)]
+    chance = Random()
+    told: list[int] = []
+    for number in range(kills + 1):
+        left = len(accounts) - len(gifts_in(bank))
+        following = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(FOLLOW), str(path), str(Path(__file__).parent.parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert following.stdin is not None
+            assert following.stdout is not None
+            for _ in range(chance.randint(1, 8) if number < kills else left):
+                told.append(int(following.stdout.readline()))  # It goes on when it is told to.
+                following.stdin.write("\n")
+                following.stdin.flush()
+            # It is about to deal with the next event.
+            time.sleep(chance.random() * 0.004)
+        finally:
+            following.kill()
+            rest, _ = following.communicate()
+        told += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    assert gifts_in(bank) == accounts
+    # In order, each at most once: what was recorded just before a kill was not told.
+    assert told == sorted(set(told))
+    assert len(told) >= len(accounts) - kills
+    bank.close()
+
+
+def gifts_in(bank: Bank) -> list[UUID]:
+    """The accounts that have been given something, in the order of the gifts."""
+    created = [
+        one
+        for one in bank.recorder.select_notifications(None, 10_000)
+        if one.topic == get_topic(Gift.Created)
+    ]
+    gifts: list[Gift] = [bank.repository.get(UUID(str(one.originator_id))) for one in created]
+    return [gift.account for gift in gifts]
 
 
 READ_WITHOUT_PERMISSION = """

@@ -38,10 +38,12 @@ class BlobBegun(NamedTuple):
 
     def make(self, connection: sqlite3.Connection) -> int:
         now = time.time_ns() // 1_000
-        swept = "SELECT id FROM blobs WHERE digest IS NULL AND time < ?"
         until = now - UNFINISHED_SECONDS_MAX * 1_000_000
-        connection.execute(f"DELETE FROM blob_pieces WHERE blob IN ({swept})", (until,))
-        connection.execute("DELETE FROM blobs WHERE digest IS NULL AND time < ?", (until,))
+        swept = connection.execute(
+            "SELECT id FROM blobs WHERE digest IS NULL AND time < ?", (until,)
+        ).fetchall()
+        for (blob,) in swept:
+            BlobGone(blob).make(connection)
         cursor = connection.execute("INSERT INTO blobs (digest, length, time) VALUES (NULL, 0, ?)", (now,))
         return cursor.lastrowid or 0
 
@@ -59,7 +61,8 @@ class BlobPiece(NamedTuple):
 
     def make(self, connection: sqlite3.Connection) -> None:
         # After a commit of which nobody knew whether it was one, this is done once more.
-        connection.execute("INSERT OR REPLACE INTO blob_pieces VALUES (?, ?, ?)", self)
+        place = place_of(self.blob, self.number)
+        connection.execute("INSERT OR REPLACE INTO blob_pieces VALUES (?, ?)", (place, self.content))
 
 
 class BlobFinished(NamedTuple):
@@ -87,7 +90,7 @@ class BlobGone(NamedTuple):
     bytes: int = 0
 
     def make(self, connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM blob_pieces WHERE blob = ?", (self.blob,))
+        connection.execute(f"DELETE FROM blob_pieces WHERE {OF_BLOB}", places_of(self.blob))
         connection.execute("DELETE FROM blobs WHERE id = ?", (self.blob,))
 
 
@@ -105,7 +108,21 @@ class BlobErased(NamedTuple):
 
 
 FIND = "SELECT id, length FROM blobs WHERE digest = ?"
-READ_PIECE = "SELECT bytes FROM blob_pieces WHERE blob = ? AND number = ?"
+READ_PIECE = "SELECT bytes FROM blob_pieces WHERE place = ?"
+OF_BLOB = "place BETWEEN ? AND ?"
+
+PIECES_MAX = 65_536
+"""More than a blob can have: a piece's place is this times the blob's id, and its number."""
+
+
+def place_of(blob: int, number: int) -> int:
+    """Where a piece stands."""
+    return blob * PIECES_MAX + number
+
+
+def places_of(blob: int) -> tuple[int, int]:
+    """Where the pieces of a blob may stand: first and last."""
+    return place_of(blob, 0), place_of(blob, PIECES_MAX - 1)
 
 
 def digest_of(text: str) -> bytes | None:
@@ -122,20 +139,20 @@ def faults(connection: sqlite3.Connection) -> Iterator[str]:
         "SELECT id, digest, length FROM blobs WHERE digest IS NOT NULL ORDER BY id"
     ):
         pieces = connection.execute(
-            "SELECT number, bytes FROM blob_pieces WHERE blob = ? ORDER BY number", (blob,)
+            f"SELECT place, bytes FROM blob_pieces WHERE {OF_BLOB} ORDER BY place", places_of(blob)
         )
         hashed = sha256()
         found = 0
-        for number, content in pieces:
+        for place, content in pieces:
             # Reading from an offset goes by the number of the piece.
-            if number * BLOB_PIECE_BYTES != found:
+            if (place - place_of(blob, 0)) * BLOB_PIECE_BYTES != found:
                 break
             hashed.update(content)
             found += len(content)
         if (hashed.digest(), found) != (digest, length):
             yield f"Blob {digest.hex()} does not hold the bytes that were written."
     (strays,) = connection.execute(
-        "SELECT count(*) FROM blob_pieces WHERE blob NOT IN (SELECT id FROM blobs)"
+        "SELECT count(*) FROM blob_pieces WHERE place / ? NOT IN (SELECT id FROM blobs)", (PIECES_MAX,)
     ).fetchone()
     if strays:
         yield f"{strays} pieces belong to no blob."

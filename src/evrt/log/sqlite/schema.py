@@ -7,7 +7,7 @@ What an event is, its entry and its leaf, is final; the tables around it have ve
 version is read as it is, and written after ``evrt db migrate``:
 
     1   the first
-    2   streams of other programs may begin at version 0; their tracking and snapshots; blobs
+    2   streams of other programs may begin at version 0; their tracking and snapshots; blobs; a smaller index
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ CREATE TABLE events (
 ) STRICT
 """,
     "CREATE UNIQUE INDEX events_by_stream ON events (stream, version)",
-    "CREATE INDEX events_by_correlation ON events (correlation)",
+    # Without those that are found by their stream: of a run without a conversation there is no entry at all.
+    "CREATE INDEX events_by_correlation ON events (correlation) WHERE correlation <> stream",
     # Not history: who is behind a ref can be changed and erased.
     """
 CREATE TABLE refs (
@@ -66,6 +67,7 @@ CREATE TABLE refs (
 ) STRICT, WITHOUT ROWID
 """,
     # What is too large for a payload, found by its SHA-256. The digest is NULL until all of it is there.
+    # A piece's place is 65,536 times the blob's id, and its number: one tree for both.
     """
 CREATE TABLE blobs (
     id INTEGER PRIMARY KEY,
@@ -76,10 +78,8 @@ CREATE TABLE blobs (
 """,
     """
 CREATE TABLE blob_pieces (
-    blob INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    bytes BLOB NOT NULL,
-    PRIMARY KEY (blob, number)
+    place INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
 ) STRICT
 """,
     # Not history, and of other libraries' applications: how far each has come, and states kept to begin from.
@@ -97,7 +97,7 @@ CREATE TABLE snapshots (
     topic TEXT NOT NULL,
     state BLOB NOT NULL,
     PRIMARY KEY (purpose, originator, version)
-) STRICT
+) STRICT, WITHOUT ROWID
 """,
 )
 
@@ -198,20 +198,24 @@ BEGIN
 END
 """.strip()
 
+_BY_CORRELATION_1 = "CREATE INDEX events_by_correlation ON events (correlation)"
+
 
 def schema_of(version: int) -> tuple[str, ...]:
     """The statements that a log of this version was made with."""
     if version >= 2:
         return SCHEMA
-    kept = [sql for sql in SCHEMA if _name(sql) not in (*_ADDED_IN_2, "events_insert")]
-    return (*kept, _EVENTS_INSERT_1)
+    kept = [
+        sql for sql in SCHEMA if _name(sql) not in (*_ADDED_IN_2, "events_insert", "events_by_correlation")
+    ]
+    return (*kept, _EVENTS_INSERT_1, _BY_CORRELATION_1)
 
 
 def steps_from(version: int) -> tuple[str, ...]:
     """What turns a log of this version into one of the next."""
     assert version == 1
     there = schema_of(version)
-    gone = [f"DROP TRIGGER {_name(sql)}" for sql in there if sql not in SCHEMA]
+    gone = [f"DROP {sql.split()[1]} {_name(sql)}" for sql in there if sql not in SCHEMA]
     return (*gone, *(sql for sql in SCHEMA if sql not in there))
 
 

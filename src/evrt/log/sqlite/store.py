@@ -32,6 +32,7 @@ from evrt.log.sqlite.blobs import (
     BlobGone,
     BlobPiece,
     digest_of,
+    place_of,
 )
 from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
 from evrt.log.sqlite.jobs import Erasure, Stop, WantedRef
@@ -43,6 +44,16 @@ from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
 
 STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""
+
+OF_CORRELATION = """
+SELECT position FROM events INDEXED BY events_by_stream
+WHERE stream = (SELECT id FROM streams WHERE name = ?) AND correlation = stream AND position > ? AND position <= ?
+UNION ALL
+SELECT position FROM events
+WHERE correlation = (SELECT id FROM streams WHERE name = ?) AND correlation <> stream
+AND position > ? AND position <= ?
+"""
+"""Positions of a correlation's events: those in the stream that bears its name, and those in others."""
 
 PIECES_UNDER_WAY_MAX = 4
 """Pieces of one blob that wait for the disk at a time."""
@@ -146,14 +157,14 @@ class SqliteLog:
         limit: int = 1_000,
         correlation: str | None = None,
     ) -> list[Recorded]:
-        of_correlation = "AND e.correlation = (SELECT id FROM streams WHERE name = ?)"
+        within = (after, POSITION_MAX if upto is None else upto)
+        parameters: tuple[object, ...] = within
+        where = "e.position > ? AND e.position <= ?"
+        if correlation is not None:
+            where = f"e.position IN ({OF_CORRELATION})"
+            parameters = (correlation, *within, correlation, *within)
         rows = await self._fetch(
-            f"{SELECT_RECORDED} WHERE e.position > ? AND e.position <= ? "
-            f"{'' if correlation is None else of_correlation} ORDER BY e.position LIMIT ?",
-            after,
-            POSITION_MAX if upto is None else upto,
-            *(() if correlation is None else (correlation,)),
-            max(limit, 0),
+            f"{SELECT_RECORDED} WHERE {where} ORDER BY e.position LIMIT ?", *parameters, max(limit, 0)
         )
         return [recorded(row) for row in rows]
 
@@ -277,7 +288,7 @@ class SqliteLog:
 
     async def _pieces(self, sha256: str, blob: int, first: int, length: int) -> AsyncIterator[bytes]:
         for number in range(first, -(-length // BLOB_PIECE_BYTES)):
-            rows = await self._fetch(READ_PIECE, blob, number)
+            rows = await self._fetch(READ_PIECE, place_of(blob, number))
             if not rows:
                 raise unknown_blob(sha256)
             yield rows[0][0]

@@ -120,7 +120,7 @@ def _drive(app: App, session: Session, execute: Callable[[], Awaitable[Result]],
         _say_how_to_go_on(session, recorded=asyncio.run(_is_recorded(app, session.run)))
         return INTERRUPTED
     except Unavailable as error:
-        if session.run is None:
+        if session.run is None or not asyncio.run(_is_recorded(app, session.run)):
             raise
         resume = session.place.command("runs", "resume", session.run)
         raise Unavailable(f"{error} The run goes on with: {resume}") from error
@@ -137,13 +137,14 @@ async def _executed(app: App, execute: Callable[[], Awaitable[Result]]) -> tuple
 
 
 async def _is_recorded(app: App, run: str | None) -> bool:
-    """Whether the log holds the run: an interrupt may have come before its first event was written."""
+    """Whether the log holds the run: what cut it off may have come before its first event was written."""
     if run is None:
         return False
     try:
         async with aclosing(await open_log(app.url, read_only=True)) as log:
             return (await log.head(run)).leaf is not None
-    except (NotFound, UsageError):  # There is no file yet, or it is a log in memory and gone.
+    except (NotFound, UsageError, Unavailable):
+        # There is no file yet, a log in memory and gone, or nothing can be read.
         return False
 
 

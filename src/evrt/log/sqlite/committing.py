@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from evrt.errors import EvrtError, Unavailable, UnusableLog
+from evrt.errors import Conflict, EvrtError, NotFound, Unavailable, UnusableLog
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobErased
 from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, translate, wal_pages
 from evrt.log.sqlite.foreign import Tracked
-from evrt.log.sqlite.jobs import Erasure, Job, Stop, WantedRef, Work
+from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Erasure, Job, Stop, WantedRef, Work, refuse
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen
 from evrt.log.sqlite.transaction import Planned, Transaction
@@ -30,9 +30,6 @@ WAL_PAGES_MAX = 1_000
 
 RECOVERY_PAUSE_SECONDS = 0.25
 """Between two attempts at a recovery. Appends that come in between are refused at once."""
-
-NOTHING = "Nothing was recorded"
-UNKNOWN = "Whether this was recorded is not known; a repeat of the append will tell"
 
 HARMLESS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
 """Begin the names of errors by which SQLite refuses a statement and leaves file and connection as they were."""
@@ -79,7 +76,7 @@ class Committer:
             try:
                 self._recover()
             except EvrtError as refusal:
-                _refuse(batch, refusal, NOTHING)
+                refuse(batch, refusal, NOTHING)
                 return False
         return self._commit(batch, again=True)
 
@@ -102,30 +99,31 @@ class Committer:
             planned = transaction.planned()
             self._wal_pages += transaction.commit()
             self._acknowledged.add(planned)
-        except UnusableLog as error:
-            # Somebody has brought the log to a schema that this program does not know.
-            transaction.roll_back()
-            _refuse(batch, error, "")
-            return False
         except BaseException as error:  # noqa: BLE001  # Whatever it is, those who wait must hear of it.
-            if planned is None and isinstance(error, sqlite3.Error) and self._is_refused(error):
-                _refuse(batch, translate(error, self._path, NOTHING), "")
-                return False
-            return self._commit_after(error, batch, planned, again=again)
+            refusal = None if planned is not None else self._refused(error)
+            if refusal is None:
+                return self._commit_after(error, batch, planned, again=again)
+            refuse(batch, refusal, NOTHING)
+            return False
         if any(isinstance(job.work, ERASING) for job in batch):
             # What was erased leaves the WAL as well, before anybody is told that it is gone.
             self.checkpoint("TRUNCATE")
         return True
 
-    def _is_refused(self, error: sqlite3.Error) -> bool:
-        """Whether SQLite has only refused something, and the transaction is taken back."""
-        if not _name(error).startswith(HARMLESS):
-            return False
+    def _refused(self, error: BaseException) -> EvrtError | None:
+        """What to say where the file and the connection are as they were, the transaction taken back; else None."""
+        if isinstance(error, sqlite3.Error) and _name(error).startswith(HARMLESS):
+            refusal = translate(error, self._path, "The log cannot be written")
+        elif isinstance(error, UnusableLog):
+            # Somebody has brought the log to a schema that this program does not know.
+            refusal = error
+        else:
+            return None
         try:
             self._transaction.roll_back()
         except sqlite3.Error:
-            return False
-        return True
+            return None
+        return refusal
 
     def _commit_after(
         self, error: BaseException, batch: Sequence[Job], planned: Planned | None, *, again: bool
@@ -139,16 +137,24 @@ class Committer:
             self._recover()
             recorded = planned is not None and bool(planned.leaves) and self._is_recorded(planned)
         except EvrtError as refusal:
-            _refuse(batch, refusal, NOTHING if planned is None or _is_full(error) else UNKNOWN)
+            refuse(batch, refusal, NOTHING if planned is None or _is_full(error) else UNKNOWN)
             return False
         if recorded and planned is not None:
             self._acknowledged.add(planned)
             return True
+        first = [(job.result, job.error) for job in batch]
         for job in batch:
             job.result = job.error = None
         if again:
-            return self._commit(batch, again=False)
-        _refuse(batch, Unavailable(f"{self._path} could not be written: {_reason(error)}."), NOTHING)
+            committed = self._commit(batch, again=False)
+            for job, (result, failure) in zip(batch, first, strict=True):
+                if planned is not None and failure is None and isinstance(job.error, Conflict | NotFound):
+                    # Where no leaf tells whether the batch was recorded: what was right the first time and is
+                    # refused the second has been done, for nobody else has held the lock.
+                    job.result, job.error = result, None
+            return committed
+        text = f"{self._path} could not be written: {_reason(error)}. {_remedy(error)}, then try again; nothing has to be restarted."
+        refuse(batch, Unavailable(text), NOTHING)
         return False
 
     def _do(self, work: Work) -> Any:
@@ -204,10 +210,9 @@ class Committer:
     def _refuse_all(self, error: BaseException) -> EvrtError:
         """Why nothing is taken until a recovery succeeds."""
         first = self._poison or error
-        remedy = "Make room on the disk" if _is_full(error) else "See to the disk"
         text = (
             f"A write to {self._path} failed ({_reason(first)}), and it could not be reopened and verified "
-            f"since: {_reason(error)}. {remedy}; every further append tries again, nothing has to be restarted."
+            f"since: {_reason(error)}. {_remedy(error)}; every further append tries again, nothing has to be restarted."
         )
         damaged = isinstance(error, sqlite3.Error) and _name(error).startswith(DAMAGED)
         self._refusal = UnusableLog(text) if damaged else Unavailable(text)
@@ -252,14 +257,6 @@ class Committer:
             self._connection.close()
 
 
-def _refuse(batch: Sequence[Job], error: EvrtError, words: str) -> None:
-    """Each gets an error of its own, for raising one in several tasks would mix their traces."""
-    text = f"{words}. {error}" if words else str(error)
-    for job in batch:
-        if job.error is None and not isinstance(job.work, Stop):
-            job.error = type(error)(text)
-
-
 def _again(error: EvrtError) -> EvrtError:
     """A new error like this one, whose traces belong to who raises it."""
     return type(error)(*error.args)
@@ -276,10 +273,18 @@ def _is_full(error: BaseException) -> bool:
     return _name(error).startswith("SQLITE_FULL")
 
 
+def _remedy(error: BaseException) -> str:
+    if _is_full(error) or _name(error).startswith("SQLITE_IOERR_SHM"):
+        return "Make room on the disk"
+    return "Give it more memory" if isinstance(error, MemoryError) else "See to the disk"
+
+
 def _reason(error: BaseException) -> str:
     """What failed, in words that fit into a sentence."""
     if _is_full(error):
         return "the disk is full"
+    if _name(error).startswith("SQLITE_IOERR_SHM"):
+        return f"there is no room for the index of its WAL, {_name(error)}"
     if isinstance(error, sqlite3.Error):
         return f"SQLite reports {error} ({_name(error) or 'no code'})"
     if isinstance(error, MemoryError):

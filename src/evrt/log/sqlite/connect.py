@@ -320,6 +320,11 @@ def translate(error: sqlite3.Error, path: str, doing: str) -> EvrtError:
         return Unavailable(f"{doing}: another program has locked {path}. Close it, or try again.")
     if name.startswith("SQLITE_FULL"):
         return Unavailable(f"{doing}: the disk of {path} is full. Make room, then try again.")
+    if name.startswith("SQLITE_IOERR_SHM"):
+        return Unavailable(
+            f"{doing}: there is no room for {path}-shm, the index of its WAL ({name}). Make room on the disk, then "
+            "try again."
+        )
     if name.startswith("SQLITE_CANTOPEN"):
         return Unavailable(f"{doing}: the file {path} cannot be opened. Check that it is still there.")
     return Unavailable(f"{doing}: SQLite reports {error} ({name or 'no code'}) for {path}.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from evrt.errors import EvrtError
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
 from evrt.log.sqlite.foreign import Place, Snapshots, Tracked
@@ -24,6 +26,9 @@ class Erasure(NamedTuple):
 class Stop(NamedTuple):
     """Write what was queued before this, then close."""
 
+
+NOTHING = "Nothing was recorded"
+UNKNOWN = "Whether this was recorded is not known; a repeat of the append will tell"
 
 Work = (
     Checked
@@ -60,3 +65,14 @@ class Job:
         if isinstance(self.work, Checked):
             return len(self.work.drafts)
         return len(self.work.append.drafts) if isinstance(self.work, Tracked) else 0
+
+
+def refuse(batch: Iterable[Job], error: EvrtError, words: str) -> None:
+    """Fail what has not failed already. ``words`` say what is known of the outcome; of a repeat, only the log can.
+
+    Each gets an error of its own, for raising one in several tasks would mix their traces.
+    """
+    for job in batch:
+        if job.error is None and not isinstance(job.work, Stop):
+            repeated = isinstance(job.work, Checked) and job.work.repeat_after is not None
+            job.error = type(error)(f"{UNKNOWN if repeated else words}. {error}")

@@ -58,6 +58,10 @@ class Reader:
                     raise cannot_read(error, self._path, "The log cannot be read") from error
                 if connection is self._connection:
                     raise
+            except MemoryError:
+                raise Unavailable(
+                    f"The log {self._path} cannot be read: this process has run out of memory."
+                ) from None
             except OSError as error:
                 raise Unavailable(f"The log {self._path} cannot be read: {error.strerror}.") from error
 

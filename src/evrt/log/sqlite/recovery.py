@@ -42,7 +42,7 @@ from collections.abc import Iterable
 from evrt.errors import Unavailable, UnusableLog
 from evrt.log.entry import build_entry, leaf_hash, payload_digest
 from evrt.log.sqlite.connect import connect_writing, inspect, read_log_id, sync_folder
-from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED, SCHEMA_VERSION
+from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED
 from evrt.log.sqlite.transaction import Planned, recorded
 
 KEPT_EVENTS_MAX = 10_000
@@ -139,7 +139,8 @@ def write_wal_anew(path: str) -> None:
 def prove(connection: sqlite3.Connection) -> None:
     """Commit a page that says what it said before. Raises sqlite3.Error."""
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.execute("COMMIT")
 
 

@@ -23,10 +23,10 @@ from evrt.errors import EvrtError, Unavailable, UsageError
 from evrt.log.contract import Landing
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobPiece
-from evrt.log.sqlite.committing import NOTHING, Committer
+from evrt.log.sqlite.committing import Committer
 from evrt.log.sqlite.connect import file_identity, inspect, lock_path, make, translate
 from evrt.log.sqlite.foreign import Snapshots, Tracked
-from evrt.log.sqlite.jobs import Answer, Job, Stop, Work
+from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Answer, Job, Stop, Work, refuse
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.subscribe import Bell, Bells, call_in
 
@@ -36,6 +36,9 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 
 QUEUE_REQUESTS_MAX = 100_000
 """Requests that may wait at once; more are refused, for memory has an end."""
+
+MEMORY_PAUSE_SECONDS = 0.05
+"""Without memory even to say so, the thread waits for some, this long at a time."""
 
 A = TypeVar("A", bound=Answer)
 
@@ -50,6 +53,8 @@ class Writer:
         self._queue: deque[Job] = deque()
         self._taking = threading.Lock()
         """Held by whoever takes from the queue; putting needs no lock."""
+        self._batch: list[Job] = []
+        """What has been taken last."""
         self._idle = False
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._waiting_for_lock = False
@@ -103,8 +108,12 @@ class Writer:
             _tell(opened, None, error)
             return
         _tell(opened, log_id, None)
-        while self._turn():
-            pass
+        going_on = True
+        while going_on:
+            try:
+                going_on = self._turn()
+            except BaseException as error:  # noqa: BLE001  # Out of memory, or a bug: nobody may be left waiting.
+                going_on = self._break_off(error)
 
     def _open(self) -> str:
         state = inspect(self._path)
@@ -140,13 +149,10 @@ class Writer:
         self._await_work()
         trouble = self._acquire()
         batch = self._take()
-        last = self._closing_given_up or (bool(batch) and isinstance(batch[-1].work, Stop))
+        last = self._is_last(batch)
         wrote = trouble is None and self._write(batch)
         if trouble is not None:
-            for job in batch:
-                if not isinstance(job.work, Stop):
-                    # Each gets an error of its own, for raising one in several tasks would mix their traces.
-                    job.error = Unavailable(*trouble.args)
+            refuse(batch, trouble, NOTHING)
         if last:
             self._close()
             self._deliver(batch, wrote)
@@ -161,6 +167,27 @@ class Writer:
         if not full:
             self._deliver(batch, wrote)
         return True
+
+    def _is_last(self, batch: Sequence[Job]) -> bool:
+        return self._closing_given_up or (bool(batch) and isinstance(batch[-1].work, Stop))
+
+    def _break_off(self, error: BaseException) -> bool:
+        """Answer those whose turn could not be ended, and begin the next with a recovery."""
+        while True:
+            try:
+                self._committer.poison(error)
+                self._lock.release()
+                batch = self._batch
+                last = self._is_last(batch)
+                # Who has been answered already hears nothing more.
+                refuse(batch, Unavailable(f"Writing to {self._path} was broken off: {error!r}."), UNKNOWN)
+                if last:
+                    self._close()
+                self._deliver(batch, wrote=False)
+            except MemoryError:
+                time.sleep(MEMORY_PAUSE_SECONDS)
+            else:
+                return not last
 
     def _await_work(self) -> None:
         while not self._queue:
@@ -180,15 +207,15 @@ class Writer:
         except FileNotFoundError:
             text = "is gone: it has been moved or deleted since it was opened"
         except EvrtError as error:
-            return Unavailable(f"{NOTHING}. {error}")
+            return Unavailable(str(error))
         except (OSError, RuntimeError) as error:
             self._lock.release()
             return Unavailable(
-                f"{NOTHING}. The write lock of {self._path} cannot be taken: {error}. See to the disk; every "
+                f"The write lock of {self._path} cannot be taken: {error}. See to the disk; every "
                 "further append tries again."
             )
         self._lock.release()
-        return Unavailable(f"{NOTHING}. {self._path} {text}. Put it back, or open the log again.")
+        return Unavailable(f"{self._path} {text}. Put it back, or open the log again.")
 
     def _wait_for_lock(self) -> None:
         if self._watch is None:
@@ -204,12 +231,13 @@ class Writer:
 
     def _take(self) -> list[Job]:
         """The next batch, in order. Empty when all that waited has been given up."""
-        batch: list[Job] = []
+        self._batch = batch = []
         events = size = 0
         with self._taking:
             while self._queue and events < BATCH_EVENTS_MAX and size < BATCH_BYTES_MAX:
-                job = self._queue.popleft()
+                job = self._queue[0]
                 batch.append(job)
+                self._queue.popleft()
                 events += job.events
                 if isinstance(job.work, (Checked, Tracked, Snapshots, BlobPiece)):
                     size += job.work.bytes
@@ -273,9 +301,8 @@ class Writer:
             for job in given_up:
                 if isinstance(job.work, Stop):
                     self._closing_given_up = True
-                else:
-                    job.error = Unavailable(self._lock_text())
             if given_up:
+                refuse(given_up, Unavailable(self._lock_text()), NOTHING)
                 self._deliver(given_up, wrote=False)
 
     def _next_deadline(self) -> float:
@@ -287,7 +314,7 @@ class Writer:
         return (
             f"The log {self._path} could not be written within {self._lock_timeout_seconds:g} seconds: "
             f"{self._lock.holder()} holds its write lock ({lock_path(self._path)}). "
-            "Nothing was recorded. If that process is stuck, end it; then try again."
+            "If that process is stuck, end it; then try again."
         )
 
 

@@ -11,11 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from faults.life import DATABASE, STORY, Job, Story
 
@@ -25,7 +24,7 @@ SUFFIXES = ("", "-wal", "-shm", "-journal", "-lock")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The calls of this name to the log's files fail with this error: ``when`` is ``7``, ``7+`` or ``7..9``."""
+    """Calls of this name to the log's files fail with this error; ``when`` is ``7``, ``7+``, ``7..9`` or ``7..11+4``."""
 
     call: str
     error: str
@@ -51,19 +50,23 @@ class Nursery:
         )
 
     def live(
-        self, folder: Path, fault: Fault | None = None, *, plant: str | None = None
-    ) -> tuple[Story, int]:
-        """The story of a worker, and how many of its calls have failed."""
-        pid = self._ask({"fork": Job(folder=str(folder), traced=fault is not None, plant=plant)})["pid"]
-        injected = 0
-        if fault is not None:
-            injected = inject(
-                pid, fault, [f"{folder}/{DATABASE}{suffix}" for suffix in SUFFIXES] + [str(folder)]
-            )
+        self,
+        folder: Path,
+        fault: Fault,
+        *,
+        dies: Literal["", "at the end", "when refused"] = "",
+        reader: bool = False,
+        plant: str | None = None,
+        watched: Sequence[str] = (),
+    ) -> tuple[Story, list[str]]:
+        """The story of a worker, and its calls of the kind that fails and of those ``watched``, as strace tells them."""
+        pid = self._ask({"fork": Job(folder=str(folder), dies=dies, reader=reader, plant=plant)})["pid"]
+        paths = [str(folder), *(f"{folder}/{DATABASE}{suffix}" for suffix in SUFFIXES)]
+        calls = inject(pid, fault, paths, watched)
         status = self._ask({"wait": pid})["status"]
         if status != 0:
             raise AssertionError(f"A worker ended with status {status:#x} under {fault}; see its stderr.")
-        return json.loads((folder / STORY).read_text()), injected
+        return json.loads((folder / STORY).read_text()), calls
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -81,24 +84,23 @@ class Nursery:
         return answer
 
 
-def inject(pid: int, fault: Fault, paths: list[str]) -> int:
-    """Trace a process to its end, with a fault. How many calls failed."""
+def inject(pid: int, fault: Fault, paths: Sequence[str], watched: Sequence[str] = ()) -> list[str]:
+    """Trace a process to its end, with a fault. Its calls to these paths, as strace tells them."""
     wanted = [word for path in paths for word in ("-P", path)]
+    spec = [
+        f"trace={','.join([fault.call, *watched])}",
+        f"inject={fault.call}:error={fault.error}:when={fault.when}",
+    ]
     done = subprocess.run(
-        ["strace", "-f", "-qq", "-p", str(pid), *wanted, "-e", f"trace={fault.call}"]
-        + ["-e", f"inject={fault.call}:error={fault.error}:when={fault.when}"],
+        ["strace", "-f", "-qq", "-y", "-p", str(pid), *wanted, "-e", spec[0], "-e", spec[1]],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    return done.stderr.count("(INJECTED)")
+    return done.stderr.splitlines()
 
 
-@contextmanager
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    try:
-        yield nursery
-    finally:
-        nursery.close()
+def failed(calls: Sequence[str]) -> int:
+    """How many of them failed because they were told to."""
+    return sum("(INJECTED)" in call for call in calls)

@@ -15,17 +15,20 @@ import faulthandler
 import gc
 import json
 import os
+import sqlite3
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
+import evrt.log.sqlite.store  # noqa: F401  # Opened in every worker, so imported before they are forked.
 from evrt.errors import EvrtError
 from evrt.log import NEW, Append, Appended, Claim, Draft, Expectation, Fence, Log, open_log
 from evrt.log.ids import new_event_id
-from evrt.log.sqlite import committing
+from evrt.log.sqlite import committing, recovery
 from faults.plants import plant
 
 DATABASE = "log.db"
@@ -42,10 +45,12 @@ WAL_PAGES = 10
 
 
 class Job(TypedDict):
-    """``traced``: begin when a tracer has attached · ``plant``: a bug to live with."""
+    """``dies``: end without closing the log, "at the end" or "when refused" for the first time · ``reader``: a
+    transaction that reads is open all the while, so the WAL cannot be emptied · ``plant``: a bug to live with."""
 
     folder: str
-    traced: bool
+    dies: Literal["", "at the end", "when refused"]
+    reader: bool
     plant: str | None
 
 
@@ -69,18 +74,30 @@ class Story(TypedDict):
     read: list[str] | str
 
 
+class Refused(Exception):
+    """The worker ends where it is."""
+
+
 class Life:
     """What every worker does: open, append in several ways, erase, read, close."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, job: Job) -> None:
         self.path = path
+        self.job = job
         self.story = Story(opened=False, told=[], failures=[], recovered=False, read="nothing was read")
         self.log: Log
+        self.reader: sqlite3.Connection
+        self.drafts: dict[str, Sequence[Draft]] = {}
+        """Of every request, by the id of its first event."""
 
     async def live(self) -> None:
         if not await self.opens():
             return
         await self.append(draft("run-1", "run.claimed", meta=b'{"epoch":1}'), draft("run-1"), run_1=Claim(1))
+        if self.job["reader"]:
+            self.reader = sqlite3.connect(self.path, isolation_level=None)
+            self.reader.execute("BEGIN")
+            self.reader.execute("SELECT count(*) FROM events").fetchall()
         # A group: one of many pages, one that is refused, one that nobody minds.
         await asyncio.gather(
             self.append(draft("run-1", payload=b"x" * 9_000), draft("memory-1"), run_1=Fence(1)),
@@ -100,7 +117,8 @@ class Life:
             self.story["read"] = [row.event_id for row in await self.log.read()]
         except EvrtError as error:
             self.story["read"] = str(error)
-        await self.attempt(self.log.aclose())
+        if not self.job["dies"]:
+            await self.attempt(self.log.aclose())
 
     async def opens(self) -> bool:
         try:
@@ -135,6 +153,8 @@ class Life:
         else:
             told["positions"] = list(appended.positions)
         self.story["told"].append(told)
+        if told["error"] == "Unavailable" and self.job["dies"] == "when refused":
+            raise Refused
         return told["error"] is None
 
     async def attempt(self, awaitable: Any) -> None:
@@ -142,8 +162,6 @@ class Life:
             await awaitable
         except EvrtError as error:
             self.story["failures"].append(str(error))
-
-    drafts: dict[str, Sequence[Draft]] = {}
 
 
 def draft(
@@ -161,10 +179,12 @@ def work(job: Job) -> None:
         committing.WAL_PAGES_MAX = WAL_PAGES
         committing.RECOVERY_PAUSE_SECONDS = 0.0
         plant(job["plant"])
-        while job["traced"] and not is_traced():
+        while not is_traced():
             time.sleep(0.001)
-        life = Life(folder / DATABASE)
-        asyncio.run(life.live())
+        recovery.WAIT_SECONDS = 0.02
+        life = Life(folder / DATABASE, job)
+        with suppress(Refused):
+            asyncio.run(life.live())
         (folder / STORY).write_text(json.dumps(life.story))
         status = 0
     except BaseException:  # noqa: BLE001  # Whatever it is, it is told to who reads the test's output.

@@ -192,8 +192,8 @@ class Log(Protocol):
         back; the cancellation arrives after the answer.
 
         Raises WrongVersion, Fenced, RepeatMismatch, InvalidInput, PayloadTooLarge,
-        Denied (read-only), Unavailable (disk, lock); then nothing of the request is recorded,
-        except after Unavailable, when only a repeat can tell.
+        Denied (read-only), UnusableLog, Unavailable (disk, lock); then nothing of the request is recorded,
+        unless an Unavailable says that this is not known: then only a repeat can tell.
         """
         ...
 

@@ -9,18 +9,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from evrt.errors import NotFound
 from evrt.log import open_log
 from evrt.log.check import check
 from evrt.log.sqlite.connect import LYING_STILL, reading_uris
 from evrt.log.sqlite.recovery import Acknowledged
-from evrt.log.sqlite.transaction import Planned
+from evrt.log.sqlite.transaction import Planned, Transaction
 from log.stores import append, draft, fill, url
+
+T = TypeVar("T")
 
 TESTS = Path(__file__).parent.parent
 
@@ -182,3 +186,40 @@ async def test_a_file_held_for_still_is_looked_at_again_when_somebody_writes(
             await log.append(append(draft()))
             assert await reader.position() == 6
         assert await reader.position() == 6
+
+
+async def photograph() -> AsyncIterator[bytes]:
+    yield b"a photograph"
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_commit_that_failed_is_settled_by_what_the_log_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """Whether it was recorded or not: it is answered as if nothing had failed, and it is there once."""
+
+    def fail_once(self: Transaction) -> int:
+        monkeypatch.setattr(Transaction, "commit", commit)
+        if committed:
+            commit(self)
+        raise MemoryError
+
+    commit = Transaction.commit
+    path = tmp_path / "evrt.db"
+    async with aclosing(await open_log(url(path))) as log:
+        blob = await log.write_blob(photograph())
+
+        async def failing(work: Callable[[], Awaitable[T]]) -> T:
+            monkeypatch.setattr(Transaction, "commit", fail_once)
+            return await work()
+
+        assert (await failing(lambda: log.append(append(draft(), draft("run-2"))))).positions == range(1, 3)
+        assert await failing(lambda: log.ref("user", "ann")) == await log.ref("user", "ann")
+        await failing(lambda: log.erase_payload(1))
+        # Nothing with a leaf tells about this one, and it cannot be done twice.
+        await failing(lambda: log.erase_blob(blob.sha256))
+        with pytest.raises(NotFound):
+            await log.erase_blob(blob.sha256)
+        rows = await log.read()
+        assert [row.payload is None for row in rows] == [True, False]
+    assert check(url(path)).findings == ()

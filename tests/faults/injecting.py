@@ -65,7 +65,10 @@ class Nursery:
         calls = inject(pid, fault, paths, watched)
         status = self._ask({"wait": pid})["status"]
         if status != 0:
-            raise AssertionError(f"A worker ended with status {status:#x} under {fault}; see its stderr.")
+            told = "\n".join(calls[-5:])
+            raise AssertionError(
+                f"A worker ended with status {status:#x} under {fault}; see its stderr. strace said at last:\n{told}"
+            )
         return json.loads((folder / STORY).read_text()), calls
 
     def close(self) -> None:

@@ -194,6 +194,7 @@ class Committer:
             raise self._lose(error) from error
         except (EvrtError, sqlite3.Error, OSError, MemoryError) as error:
             self._next_recovery = time.monotonic() + RECOVERY_PAUSE_SECONDS
+            self._poison = self._poison or error  # Where it was another process whose write had failed.
             raise self._refuse_all(error) from error
         self._poison = self._refusal = None
 

@@ -12,7 +12,13 @@ from faults.life import Story, Told
 
 NOTHING = "Nothing was recorded"
 UNKNOWN = "Whether this was recorded is not known; a repeat of the append will tell"
-OPENING = ("could not be made ready", "cannot be opened", "cannot be read", "is damaged")
+OPENING = (
+    "could not be made ready",
+    "cannot be opened",
+    "cannot be read",
+    "cannot be looked at",
+    "is damaged",
+)
 
 Rows = dict[int, str]
 """Position and event id of everything in a log."""
@@ -40,7 +46,7 @@ def violations(story: Story, path: Path) -> list[str]:
     if positions.keys() - known:
         found.append("The log holds what nobody appended.")
     for text in story["failures"]:
-        if text.count("\n") or not (str(path) in text or text == "There is no event at position 1."):
+        if text.count("\n") or not (str(path.parent) in text or text == "There is no event at position 1."):
             found.append(f"Not one paragraph that names the file: {text}")
     if not story["opened"] and not any(words in story["failures"][0] for words in OPENING):
         found.append(f"That the log could not be opened was said in the wrong words: {story['failures'][0]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import struct
 import time
 from pathlib import Path
@@ -49,11 +50,21 @@ def check_place(path: str, *, read_only: bool) -> str:
         raise UsageError(
             f"{path} is a folder; a log is a file. Give the file a name, such as {path}/evrt.db."
         )
-    if not os.path.isdir(folder):
+    if not _is_folder(folder):
         raise NotFound(f"There is no folder {folder} for the log {path}. Create it first.")
     if read_only and not os.path.exists(path):
         raise NotFound(f"There is no log at {path}. Check the path, or open it for writing to create one.")
     return path
+
+
+def _is_folder(path: str) -> bool:
+    """Raises Unavailable where the disk does not tell."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+    except OSError as error:
+        raise Unavailable(f"The folder {path} of the log cannot be looked at: {error.strerror}.") from None
 
 
 def may_write(path: str) -> bool:

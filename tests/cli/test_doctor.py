@@ -121,7 +121,7 @@ def test_a_file_system_without_room_or_that_is_gone_at_power_off_is_told(shell: 
 def test_what_a_file_system_is_worth_is_told_from_its_mount(
     monkeypatch: pytest.MonkeyPatch, mounts: str, verdict: str, words: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_mounts", lambda: f"/dev/r / ext4 rw 0 0\n{mounts}\n".splitlines())
+    monkeypatch.setattr(doctor, "_mounts", f"/dev/r / ext4 rw 0 0\n{mounts}\n".splitlines)
     found = doctor._file_system("/srv/logs")
     assert found.verdict == verdict
     assert words in found.found

@@ -146,6 +146,49 @@ async def test_a_log_cut_off_while_it_was_switched_to_wal_is_finished(path: Path
     assert check(url(cut_off)).events == 5
 
 
+def begin_a_database(path: Path, left: Path) -> None:
+    """What is on the disk while a database is made, with the journal that takes it back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE things (name)")
+        # More than the cache holds, so that some of it goes to the file before its commit.
+        for _ in range(30):
+            connection.execute("INSERT INTO things VALUES (randomblob(3000))")
+        shutil.copy(path, left)
+        shutil.copy(f"{path}-journal", f"{left}-journal")
+        connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("first_bytes", [None, bytes(512), b"SQLite format 3\x00".ljust(512, b"\x00")])
+async def test_a_log_cut_off_by_a_loss_of_power_while_it_was_made_is_made(
+    path: Path, first_bytes: bytes | None
+) -> None:
+    """Some sectors of the file have reached the disk, others have not."""
+    cut_off = path.with_name("cut-off.db")
+    begin_a_database(path, cut_off)
+    assert cut_off.stat().st_size > 4096
+    if first_bytes is not None:
+        content = cut_off.read_bytes()
+        cut_off.write_bytes(first_bytes + content[len(first_bytes) :])
+    with pytest.raises(NotFound):
+        await open_log(url(cut_off), read_only=True)
+    await fill(cut_off)
+    assert check(url(cut_off)).ok
+
+
+async def test_a_database_that_another_program_is_making_is_left_to_it(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("CREATE TABLE things (name)")
+        opening = asyncio.ensure_future(open_log(url(path)))
+        await asyncio.sleep(0.05)
+        other.execute("COMMIT")
+        with pytest.raises(UnusableLog, match="another program"):
+            await opening
+        assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("things",)]
+
+
 # ----------------------------------------------------------------------------------------- places
 
 

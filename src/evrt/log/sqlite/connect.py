@@ -29,6 +29,7 @@ PAGE_BYTES = 4096
 
 MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES = 100
+JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
 State = Literal["new", "made", "ready"]
 
@@ -91,7 +92,7 @@ def inspect(path: str) -> State:
         raise Denied(f"The log {path} cannot be read: this user has no permission to.") from None
     except OSError as error:
         raise Unavailable(f"The log {path} cannot be read: {error.strerror}.") from None
-    if not header:
+    if not header or _making_was_cut_off(path):
         return "new"
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         raise UnusableLog(
@@ -138,6 +139,20 @@ def read_schema_version(connection: sqlite3.Connection) -> int:
     """As of the last commit: the header that ``inspect`` reads may not have it yet."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
+
+
+def _making_was_cut_off(path: str) -> bool:
+    """Whether a journal says that the file was empty before what is in it now, none of which was committed.
+
+    A loss of power while a log is made can leave any part of it. SQLite takes all of that back.
+    """
+    try:
+        with open(f"{path}-journal", "rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    pages_before = header[16:20]
+    return header.startswith(JOURNAL_MAGIC) and pages_before == bytes(4)
 
 
 def _is_empty_database(path: str) -> bool:
@@ -261,6 +276,11 @@ def make(path: str, busy_timeout_seconds: float) -> None:
             # EXTRA also syncs the folder after the journal is gone, which is what commits.
             connection.execute("PRAGMA synchronous = EXTRA")
             connection.execute("BEGIN EXCLUSIVE")
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
+                raise UnusableLog(
+                    f"{path} is not a log of evrt: another program has just made its database there. It has "
+                    "been left as it is; choose another path."
+                )
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             for statement in SCHEMA:

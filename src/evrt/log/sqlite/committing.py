@@ -22,7 +22,7 @@ from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, t
 from evrt.log.sqlite.foreign import Tracked
 from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Erasure, Job, Stop, WantedRef, Work, refuse
 from evrt.log.sqlite.lock import FileLock
-from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen
+from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen, write_wal_anew
 from evrt.log.sqlite.transaction import Planned, Transaction
 
 WAL_PAGES_MAX = 1_000
@@ -50,6 +50,8 @@ class Committer:
         self._lock = lock
         self._busy_timeout_seconds = busy_timeout_seconds
         self._acknowledged = Acknowledged()
+        self._unsure = wal_pages(path) > 0
+        """Whether there was a WAL whose writer may have died with a sync that failed: nobody has marked the lock."""
         self._connection = connect_writing(path, busy_timeout_seconds)
         try:
             self.log_id = read_log_id(self._connection)
@@ -72,6 +74,7 @@ class Committer:
 
     def commit(self, batch: Sequence[Job]) -> bool:
         """Do a batch in one transaction, its outcomes in the jobs. Whether anything was committed."""
+        self.make_sure()
         if self._poison is not None or self._lock.is_marked():
             try:
                 self._recover()
@@ -108,6 +111,8 @@ class Committer:
         if any(isinstance(job.work, ERASING) for job in batch):
             # What was erased leaves the WAL as well, before anybody is told that it is gone.
             self.checkpoint("TRUNCATE")
+            # SQLite does not sync the cut; without that, a loss of power could bring it back.
+            self._write_wal_anew()
         return True
 
     def _refused(self, error: BaseException) -> EvrtError | None:
@@ -249,6 +254,18 @@ class Committer:
         except (sqlite3.Error, MemoryError) as error:
             if not _name(error).startswith(HARMLESS):
                 self.poison(error)
+
+    def make_sure(self) -> None:
+        """Have the disk hold what can be read in the WAL, before anything is written behind it or copied from it."""
+        if self._unsure:
+            self._unsure = False
+            self._write_wal_anew()
+
+    def _write_wal_anew(self) -> None:
+        try:
+            write_wal_anew(self._path)
+        except (EvrtError, OSError) as error:
+            self.poison(error)
 
     def close(self) -> None:
         """Copy the WAL and close the file."""

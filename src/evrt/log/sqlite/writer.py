@@ -154,6 +154,8 @@ class Writer:
         if trouble is not None:
             refuse(batch, trouble, NOTHING)
         if last:
+            if trouble is None:
+                self._committer.make_sure()
             self._close()
             self._deliver(batch, wrote)
             return False

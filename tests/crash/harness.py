@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from crash.apps import INPUT
 from crash.judge import Story, violations
+from crash.tracing import most_calls, traced
 from crash.worker import CUTS, DATABASE, ENDED, ERROR, FACTS, Job
 from crash.world import World, read_lines
 
@@ -148,6 +149,27 @@ class Trial:
         if not was_killed(status):
             self.expect_end(status)
         return was_killed(status)
+
+    def die_in(self, call: str, nth: int) -> bool:
+        """Whether a worker was killed as one of its threads made this system call for the n-th time."""
+        pid = self.nursery.spawn(self.job() | Job(traced=True, plant=self._plant))
+        self.nursery.wait(pid)
+        with traced(pid, f"trace={call}", f"inject={call}:signal=SIGKILL:when={nth}"):
+            os.kill(pid, signal.SIGCONT)
+            status = self.nursery.wait(pid)
+        if not was_killed(status):
+            self.expect_end(status)
+        return was_killed(status)
+
+    def calls(self, names: Sequence[str]) -> dict[str, int]:
+        """How often a worker that nobody kills makes these system calls, each by the thread that makes it most."""
+        pid = self.nursery.spawn(self.job() | Job(traced=True))
+        self.nursery.wait(pid)
+        trace = self.folder / "trace"
+        with traced(pid, f"trace={','.join(names)}", output=trace):
+            os.kill(pid, signal.SIGCONT)
+            self.expect_end(self.nursery.wait(pid))
+        return most_calls(trace.read_text().splitlines())
 
     def finish(self, *, overlapped: bool = False, patient: bool = False, free: bool = False) -> Story:
         """Let a worker bring the run to its end, and tell."""

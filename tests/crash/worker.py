@@ -15,6 +15,7 @@ import faulthandler
 import gc
 import json
 import os
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -24,6 +25,7 @@ from typing import Any, TypedDict
 import evrt.log.sqlite.store  # noqa: F401  # Opened in every worker, so imported before they are forked.
 from crash.apps import ANSWERS, make_app
 from crash.mortal import MortalApp
+from crash.tracing import allow_tracing
 from crash.world import REPLY, Failpoints, Line, World, append_line
 from evrt import Result
 from evrt.errors import Conflict, Fenced
@@ -47,7 +49,8 @@ class Job(TypedDict, total=False):
     """What a worker is to do. Without a ``target`` it makes the log, and that is all.
 
     ``site``, ``nth``, ``signal``: see ``Failpoints`` · ``plant``: a bug to work with · ``patient``: leave
-    doubts to others · ``facts``: tell in the end how everything turned out.
+    doubts to others · ``facts``: tell in the end how everything turned out · ``traced``: stop before doing
+    anything, until a tracer has come.
     """
 
     folder: str
@@ -59,6 +62,7 @@ class Job(TypedDict, total=False):
     plant: str | None
     patient: bool
     facts: bool
+    traced: bool
 
 
 def url_of(folder: Path) -> str:
@@ -187,6 +191,9 @@ def _spawn(job: Job) -> int:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
+        if job.get("traced"):
+            allow_tracing()
+            os.kill(os.getpid(), signal.SIGSTOP)
         code = asyncio.run(work(job))
     except BaseException:  # noqa: BLE001  # Whatever it was is to be read in the file.
         with suppress(OSError):

@@ -160,7 +160,16 @@ def begin_a_database(path: Path, left: Path) -> None:
         connection.execute("ROLLBACK")
 
 
-@pytest.mark.parametrize("first_bytes", [None, bytes(512), b"SQLite format 3\x00".ljust(512, b"\x00")])
+NOISE = bytearray(512)
+"""What lay there before may look like settings: the size of a page, and a way to vacuum."""
+NOISE[16:18], NOISE[64:68] = b"\x10\x00", b"\x00\x00\x00\x01"
+
+
+@pytest.mark.parametrize(
+    "first_bytes",
+    [None, bytes(512), b"SQLite format 3\x00".ljust(512, b"\x00"), bytes(NOISE)],
+    ids=["written", "zeros", "torn", "noise"],
+)
 async def test_a_log_cut_off_by_a_loss_of_power_while_it_was_made_is_made(
     path: Path, first_bytes: bytes | None
 ) -> None:

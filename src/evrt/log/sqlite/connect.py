@@ -12,6 +12,7 @@ import sqlite3
 import stat
 import struct
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -155,6 +156,15 @@ def _making_was_cut_off(path: str) -> bool:
     return header.startswith(JOURNAL_MAGIC) and pages_before == bytes(4)
 
 
+def _take_back(path: str, busy_timeout_seconds: float) -> None:
+    """Have SQLite empty the file again, by a connection that is closed then.
+
+    It reads settings from the header before that, whatever stands there, and would give them to a new database.
+    """
+    with closing(_connect(path, "rw", busy_timeout_seconds)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
 def _is_empty_database(path: str) -> bool:
     """Whether it holds no tables; looked at without locks and journals, so nothing is touched."""
     if any(os.path.exists(path + suffix) for suffix in ("-wal", "-journal")):
@@ -270,6 +280,8 @@ def connect_reading(path: str) -> sqlite3.Connection:
 
 def make(path: str, busy_timeout_seconds: float) -> None:
     """Make the log, or finish one whose making was cut off. Only under the file lock."""
+    if _making_was_cut_off(path):
+        _take_back(path, busy_timeout_seconds)
     connection = _connect(path, "rwc", busy_timeout_seconds)
     try:
         if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):

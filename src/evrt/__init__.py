@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
     from evrt.runtime.context import Context
+    from evrt.runtime.race import Won
     from evrt.runtime.reply import Reply, ToolOutcome
     from evrt.runtime.transcript import Transcript
     from evrt.secret_patterns import redact_secrets
@@ -74,6 +75,7 @@ HOMES = {
     "Transcript": "evrt.runtime.transcript",
     "Unavailable": "evrt.errors",
     "UsageError": "evrt.errors",
+    "Won": "evrt.runtime.race",
     "Workflow": "evrt.agents.workflow",
     "open_log": "evrt.log",
     "redact_secrets": "evrt.secret_patterns",
@@ -111,6 +113,7 @@ __all__ = [
     "Transcript",
     "Unavailable",
     "UsageError",
+    "Won",
     "Workflow",
     "open_log",
     "redact_secrets",

@@ -40,6 +40,8 @@ def _detail(event: Event) -> str:
             return f"{short(event.answer)}{_by(event.by)}"
         case c.ValueRecorded():
             return short(event.value)
+        case c.RaceWon():
+            return f"by branch {event.winner}, of {event.branches}"
         case c.StepStarted():
             return ""
         case c.StepCompleted():

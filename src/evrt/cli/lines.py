@@ -42,6 +42,7 @@ STYLES = (
     (("tool_call.in_doubt", "question.asked", "guard."), "yellow"),
     (("model_call.",), "magenta"),
     (("tool_call.", "step."), "cyan"),
+    (("race.",), "bold cyan"),
     (("memory.", "checkpoint."), "blue"),
 )
 """Beginnings of types and how they look; the first that fits."""

@@ -263,3 +263,17 @@ class ValueRecorded(Event):
     operation: str
     kind: Literal["now", "uuid", "random"]
     value: JsonValue = None
+
+
+@register
+class RaceWon(Event):
+    """The first of the branches of a race came to its end, with a result or an error; the others are cut off.
+
+    ``winner`` is its number, counted from 0, of ``branches``.
+    """
+
+    type: ClassVar[str] = "race.won"
+
+    operation: str
+    winner: int
+    branches: int

@@ -45,6 +45,7 @@ OUTCOMES = AT_ONCE | {
     "memory.written",
     "memory.recalled",
     "question.expired",
+    "race.won",
 }
 
 

@@ -24,6 +24,7 @@ from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
 from evrt.runtime.journal import payload_of
 from evrt.runtime.memory import RunMemory
+from evrt.runtime.race import Won, race
 from evrt.runtime.reply import Reply, ToolOutcome, reply_from
 from evrt.runtime.transcript import Transcript
 
@@ -222,6 +223,16 @@ class Context(Generic[Deps_co]):
         Returns the results in the order given. If any failed, raises the first error by position.
         """
         return await gather(self._execution, awaitables)
+
+    async def race(self, *awaitables: Awaitable[T]) -> Won[T]:
+        """Do several things at once, each in a scope of its own; the first to come to an end wins.
+
+        Returns the number of the branch that won, counted from 0, and its result; raises its error if it
+        ended with one. The others are cancelled, and have come to their end when this returns: a write
+        without a key that was under way is in doubt, and is waited for until it is settled. What they
+        return or raise is dropped. Who won is recorded, and wins again on resume and replay.
+        """
+        return await race(self._execution, awaitables)
 
     @asynccontextmanager
     async def scope(self, key: str) -> AsyncIterator[None]:

@@ -119,6 +119,12 @@ def not_cancelled(outcome: Envelope, identity: str) -> Difference:
     return Difference(identity, what, outcome.position)
 
 
+def in_branches(outcome: Envelope, identity: str, then: int, now: int) -> Difference:
+    """A race had so many branches then, and has another number now."""
+    what = f"the history has a race of {then} there (event {outcome.version}), the code one of {now}"
+    return Difference(identity, what, outcome.position)
+
+
 def _shown(event: Event) -> str:
     fields: Mapping[str, object] = event.model_dump(exclude_none=True)
     name = (

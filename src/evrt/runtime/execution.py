@@ -169,6 +169,11 @@ class Execution:
         self.scopes[path] = scope
         return scope
 
+    def leave_scope(self, scope: Scope) -> None:
+        """A scope that will not be entered again is done: forget it, so that a long run does not grow by it."""
+        self.scopes.pop(scope.path, None)
+        self.transcripts.pop(scope.path, None)
+
     # The past
 
     def is_new(self, identity: str) -> bool:
@@ -199,6 +204,8 @@ class Execution:
                     self.late_cancels.strike()
                     await self._cancelled_again(known.outcome, identity)
                 return known
+        elif _has_lost(current_scope.get()):
+            await self._until_cut_off()
         try:
             await self.progress.go_live(self._task())
         except asyncio.CancelledError:
@@ -212,6 +219,16 @@ class Execution:
             await self.progress.release(identity, task)
         except asyncio.CancelledError:
             self.strike_next()
+
+    async def _until_cut_off(self) -> None:
+        """The code is further here than it was when it was cut off, which it will be again: nothing may begin."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.progress.leave(task)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.progress.enter(task)
 
     def strike_next(self) -> None:
         """The code cancelled this task too late for this operation. Raises CancelledError where the run was stopped."""
@@ -417,3 +434,11 @@ class Execution:
         if late:
             with suppress(EvrtError):  # What stopped the run matters more than that nobody can be told.
                 await self.world.log.append(Append(late, {}))
+
+
+def _has_lost(scope: Scope | None) -> bool:
+    while scope is not None:
+        if scope.lost:
+            return True
+        scope = scope.parent
+    return False

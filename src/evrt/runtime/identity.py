@@ -40,6 +40,8 @@ class Scope:
     task: Task[Any] | None
     parent: Scope | None = None
     ordinals: dict[str, int] = field(default_factory=dict)
+    lost: bool = False
+    """A branch that has lost its race, as the history knows, and has not been cut off yet."""
 
     def next(self, name: str) -> str:
         """The identity of the next operation of this name in this scope."""

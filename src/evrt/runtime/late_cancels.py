@@ -37,3 +37,9 @@ class LateCancels:
             if work is not None:
                 work.close()
             raise asyncio.CancelledError
+
+    def forget(self) -> None:
+        """The cancellation that was kept for the current task is delivered in another way."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._numbers.pop(task, None)

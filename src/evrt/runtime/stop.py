@@ -15,7 +15,7 @@ StopReason = Literal["parked", "in_doubt", "diverged", "log", "timed_out", "repl
 class Stop:
     """Why a run's code may not go on in this process.
 
-    parked: it waits for an answer or a settlement · in_doubt: its code cut off a write · diverged: it left
+    parked: it waits for an answer or a settlement · in_doubt: it ended with a write under way that it did not await · diverged: it left
     its history · log: an append failed or was fenced · timed_out: the run's time is up · replayed: an
     offline replay came to where the history ends · interrupted: whoever runs it was cancelled ·
     ended: its code returned or raised.

@@ -32,7 +32,7 @@ from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.latency import milliseconds_since
-from evrt.runtime.stop import Stop, cancels
+from evrt.runtime.stop import cancels
 
 NAME_CHARACTERS_MAX = 64
 
@@ -127,8 +127,7 @@ class _Call:
         try:
             found = await execution.outside(self._work(interrupted, refused), established=established)
         except asyncio.CancelledError:
-            self._cut_off(began)
-            raise
+            found = await self._cut_off(began)
         if isinstance(found, Envelope):
             return execution.observe(self.identity, found)
         return self._close(found)
@@ -169,6 +168,7 @@ class _Call:
                 settled = await self._settled(None if interrupted.in_doubt else "crash")
                 if settled is not None:
                     return settled
+                await self._again()
         if refused is not None:
             return refused
         await self.execution.barrier()
@@ -178,6 +178,7 @@ class _Call:
                 settled = await self._settled("timeout")
                 if settled is not None:
                     return settled
+                await self._again()
             elif isinstance(event, ToolCallFailed) and not event.final:
                 self.execution.record(event)
                 self.attempt += 1
@@ -248,7 +249,7 @@ class _Call:
         )
 
     async def _settled(self, doubt: str | None) -> Envelope | None:
-        """Wait in doubt; what established the outcome, or None when the call is to be made again."""
+        """Wait in doubt; what established the outcome, or None when it did not happen."""
         execution = self.execution
         execution.under_way.pop(self.identity, None)
         execution.in_doubt.add(self.identity)
@@ -267,11 +268,14 @@ class _Call:
         if not (isinstance(found.event, ToolCallSettled) and found.event.outcome == "again"):
             return found
         execution.observe(self.identity, found)
-        execution.in_doubt.discard(self.identity)
+        return None
+
+    async def _again(self) -> None:
+        """The intent to make the call again, unless the code has cancelled it meanwhile. Raises CancelledError."""
+        self.execution.late_cancels.strike()
         self.attempt += 1
         self._request(self._key)
-        await execution.barrier()
-        return None
+        await self.execution.barrier()
 
     def _fits(self, settled: ToolCallSettled) -> bool:
         """Whether a person's word is one that the tool could have returned."""
@@ -314,19 +318,33 @@ class _Call:
         )
         self.execution.report_if_lost(reported)
 
-    def _cut_off(self, began: float) -> None:
-        """The code cancelled this call (its own asyncio.timeout, say). Stops of the whole run record nothing."""
+    async def _cut_off(self, began: float) -> Envelope:
+        """The code cancelled this call: by a time-out of its own, or as it lost a race.
+
+        A write without a key that was under way is in doubt, and stays here until somebody has settled it:
+        the cancellation then strikes the code at its next operation. Anything else is recorded as cancelled.
+        Raises CancelledError for that, for a write that did not happen, and when the whole run was stopped.
+        """
         execution = self.execution
-        if execution.stopped is not None:
-            return
-        if self.identity in execution.under_way or self.identity in execution.in_doubt:
-            execution.stop(Stop("in_doubt"))
-            return
-        failure = execution.failure(CANCELLED, "The code that awaited this call cancelled it.")
-        latency = milliseconds_since(began)
-        execution.record(
-            ToolCallFailed(operation=self.identity, failure=failure, attempt=self.attempt, latency_ms=latency)
-        )
+        while self.identity in execution.under_way or self.identity in execution.in_doubt:
+            execution.strike_next()
+            doubt = None if self.identity in execution.in_doubt else CANCELLED
+            try:
+                settled = await execution.outside(self._settled(doubt), established=True)
+            except asyncio.CancelledError:
+                continue
+            if settled is not None:
+                return settled
+            execution.late_cancels.forget()
+        if execution.stopped is None:
+            failure = execution.failure(CANCELLED, "The code that awaited this call cancelled it.")
+            latency = milliseconds_since(began)
+            execution.record(
+                ToolCallFailed(
+                    operation=self.identity, failure=failure, attempt=self.attempt, latency_ms=latency
+                )
+            )
+        raise asyncio.CancelledError
 
 
 def wire_arguments(call: JsonObject) -> tuple[str, str, str | None]:

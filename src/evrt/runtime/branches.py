@@ -1,0 +1,126 @@
+"""Branches: coroutines that are executed at the same time, each in a task and a scope of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
+from inspect import CORO_CREATED, getcoroutinestate
+from types import CoroutineType
+from typing import Generic, TypeVar
+
+from evrt.errors import UsageError
+from evrt.runtime.execution import Execution
+from evrt.runtime.identity import Scope, current_scope
+from evrt.runtime.stop import RunStopped
+
+T = TypeVar("T")
+
+
+class Branches(Generic[T]):
+    """The branches of one ``ctx.gather`` or ``ctx.race``. They begin at once; ``until`` waits for them.
+
+    ``identity`` is the place of the whole in its run; the scope of branch 2 is ``{identity}:2/``.
+    """
+
+    def __init__(self, execution: Execution, name: str, awaitables: Sequence[Awaitable[T]]) -> None:
+        """Raises WrongTask outside a scope's task, UsageError for what runs already; then none has begun."""
+        try:
+            parent = execution.scope()
+            if any(isinstance(awaitable, asyncio.Future) for awaitable in awaitables):
+                raise UsageError(f"ctx.{name} takes coroutines that have not started, not tasks or futures.")
+        except BaseException:
+            for awaitable in awaitables:
+                _discard(awaitable)
+            raise
+        self._execution = execution
+        self.identity = parent.next(name)
+        self.scopes = [
+            execution.enter(f"{self.identity}:{index}/", None, parent) for index in range(len(awaitables))
+        ]
+        self.ended: list[int] = []
+        """Numbers of those that have ended, in the order in which they did."""
+        self._enough: Callable[[], bool] | None = None
+        self._parent: asyncio.Task[object] | None = None
+        self._woken: asyncio.Future[None] | None = None
+        self.tasks = [
+            self._start(index, awaitable, scope)
+            for index, (awaitable, scope) in enumerate(zip(awaitables, self.scopes, strict=True))
+        ]
+
+    @property
+    def all_ended(self) -> bool:
+        return len(self.ended) == len(self.tasks)
+
+    async def until(self, enough: Callable[[], bool]) -> bool:
+        """Wait until the branches that have ended are enough. Whether the code cancelled the wait meanwhile.
+
+        A cancellation is passed on to every branch, and what they make of it is waited for. Raises
+        RunStopped once all have ended, when the run was stopped.
+        """
+        cancelled = False
+        if not enough():
+            self._parent = asyncio.current_task()
+            assert self._parent is not None
+            self._enough = enough
+            self._execution.progress.leave(self._parent)  # It only waits now.
+            while self._enough is not None:
+                self._woken = asyncio.get_running_loop().create_future()
+                try:
+                    await self._woken
+                except asyncio.CancelledError:
+                    cancelled = True
+                    for index in range(len(self.tasks)):
+                        self.cut_off(index)
+        if self._execution.stopped is not None:
+            if not self.all_ended:
+                await asyncio.wait(self.tasks)
+            raise RunStopped(self._execution.stopped)
+        return cancelled
+
+    def cut_off(self, index: int) -> None:
+        """Cancel a branch, unless it has ended."""
+        self.scopes[index].lost = False
+        self.tasks[index].cancel()
+
+    def _start(self, index: int, awaitable: Awaitable[T], scope: Scope) -> asyncio.Task[T]:
+        async def branch() -> T:
+            current_scope.set(scope)
+            return await awaitable
+
+        def ended(task: asyncio.Task[T]) -> None:
+            _discard(awaitable)  # It may have been cancelled before it began.
+            self._on_ended(index, task)
+
+        task = asyncio.get_running_loop().create_task(branch(), context=copy_context())
+        task.add_done_callback(ended)
+        scope.task = task
+        self._execution.tasks.add(task)
+        self._execution.progress.enter(task)
+        return task
+
+    def _on_ended(self, index: int, task: asyncio.Task[T]) -> None:
+        _ = task.cancelled() or task.exception()  # Looked at, so that none is reported as never retrieved.
+        self.ended.append(index)
+        if self._enough is not None and self._enough():
+            self._enough = None
+            assert self._parent is not None
+            assert self._woken is not None
+            # Before this branch leaves, so that there is no moment at which nobody seems to run.
+            self._execution.progress.enter(self._parent)
+            if not self._woken.done():
+                self._woken.set_result(None)
+        self._execution.leave_scope(self.scopes[index])
+        self._execution.tasks.discard(task)
+        self._execution.progress.leave(task)
+
+
+def _discard(awaitable: object) -> None:
+    """Close a coroutine, and those it was given, so that Python does not warn of ones that were never awaited."""
+    if isinstance(awaitable, CoroutineType):
+        frame = awaitable.cr_frame
+        if frame is not None and getcoroutinestate(awaitable) == CORO_CREATED:
+            for argument in frame.f_locals.values():
+                for each in argument if isinstance(argument, tuple | list) else (argument,):
+                    _discard(each)
+        awaitable.close()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evrt.agents.workflow import Workflow
     from evrt.app import App, Running
     from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest
+    from evrt.effects.reconcile import Completed, Failed, NotDone, Unknown
     from evrt.effects.tools import Tool, ToolContext, tool
     from evrt.errors import (
         Conflict,
@@ -48,9 +49,11 @@ HOMES = {
     "Agent": "evrt.agents.agent",
     "App": "evrt.app",
     "Blob": "evrt.log.blobs",
+    "Completed": "evrt.effects.reconcile",
     "Conflict": "evrt.errors",
     "Context": "evrt.runtime.context",
     "EvrtError": "evrt.errors",
+    "Failed": "evrt.effects.reconcile",
     "Fenced": "evrt.errors",
     "InvalidInput": "evrt.errors",
     "Model": "evrt.effects.contract",
@@ -58,6 +61,7 @@ HOMES = {
     "ModelFailed": "evrt.errors",
     "ModelReply": "evrt.effects.contract",
     "ModelRequest": "evrt.effects.contract",
+    "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
     "ReplayDivergence": "evrt.errors",
     "ReplayReport": "evrt.result",
@@ -74,6 +78,7 @@ HOMES = {
     "ToolOutcome": "evrt.runtime.reply",
     "Transcript": "evrt.runtime.transcript",
     "Unavailable": "evrt.errors",
+    "Unknown": "evrt.effects.reconcile",
     "UsageError": "evrt.errors",
     "Won": "evrt.runtime.race",
     "Workflow": "evrt.agents.workflow",
@@ -86,9 +91,11 @@ __all__ = [
     "Agent",
     "App",
     "Blob",
+    "Completed",
     "Conflict",
     "Context",
     "EvrtError",
+    "Failed",
     "Fenced",
     "InvalidInput",
     "Model",
@@ -96,6 +103,7 @@ __all__ = [
     "ModelFailed",
     "ModelReply",
     "ModelRequest",
+    "NotDone",
     "NotFound",
     "ReplayDivergence",
     "ReplayReport",
@@ -112,6 +120,7 @@ __all__ = [
     "ToolOutcome",
     "Transcript",
     "Unavailable",
+    "Unknown",
     "UsageError",
     "Won",
     "Workflow",

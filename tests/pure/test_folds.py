@@ -109,7 +109,7 @@ def test_memory_is_what_a_dictionary_would_be(events: Sequence[Any]) -> None:
 def test_every_operation_s_event_is_an_intent_an_outcome_or_from_outside() -> None:
     """A new type that nobody sorts in would be passed over when its run is resumed."""
     sorted_in = INTENTS | OUTCOMES | OUTSIDE | {"step.failed", "model_call.failed", "tool_call.failed"}
-    neither = {"tool_call.in_doubt", "input.received", "run.diverged", "run.failed"}
+    neither = {"tool_call.in_doubt", "tool_call.unreconciled", "input.received", "run.diverged", "run.failed"}
     ours = {name: cls for name, cls in EVENT_TYPES.items() if cls.__module__.startswith("evrt.")}
     assert {name for name, cls in ours.items() if "operation" in cls.model_fields} == sorted_in | neither
 

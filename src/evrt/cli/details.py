@@ -102,6 +102,9 @@ def _tool_call(event: Event) -> str:
         case c.ToolCallSettled():
             settled = "make it again" if event.outcome == "again" else _outcome(event.failure, event.result)
             return f"{settled}{_by(event.by)}"
+        case c.ToolCallUnreconciled():
+            told = "it cannot be told" if event.failure is None else failed(event.failure)
+            return told + _again(event)
         case _:
             return short(event.model_dump(mode="json", exclude={"operation"}))
 
@@ -177,7 +180,7 @@ def _outcome(failure: r.Failure | None, result: JsonValue) -> str:
     return short(result) if failure is None else failed(failure)
 
 
-def _again(event: c.StepFailed | c.ModelCallFailed | c.ToolCallFailed) -> str:
+def _again(event: c.StepFailed | c.ModelCallFailed | c.ToolCallFailed | c.ToolCallUnreconciled) -> str:
     if event.final:
         return ""
     return f" (attempt {event.attempt}, again in {duration((event.delay_ms or 0.0) / 1_000)})"

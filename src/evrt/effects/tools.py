@@ -65,6 +65,8 @@ class Tool:
     _schema: JsonObject
     _names: tuple[str, ...]
     _async: bool
+    reconcile: Tool | None = None
+    """What is asked about a write in doubt: a function of the same arguments that only reads."""
 
     @classmethod
     def from_function(
@@ -77,6 +79,7 @@ class Tool:
         retry: Retry | None = None,
         timeout: str | float | None = None,
         key: KeyFunction | None = None,
+        reconcile: Callable[..., Any] | None = None,
     ) -> Tool:
         """A tool from a plain function: its schema from the signature, its description from the docstring.
 
@@ -89,6 +92,11 @@ class Tool:
             run and the operation.
         timeout
             seconds, or text such as ``"20s"``; None waits for ever.
+        reconcile
+            for a write without a key: a function, async or not, that is asked what came of a call in
+            doubt. It takes arguments of the tool by name, as many as it needs, and a ``ToolContext`` if it
+            has a parameter annotated so, and returns ``evrt.Completed(result)``, ``evrt.Failed(message)``,
+            ``evrt.NotDone()`` (the call is made again) or ``evrt.Unknown()`` (a person is asked). It must only read.
 
         Raises UsageError when the function cannot be a tool.
         """
@@ -135,6 +143,11 @@ class Tool:
             _schema=_openai_function(tool_name, text, model),
             _names=tuple(model.model_fields),
             _async=inspect.iscoroutinefunction(function),
+            reconcile=None
+            if reconcile is None
+            else _reconciling(
+                reconcile, tool_name, tuple(model.model_fields), unkeyed=effect == "write" and not takes_key
+            ),
         )
 
     @property
@@ -201,6 +214,27 @@ class Tool:
         if self._result is None:
             return value
         return self._result.serializer.to_python(value, mode="json", warnings=False)
+
+
+def _reconciling(
+    function: Callable[..., Any], name: str, arguments: tuple[str, ...], *, unkeyed: bool
+) -> Tool:
+    """The reconcile function of a tool, as a tool that reads. Raises UsageError."""
+    if not unkeyed:
+        raise UsageError(
+            f"Tool {name}: reconcile= is for writes without an idempotency key. Nothing else is ever in doubt: it is "
+            "made again. Drop reconcile=."
+        )
+    if not callable(function):
+        raise UsageError(f"Tool {name}: reconcile= takes a function, not {function!r:.80}.")
+    reconcile = Tool.from_function(function, name=f"reconcile_{name}"[:64], effect="read")
+    others = [one for one in reconcile.arguments.model_fields if one not in arguments]
+    if others:
+        raise UsageError(
+            f"Tool {name}: its reconcile function wants {', '.join(others)}, and is given the arguments of the tool, "
+            f"which are {', '.join(arguments) or 'none'}. A parameter annotated ToolContext tells of the call."
+        )
+    return reconcile
 
 
 def faults_text(error: ValidationError, whole: str) -> str:
@@ -280,6 +314,7 @@ def tool(
     retry: Retry | None = None,
     timeout: str | float | None = None,
     key: KeyFunction | None = None,
+    reconcile: Callable[..., Any] | None = None,
 ) -> Callable[[F], Tool]: ...
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Make a function a tool: ``@evrt.tool`` or ``@evrt.tool(effect="read", timeout="20s")``.

@@ -206,7 +206,11 @@ class ToolCallReported(Event):
 
 @register
 class ToolCallSettled(Event):
-    """A person says what a write in doubt came to, or that it did not happen and is to be made again."""
+    """What a write in doubt came to, or that it did not happen and is to be made again.
+
+    A person says so, from outside the run; or the tool's own reconcile function, and then the run itself
+    writes this, ``by`` is ``reconcile``, and the settlement is observed at once.
+    """
 
     type: ClassVar[str] = "tool_call.settled"
 
@@ -215,6 +219,23 @@ class ToolCallSettled(Event):
     result: JsonValue = None
     failure: Failure | None = None
     by: str | None = None
+
+
+@register
+class ToolCallUnreconciled(Event):
+    """The tool's reconcile function was asked about a write in doubt and could not tell, so the doubt remains.
+
+    Without a failure it said that it does not know. ``final`` when it is not asked again before a resume.
+    """
+
+    type: ClassVar[str] = "tool_call.unreconciled"
+
+    operation: str
+    failure: Failure | None = None
+    attempt: int = 1
+    final: bool = True
+    delay_ms: float | None = None
+    latency_ms: float = 0.0
 
 
 @register

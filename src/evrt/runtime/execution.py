@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from evrt.effects.contract import Model, OnDelta
 from evrt.errors import EvrtError, ReplayDivergence, WrongTask
 from evrt.events import Envelope, Event, JsonValue
-from evrt.events.calls import ToolCallReported
+from evrt.events.calls import ToolCallReported, ToolCallSettled
 from evrt.events.run import Failure, InputReceived, WaitReason
 from evrt.folds.journal import (
     OUTSIDE,
@@ -374,11 +374,23 @@ class Execution:
         self.in_doubt.discard(identity)
         return found.event
 
+    def settle(self, settled: ToolCallSettled) -> Envelope:
+        """Record a settlement that the run itself has found out; as one from outside would come in, to be observed."""
+        draft = self.draft(settled)
+        self.record(settled, draft)
+        return Envelope(0, draft.event_id, 0, self.run, 0, draft.type, self.correlation, {}, settled)
+
     def on_gap(self) -> None:
         """Events from outside stand in the stream: read them."""
         self.gap = True
         if self.catching_up is None or self.catching_up.done():
             self.catching_up = asyncio.get_running_loop().create_task(self.catch_up())
+
+    async def look_outside(self) -> None:
+        """Take in what has been written from outside by now, without waiting for a write of our own to show it."""
+        self.on_gap()
+        assert self.catching_up is not None
+        await self.catching_up
 
     async def catch_up(self) -> None:
         """Take in what was written from outside, and wake those who wait for it."""
@@ -393,7 +405,8 @@ class Execution:
                 self._take_in(envelope)
 
     def _take_in(self, envelope: Envelope) -> None:
-        if envelope.type not in OUTSIDE:
+        own = envelope.meta.get("epoch") == self.journal.epoch  # A settlement by a tool's own function.
+        if envelope.type not in OUTSIDE or own:
             self.journal.version = envelope.version
             return
         self.journal.apply(envelope)

@@ -32,6 +32,7 @@ from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.latency import milliseconds_since
+from evrt.runtime.reconciling import Reconciling
 from evrt.runtime.stop import cancels
 
 NAME_CHARACTERS_MAX = 64
@@ -102,7 +103,7 @@ class _Call:
         self.digest = digest
         self.tool_call_id = tool_call_id
         self.attempt = 1
-        self._checked: BaseModel
+        self._checked: BaseModel | None = None
         self._key: str | None = None
         self._drafted: Draft | None = None
 
@@ -137,9 +138,9 @@ class _Call:
         key = None
         refused = None
         try:
-            self._checked = self.tool.validate(arguments)
+            checked = self._checked = self.tool.validate(arguments)
             if self.tool.takes_key:
-                key = self._key = self.tool.key_for(self._checked, f"{self.execution.run}:{self.identity}")
+                key = self._key = self.tool.key_for(checked, f"{self.execution.run}:{self.identity}")
         except InvalidInput as error:
             refused = self._failed("invalid_arguments", str(error), 0.0)
         except Exception as error:  # noqa: BLE001  (a key function is the user's own; its failure is an outcome)
@@ -198,6 +199,7 @@ class _Call:
         if not self.tool.repeatable:
             execution.under_way[self.identity] = self.attempt
         before = cancels()
+        assert self._checked is not None
         try:
             if limit is None:
                 returned = await self.tool(self._checked, context)
@@ -256,7 +258,7 @@ class _Call:
         if doubt is not None:
             execution.record(ToolCallInDoubt(operation=self.identity, attempt=self.attempt, cause=doubt))
         await execution.barrier()
-        found = await execution.from_outside(self.identity, "in_doubt")
+        found = await self._reconciled() or await execution.from_outside(self.identity, "in_doubt")
         while isinstance(found.event, ToolCallSettled) and not self._fits(found.event):
             execution.record(
                 ToolCallInDoubt(
@@ -269,6 +271,22 @@ class _Call:
             return found
         execution.observe(self.identity, found)
         return None
+
+    async def _reconciled(self) -> Envelope | None:
+        """What the tool's own function found out, recorded; None where there is none, or a person has to tell."""
+        execution = self.execution
+        if self.tool.reconcile is None or self._checked is None or self._has_been_settled():
+            return None
+        asking = Reconciling(execution, self.tool, self.identity, self._checked, self.attempt)
+        settled = await asking.settlement(self.tool.reconcile)
+        await execution.look_outside()
+        if settled is None or self._has_been_settled():  # A person was faster.
+            return None
+        return execution.settle(settled)
+
+    def _has_been_settled(self) -> bool:
+        known = self.execution.journal.operations.get(self.identity)
+        return known is not None and bool(known.outside)
 
     async def _again(self) -> None:
         """The intent to make the call again, unless the code has cancelled it meanwhile. Raises CancelledError."""

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 from evrt.agents.agent import MODEL_TURNS_MAX, Agent
 from evrt.agents.workflow import Workflow
+from evrt.attempts import execute_run
 from evrt.config import as_url, read_config
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import Conflict, InvalidInput, NotFound, UsageError
 from evrt.events import JsonValue
-from evrt.events.run import RunRequested
+from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
 from evrt.history import Run, executable, load_run, resolve_run
 from evrt.inbox import answer_question, ensure_conversation, settle_write, verdict
@@ -28,10 +29,10 @@ from evrt.log.blobs import Blobs
 from evrt.log.ids import new_ref
 from evrt.replaying import replay_run
 from evrt.result import ReplayReport, Result
-from evrt.retry import parse_seconds
+from evrt.retry import RUN_RETRY, Retry, parse_seconds
 from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
-from evrt.runtime.runner import TIMEOUT_SECONDS, Runner
+from evrt.runtime.runner import TIMEOUT_SECONDS
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
 
@@ -126,10 +127,12 @@ class App:
         tools: Sequence[Tool] = (),
         model_turns_max: int = MODEL_TURNS_MAX,
         timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
         **parameters: Any,
     ) -> Agent:
         """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
 
+        ``timeout`` and ``retry`` are those of a run: see ``workflow``.
         Raises UsageError when the name, or the name of one of its tools, is taken by something else.
         """
         agent = Agent(
@@ -139,6 +142,7 @@ class App:
             tools=tuple(tools),
             model_turns_max=model_turns_max,
             timeout_seconds=None if timeout is None else parse_seconds(timeout),
+            retry=retry,
             parameters=parameters,
         )
         self._check_tools(agent)
@@ -154,6 +158,7 @@ class App:
         *,
         name: str | None = None,
         timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
     ) -> Callable[[Callable[..., Awaitable[Any]]], Workflow]: ...
     def workflow(
         self,
@@ -162,8 +167,14 @@ class App:
         *,
         name: str | None = None,
         timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
     ) -> Workflow | Callable[[Callable[..., Awaitable[Any]]], Workflow]:
         """Register an async function over the context as a workflow: ``@app.workflow``.
+
+        ``timeout`` limits each attempt of a run, waits not counted. ``retry`` says how often a run is
+        attempted that fails with the error of an operation: that operation is made again, and nothing else.
+        Attempts count from the last operation that came to a result. Writes without an idempotency key and
+        errors that trying again cannot mend are never made again; nor are errors that the code acted on.
 
         Raises UsageError when its name is taken.
         """
@@ -171,7 +182,7 @@ class App:
 
         def register(inner: Callable[..., Awaitable[Any]]) -> Workflow:
             found = name or str(getattr(inner, "__name__", "workflow"))
-            return self._register(Workflow(inner, name=found, timeout_seconds=seconds))
+            return self._register(Workflow(inner, name=found, timeout_seconds=seconds, retry=retry))
 
         return register if function is None else register(function)
 
@@ -274,9 +285,7 @@ class App:
         if where is not None:
             await ensure_conversation(log, where, target=found.name, owner=owner)
         journal = Journal(new_ref("run"), requested=requested, correlation=where)
-        return self._execute(
-            Runner(self._world(log), found, journal, requested=requested), journal.run, "start"
-        )
+        return self._execute(log, found, journal, requested, "start")
 
     async def run(
         self,
@@ -319,8 +328,8 @@ class App:
         if history.journal.terminal is not None:
             raise Conflict(f"{history.id} has ended ({history.status}): there is nothing to resume.")
         requested = executable(history)
-        runner = Runner(self._world(log), self.target(requested.target), history.journal, requested=requested)
-        return await self._execute(runner, history.id, "resume")
+        target = self.target(requested.target)
+        return await self._execute(log, target, history.journal, requested, "resume")
 
     async def replay(self, run: str) -> ReplayReport:
         """Execute a run's code against its history alone: no model, no tool, nothing written. Raises NotFound."""
@@ -391,9 +400,13 @@ class App:
     def _shown(self, by: str | None) -> str | None:
         return None if by is None else str(admit(by, self.redact))
 
-    def _execute(self, runner: Runner, run: str, reason: Any) -> Running:
+    def _execute(
+        self, log: Log, target: Target, journal: Journal, requested: RunRequested, reason: ClaimReason
+    ) -> Running:
+        run = journal.run
+
         async def execute() -> Result:
-            ending = await runner.run(reason)
+            ending = await execute_run(self._world(log), target, journal, requested, reason)
             return Result(
                 run, ending.status, ending.output, ending.failure, ending.reason, ending.waiting_for
             )

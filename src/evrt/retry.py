@@ -108,3 +108,6 @@ def _shown(value: object) -> str:
 
 NO_RETRY = Retry(attempts_max=1)
 """One attempt and no more: the default of tools and steps."""
+
+RUN_RETRY = Retry(attempts_max=3, base_seconds=1.0, cap_seconds=300.0)
+"""Three attempts in all: the default of runs whose code lets the error of an operation escape."""

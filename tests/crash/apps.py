@@ -1,8 +1,9 @@
-"""Six runs that between them use everything a run can do. Each comes to the same end every time it is made.
+"""Seven runs that between them use everything a run can do. Each comes to the same end every time it is made.
 
 ``errand``: one thing after another · ``fan``: branches, nested, one of them failing · ``remember``:
 memory, alone and in branches · ``interview``: questions, alone and beside writes · ``assistant``: a
-model that calls tools in parallel · ``doomed``: branches with models, ending in an error.
+model that calls tools in parallel · ``doomed``: branches with models, ending in an error · ``contest``:
+races, writes that are looked up when in doubt, an error that escapes and is tried again.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any
 
 from crash.mortal import MortalApp
 from crash.world import MODEL, Line, World
-from evrt import Agent, Conflict, Context, Retry, ToolContext, ToolFailed, tool
+from evrt import Agent, Completed, Conflict, Context, NotDone, Retry, ToolContext, ToolFailed, tool
 from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest, OnDelta
 from evrt.events import JsonValue
 from evrt.folds.requests import CHAIN_START, chain
+from evrt.retry import NO_RETRY
 from evrt.testing import Reply, ScriptedModel, call, calls
 
 FOR_EVER = 3_600.0
@@ -95,7 +97,45 @@ async def stall(where: str, context: ToolContext[World]) -> str:
     return "never"
 
 
-UNKEYED = frozenset({"pay", "send"})
+async def traced(context: ToolContext[World]) -> Completed | NotDone:
+    """What came of a wire, as everybody can see in the ledger."""
+    line = context.deps.happened(context.run_id, context.operation)
+    return NotDone() if line is None else Completed(line.result)
+
+
+@tool(reconcile=traced)
+async def wire(amount: int, context: ToolContext[World]) -> str:
+    """A write without a key that can be looked up."""
+    return context.deps.call(context, "wire", f"wired {amount}")
+
+
+@tool(reconcile=traced)
+async def wire_slowly(amount: int, context: ToolContext[World]) -> str:
+    """One that has happened long before it comes back, which it never does."""
+    context.deps.call(context, "wire_slowly", f"wired {amount} slowly")
+    await asyncio.sleep(FOR_EVER)
+    return "never"
+
+
+@tool(effect="read")
+async def await_effect(operation: str, context: ToolContext[World]) -> str:
+    """Comes back when a call has had its effect."""
+    while context.deps.happened(context.run_id, operation) is None:  # noqa: ASYNC110  (the ledger has no bell)
+        await asyncio.sleep(0.001)
+    return context.deps.call(context, "await_effect", f"saw {operation}")
+
+
+@tool(effect="read")
+async def recover(page: int, context: ToolContext[World]) -> str:
+    """Fails the first time that the world is asked, in whichever process that is."""
+    first = context.deps.happened(context.run_id, context.operation) is None
+    text = context.deps.call(context, "recover", f"page {page}")
+    if first:
+        raise ConnectionError("nobody is there yet")
+    return text
+
+
+UNKEYED = frozenset({"pay", "send", "wire", "wire_slowly"})
 KEYED = frozenset({"book"})
 
 # ------------------------------------------------------------------------------------------ models
@@ -284,25 +324,44 @@ async def hurried(ctx: Context[World], item: str) -> JsonValue:
     return [first, failure, await gives_up(10), await ctx.call(pay, amount=42)]
 
 
+async def contest(ctx: Context[World], item: str) -> JsonValue:
+    async def wires() -> None:
+        await ctx.call(wire_slowly, amount=50)
+        await ctx.call(hang, where="bank")
+
+    async def nested() -> list[Any]:
+        inner = await ctx.race(ctx.call(look, where="near"), ctx.call(hang, where="far"))
+        return [*inner, await ctx.call(recover, page=9)]
+
+    first = await ctx.race(
+        ctx.call(hang, where="left"), ctx.call(look, where=item), ctx.step("hang", asyncio.sleep, FOR_EVER)
+    )
+    second = await ctx.race(wires(), ctx.call(await_effect, operation="race#2:0/wire_slowly#1"))
+    wired, both = await ctx.gather(ctx.call(wire, amount=51), nested())
+    return [*first, *second, wired, both, await ctx.call(wire, amount=52)]
+
+
 CLERK = Agent("clerk", model="short", instructions="Write letters.", tools=(send,))
 PORTER = Agent("porter", model="script", tools=(look, book, pay, fetch, peer))
-WORKFLOWS = (errand, fan, remember, interview, doomed, hurried)
-RUNS = ("errand", "fan", "remember", "interview", "assistant", "doomed")
+WORKFLOWS = (errand, fan, remember, interview, doomed, hurried, contest)
+RUNS = ("errand", "fan", "remember", "interview", "assistant", "doomed", "contest")
+TRIED_AGAIN = frozenset({"contest"})
+"""Those whose errors are tried again; the others end with theirs."""
 INPUT = "harbour"
 
 
 def make_app(url: str, world: World, *, plant: str | None = None) -> MortalApp:
-    """An app with all six, as every process makes it anew."""
+    """An app with all of them, as every process makes it anew."""
     models: dict[str, Model] = {
         "script": WatchedModel(world, _script),
         "short": WatchedModel(world, _short_script),
         "moody": WatchedModel(world, lambda request: "Fine."),
     }
     app = MortalApp(url, world, models=models, plant=plant)
-    app.agent("assistant", model="script", instructions="Be useful.", tools=PORTER.tools)
+    app.agent("assistant", model="script", instructions="Be useful.", tools=PORTER.tools, retry=NO_RETRY)
     for run in WORKFLOWS:
-        app.workflow(run)
+        app.workflow(retry=QUICK if run.__name__ in TRIED_AGAIN else NO_RETRY)(run)
     from crash.programs import perform  # Which is made of what is above.
 
-    app.workflow(perform)
+    app.workflow(retry=QUICK)(perform)
     return app

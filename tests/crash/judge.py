@@ -73,6 +73,8 @@ class Begun:
                 self.requests.add(event["messages_digest"])
             case "tool_call.failed" | "step.failed" if not event["final"]:
                 self.attempts[operation] = event["attempt"] + 1
+            case "run.retry_scheduled":
+                self.attempts[event["reopens"]] = self.attempts.get(event["reopens"], 0) + 1
         if kind in OUTCOMES or kind in ("input.received", "tool_call.in_doubt"):
             self.ended.add(operation)
 
@@ -142,6 +144,8 @@ def _history(story: Story) -> Iterable[str]:
     if claimed != list(range(1, len(claimed) + 1)):
         yield f"The claims do not rise one by one: {claimed}."
     outcomes = Counter(e["operation"] for e in events if e["type"] in OUTCOMES and e.get("final", True))
+    # A retry of the run takes a failure back, and only that of the operation that it names.
+    outcomes.subtract(e["reopens"] for e in events if e["type"] == "run.retry_scheduled")
     yield from (f"{operation} has {count} outcomes." for operation, count in outcomes.items() if count > 1)
 
 

@@ -21,7 +21,7 @@ Statement: TypeAlias = list[Any]
 Program: TypeAlias = list[Statement]
 
 LEAVES = (
-    *("look", "peer", "shout", "fetch", "refuse", "book", "pay", "send", "linger"),
+    *("look", "peer", "shout", "fetch", "refuse", "recover", "book", "pay", "send", "wire", "linger"),
     *(
         "step",
         "weigh",
@@ -63,7 +63,7 @@ def _statement(chance: Random, depth: int, *, impatient: bool, limited: bool) ->
             _block(chance, depth - 1, impatient=impatient, length=3, limited=limited)
             for _ in range(chance.randint(2, 4))
         ]
-        return ["gather", branches]
+        return ["race" if chance.random() < 0.3 else "gather", branches]
     if depth > 0 and lot < 0.4:
         return ["try", _block(chance, depth - 1, impatient=impatient, length=3, limited=limited)]
     if impatient and depth > 0 and lot < 0.55:
@@ -84,6 +84,9 @@ async def _perform(ctx: Context[World], program: Program, learned: list[Any]) ->
         match statement:
             case ["gather", branches]:
                 await ctx.gather(*(_perform(ctx, branch, learned) for branch in branches))
+            case ["race", branches]:
+                won = await ctx.race(*(_perform(ctx, branch, learned) for branch in branches))
+                learned.append(won.branch)
             case ["try", block]:
                 try:
                     await _perform(ctx, block, learned)
@@ -107,14 +110,14 @@ async def _leaf(ctx: Context[World], name: str, key: str, number: int) -> Any:
             return await ctx.call(getattr(apps, name), where=key)
         case "shout":
             return await ctx.call(apps.shout, text=key)
-        case "fetch":
-            return await ctx.call(apps.fetch, page=number)
+        case "fetch" | "recover":
+            return await ctx.call(getattr(apps, name), page=number)
         case "refuse":
             return await ctx.call(apps.refuse, why=key)
         case "book":
             return await ctx.call(apps.book, item=key)
-        case "pay":
-            return await ctx.call(apps.pay, amount=number)
+        case "pay" | "wire":
+            return await ctx.call(getattr(apps, name), amount=number)
         case "send":
             return await ctx.call(apps.send, letter=key)
         case "linger":

@@ -12,6 +12,7 @@ from evrt.effects.contract import ModelError, ModelReply, ModelRequest
 from evrt.events import JsonObject
 from evrt.events.calls import ModelCallFailed, Usage
 from evrt.events.run import GuardApplied
+from evrt.retry import NO_RETRY
 from evrt.testing import ScriptedModel, call, calls
 from runtime.logs import Ctx
 
@@ -258,7 +259,7 @@ async def test_errors_that_may_pass_are_tried_again(url: str) -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 async def test_after_three_attempts_the_run_fails(url: str) -> None:
-    app, model = app_with(url, [error(True)] * 9)
+    app, model = app_with(url, [error(True)] * 9, retry=NO_RETRY)
     async with app:
         run = await app.run("agent", "Go")
         assert run.status == "failed"

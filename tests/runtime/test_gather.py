@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import evrt
+from evrt.retry import NO_RETRY
 from runtime.logs import Ctx, watch
 
 
@@ -139,7 +140,7 @@ async def test_tasks_and_futures_cannot_be_gathered_as_they_run_already() -> Non
 async def test_an_error_that_escapes_gather_fails_the_run_and_names_the_operation(url: str) -> None:
     async with evrt.App(url) as app:
 
-        @app.workflow
+        @app.workflow(retry=NO_RETRY)
         async def fails(ctx: Ctx) -> None:
             await ctx.gather(ctx.call(wait, 0), ctx.call(fail, 0, "broken"))
 

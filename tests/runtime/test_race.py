@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import evrt
-from evrt.events.calls import RaceWon, ToolCallFailed, ToolCallInDoubt
+from evrt.events.calls import ModelCallFailed, RaceWon, ToolCallFailed, ToolCallInDoubt
 from evrt.testing import ScriptedModel, call
 from runtime.logs import Ctx, cut_off, put, until, watch
 
@@ -62,7 +62,7 @@ async def outcomes(app: evrt.App, run: str) -> dict[str, str]:
     found = {}
     for identity, known in (await app.get(run)).journal.operations.items():
         event = known.outcome.event if known.outcome is not None else None
-        failed = isinstance(event, ToolCallFailed)
+        failed = isinstance(event, ToolCallFailed | ModelCallFailed)
         found[identity] = event.failure.error_type if failed else event.type if event else "open"  # type: ignore[union-attr]
     return found
 
@@ -352,8 +352,16 @@ async def test_a_loser_may_tidy_up_with_operations_and_the_race_waits_for_it(url
             assert (await app.replay(run.run_id)).complete
 
 
+THEN: dict[str, Callable[[Ctx], Awaitable[Any]]] = {
+    "a call": lambda ctx: ctx.call(pay, "third"),
+    "branches": lambda ctx: ctx.gather(ctx.call(pay, "third"), ctx.race(ctx.call(pay, "fourth"))),
+    "an agent": lambda ctx: ctx.call(SCOUT, "third"),
+}
+
+
+@pytest.mark.parametrize("then", THEN.values(), ids=THEN)
 async def test_a_loser_that_had_its_outcome_already_keeps_it_and_is_cut_off_at_its_next_operation(
-    url: str,
+    url: str, then: Callable[[Ctx], Awaitable[Any]]
 ) -> None:
     gate = asyncio.Event()
 
@@ -364,7 +372,7 @@ async def test_a_loser_that_had_its_outcome_already_keeps_it_and_is_cut_off_at_i
         await gate.wait()
         return name
 
-    async with evrt.App(url, deps=Yard()) as app:
+    async with evrt.App(url, deps=Yard(), models={"m": ScriptedModel(["never"])}) as app:
 
         @app.workflow
         async def close(ctx: Ctx) -> list[Any]:
@@ -372,14 +380,18 @@ async def test_a_loser_that_had_its_outcome_already_keeps_it_and_is_cut_off_at_i
 
             async def goes_on() -> str:
                 seen.append(await ctx.call(together, name="second"))
-                return str(await ctx.call(fetch, "third"))
+                return str(await then(ctx))
 
             won = await ctx.race(goes_on(), ctx.call(together, name="first"))
             return [*won, *seen]
 
         run = await app.run(close)
         assert run.output == [1, "first", "second"]
-        assert (await outcomes(app, run.run_id))["race#1:0/together#1"] == "tool_call.completed"
+        found = await outcomes(app, run.run_id)
+        assert found.pop("race#1:0/together#1") == "tool_call.completed"
+        assert {outcome for identity, outcome in found.items() if identity.startswith("race#1:0/")} == {
+            "cancelled"
+        }
         assert app.deps.begun == []
         assert (await app.replay(run.run_id)).complete
 
@@ -436,7 +448,7 @@ def script(request: Any) -> Any:
     return call("fetch", name=str(request.messages[-1]["content"]))
 
 
-SCOUT = evrt.Agent(name="scout", model="m", tools=(fetch, book))
+SCOUT: evrt.Agent = evrt.Agent(name="scout", model="m", tools=(fetch, book))
 
 
 async def plain(ctx: Ctx) -> list[Any]:

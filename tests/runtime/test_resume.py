@@ -43,6 +43,9 @@ async def pay(name: str, context: evrt.ToolContext[Ledger]) -> str:
     return f"paid {name}"
 
 
+SOON = evrt.Retry(3, base_seconds=0.0)
+
+
 async def sequence(ctx: Ctx) -> list[Any]:
     first = await ctx.step("one", lambda: 1)
     second = await ctx.step("read", lambda: 2, effect="read")
@@ -114,7 +117,7 @@ PROGRAMS: list[Program] = [sequence, branches, failures, escaping, remembering, 
 async def test_killed_at_any_boundary_a_run_ends_as_if_nothing_had_been(program: Program) -> None:
     ledger = Ledger()
     app = evrt.App("memory://", deps=ledger, models={"m": ScriptedModel(script)})
-    app.workflow(name="program")(program)
+    app.workflow(name="program", retry=SOON)(program)
     watched = await watch(app)
     run = await app.run("program", user="ann")
     whole = await app.get(run.run_id)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError,
 from evrt.effects.tools import faults_text
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
+from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
 
 
@@ -24,9 +25,15 @@ class Workflow:
     kind = "workflow"
 
     def __init__(
-        self, function: Callable[..., Awaitable[Any]], *, name: str, timeout_seconds: float | None
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *,
+        name: str,
+        timeout_seconds: float | None,
+        retry: Retry = RUN_RETRY,
     ) -> None:
         self.name = name
+        self.retry = retry
         self.timeout_seconds = timeout_seconds
         self.model_turns_max: int | None = None
         self._function = function

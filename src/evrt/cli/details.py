@@ -60,6 +60,9 @@ def _of_run(event: Event) -> str:
             return f"{event.reason} by {event.worker}, epoch {event.epoch}"
         case r.RunWaiting():
             return f"{reason_text(event.reason)}: {', '.join(event.operations)}"
+        case r.RunRetryScheduled():
+            again = f"{event.reopens} again in {duration(event.delay_ms / 1_000)}"
+            return f"attempt {event.attempt} failed: {failed(event.failure)} ({again})"
         case r.RunDiverged():
             return words(event.message)
         case r.RunSucceeded():
@@ -172,6 +175,7 @@ def reason_text(reason: str) -> str:
     return {
         "question": "for an answer",
         "in_doubt": "a write is in doubt",
+        "retry": "for its next attempt",
         "diverged": "the code diverged",
     }.get(reason, reason)
 

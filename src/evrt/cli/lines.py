@@ -37,6 +37,7 @@ OPERATION_CHARACTERS_MIN, OPERATION_CHARACTERS_MAX = 12, 34
 STYLES = (
     (("run.succeeded",), "bold green"),
     (("run.failed", "run.timed_out", "run.step_limit_reached", "run.diverged"), "bold red"),
+    (("run.retry_scheduled",), "yellow"),
     (("run.", "input."), "bold"),
     (("step.failed", "model_call.failed", "tool_call.failed", "error."), "red"),
     (("tool_call.in_doubt", "question.asked", "guard."), "yellow"),

@@ -3,7 +3,7 @@
 ``operation`` is an operation's identity: the path of scopes, a name, and an ordinal per
 scope and name, e.g. ``gather#1:0/search#2``. An intent comes before its effect and is durable
 before the effect starts; exactly one outcome closes it. Failed attempts in between are events
-with ``final=False``.
+with ``final=False``. ``retriable=False`` says of a failure that trying again cannot mend it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evrt.events.base import Event, JsonObject, JsonValue, register
 from evrt.events.run import Failure
 
 EffectKind = Literal["pure", "read", "write"]
-VOLATILE_OUTCOME = frozenset({"attempt", "latency_ms", "delay_ms", "final"})
+VOLATILE_OUTCOME = frozenset({"attempt", "latency_ms", "delay_ms", "final", "retriable"})
 
 
 class Usage(BaseModel):
@@ -67,6 +67,7 @@ class StepFailed(Event):
     final: bool = True
     delay_ms: float | None = None
     latency_ms: float = 0.0
+    retriable: bool | None = None
 
 
 @register
@@ -130,6 +131,7 @@ class ModelCallFailed(Event):
     delay_ms: float | None = None
     latency_ms: float = 0.0
     usage: Usage | None = None
+    retriable: bool | None = None
 
 
 @register
@@ -175,6 +177,7 @@ class ToolCallFailed(Event):
     final: bool = True
     delay_ms: float | None = None
     latency_ms: float = 0.0
+    retriable: bool | None = None
 
 
 @register

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from evrt.events.base import Event, JsonValue, register
 
 Kind = Literal["agent", "workflow"]
-WaitReason = Literal["question", "in_doubt", "diverged"]
-ClaimReason = Literal["start", "resume"]
+WaitReason = Literal["question", "in_doubt", "retry", "diverged"]
+ClaimReason = Literal["start", "resume", "retry"]
 
 
 CANCELLED = "cancelled"
@@ -68,6 +68,22 @@ class RunWaiting(Event):
 
     reason: WaitReason
     operations: tuple[str, ...] = ()
+
+
+@register
+class RunRetryScheduled(Event):
+    """An attempt of the run failed, and it waits for the next one, in which one operation is made again.
+
+    ``reopens`` is the operation whose error escaped the code: its failure does not count any more. ``attempt``
+    counts attempts that have failed with no operation coming to a result in between.
+    """
+
+    type: ClassVar[str] = "run.retry_scheduled"
+
+    reopens: str
+    attempt: int
+    delay_ms: float
+    failure: Failure
 
 
 @register

@@ -22,7 +22,15 @@ from evrt.events.calls import (
     ToolCallRequested,
     ToolCallSettled,
 )
-from evrt.events.run import CANCELLED, TERMINAL, Failure, InputReceived, RunClaimed, RunRequested
+from evrt.events.run import (
+    CANCELLED,
+    TERMINAL,
+    Failure,
+    InputReceived,
+    RunClaimed,
+    RunRequested,
+    RunRetryScheduled,
+)
 
 INTENTS = frozenset({"step.started", "model_call.requested", "tool_call.requested", "question.asked"})
 FAILURES = frozenset({"step.failed", "model_call.failed", "tool_call.failed"})
@@ -59,6 +67,12 @@ class Operation:
     outcome: Envelope | None = None
     attempts: int = 0
     """Attempts that have begun, as far as recorded."""
+    began: int = 0
+    """The version of its first event."""
+    reopened: Envelope | None = None
+    """The failure that does not count any more, as the run was to be attempted again."""
+    attempts_before: int = 0
+    """Attempts that had been made then: the policy of its tool, step or model call counts from there."""
     in_doubt: bool = False
     outside: list[Envelope] = field(default_factory=list)
     """Events from outside that the code has not observed yet, oldest first."""
@@ -66,7 +80,7 @@ class Operation:
     @property
     def digest(self) -> str | None:
         """Digest of the arguments, from the intent or, where there is none, the outcome."""
-        for envelope in (self.intent, self.outcome):
+        for envelope in (self.intent, self.outcome, self.reopened):
             found: str | None = getattr(envelope.event, "digest", None) if envelope else None
             if found is not None:
                 return found
@@ -89,6 +103,9 @@ class Journal:
     terminal: Envelope | None = None
     operations: dict[str, Operation] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    failed_attempts: int = 0
+    """Attempts of the run that have failed since an operation came to a result."""
+    waits_for_retry: bool = False
 
     def apply(self, envelope: Envelope) -> None:
         """Take in the next event of the stream."""
@@ -102,15 +119,19 @@ class Journal:
             self.correlation = envelope.correlation
         elif isinstance(event, RunClaimed):
             self.epoch = event.epoch
+            self.waits_for_retry = False
+        elif isinstance(event, RunRetryScheduled):
+            self._reopen(event)
         else:
             identity = operation_of(event)
             if identity and kind != "run.diverged":
-                self._apply_to(self._operation(identity, kind), envelope, event)
+                self._apply_to(self._operation(identity, envelope), envelope, event)
 
-    def _operation(self, identity: str, type: str) -> Operation:
+    def _operation(self, identity: str, envelope: Envelope) -> Operation:
         operation = self.operations.get(identity)
         if operation is None:
-            operation = self.operations[identity] = Operation(identity, type.partition(".")[0])
+            operation = Operation(identity, envelope.type.partition(".")[0], began=envelope.version)
+            self.operations[identity] = operation
         return operation
 
     def _apply_to(self, operation: Operation, envelope: Envelope, event: Event) -> None:
@@ -141,6 +162,8 @@ class Journal:
             operation.in_doubt = False
             if envelope.type not in AT_ONCE:
                 self.order.append(operation.identity)
+                if established(envelope.event)[0]:
+                    self.failed_attempts = 0
 
     def _observe(self, operation: Operation, event_id: str) -> None:
         seen = next((e for e in operation.outside if e.event_id == event_id), None)
@@ -153,6 +176,34 @@ class Journal:
         else:
             self._close(operation, seen)
 
+    def _reopen(self, event: RunRetryScheduled) -> None:
+        self.failed_attempts = event.attempt
+        self.waits_for_retry = True
+        operation = self.operations.get(event.reopens)
+        if operation is None or operation.outcome is None:
+            return
+        operation.reopened, operation.outcome = operation.outcome, None
+        operation.attempts_before = operation.attempts
+        operation.attempts += 1  # This event is the next attempt's intent.
+        self.order.remove(operation.identity)
+
+    def may_reopen(self, identity: str) -> bool:
+        """Whether an operation that has failed may be made again, and the code be led to the same place.
+
+        Not a write without a key; nor a failure that trying again cannot mend, or that the code has acted
+        on: what it did then, it would not do again if the operation succeeded.
+        """
+        known = self.operations.get(identity)
+        failure = known.outcome if known is not None else None
+        if known is None or failure is None or failure.type not in FAILURES or is_unkeyed_write(known):
+            return False
+        if getattr(failure.event, "retriable", None) is False:
+            return False
+        return all(
+            other is known or other.began < failure.version or _beside(other.identity, identity)
+            for other in self.operations.values()
+        )
+
     def waiting_for_answer(self) -> list[Operation]:
         """Questions nobody has answered yet."""
         return [o for o in self.operations.values() if o.kind == "question" and o.open and not o.outside]
@@ -160,6 +211,14 @@ class Journal:
     def waiting_for_settlement(self) -> list[Operation]:
         """Writes in doubt that nobody has settled or reported yet."""
         return [o for o in self.operations.values() if o.in_doubt and o.open and not o.outside]
+
+
+def _beside(other: str, identity: str) -> bool:
+    """Whether two operations stand in different branches of the same gather or race."""
+    for mine, theirs in zip(identity.split("/"), other.split("/"), strict=False):
+        if mine != theirs:
+            return ":" in mine and ":" in theirs and mine.partition(":")[0] == theirs.partition(":")[0]
+    return False
 
 
 def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:

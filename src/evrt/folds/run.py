@@ -15,6 +15,7 @@ from evrt.events.run import (
     RunClaimed,
     RunFailed,
     RunRequested,
+    RunRetryScheduled,
     RunStepLimitReached,
     RunSucceeded,
     RunTimedOut,
@@ -65,6 +66,7 @@ GOES_ON = frozenset({"run.started", "input.received"})
 ERASED: dict[str, Status] = {
     "run.claimed": "running",
     "run.waiting": "waiting",
+    "run.retry_scheduled": "waiting",
     "run.succeeded": "succeeded",
     "run.failed": "failed",
     "run.timed_out": "timed_out",
@@ -123,6 +125,8 @@ def _lifecycle(envelope: Envelope) -> dict[str, object]:
             return {"status": "running", "reason": None, "waiting_for": (), "epoch": event.epoch}
         case RunWaiting() as event:
             return {"status": "waiting", "reason": event.reason, "waiting_for": event.operations}
+        case RunRetryScheduled() as event:
+            return {"status": "waiting", "reason": "retry", "waiting_for": (event.reopens,)}
         case RunSucceeded() as event:
             return {"status": "succeeded", "reason": None, "waiting_for": (), "output": event.output}
         case RunFailed() as event:

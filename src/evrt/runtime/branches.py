@@ -47,6 +47,7 @@ class Branches(Generic[T]):
             self._start(index, awaitable, scope)
             for index, (awaitable, scope) in enumerate(zip(awaitables, self.scopes, strict=True))
         ]
+        execution.late_cancels.hand_down(self.tasks)
 
     @property
     def all_ended(self) -> bool:
@@ -70,18 +71,28 @@ class Branches(Generic[T]):
                     await self._woken
                 except asyncio.CancelledError:
                     cancelled = True
+                    self._execution.progress.enter(self._parent)
                     for index in range(len(self.tasks)):
                         self.cut_off(index)
+                    if self._enough is not None:
+                        self._execution.progress.leave(self._parent)
         if self._execution.stopped is not None:
             if not self.all_ended:
                 await asyncio.wait(self.tasks)
             raise RunStopped(self._execution.stopped)
         return cancelled
 
+    def were_cut_off(self) -> asyncio.CancelledError:
+        """What to raise where the branches were cut off, and the code that waits for them with them."""
+        self._execution.late_cancels.forget()
+        return asyncio.CancelledError()
+
     def cut_off(self, index: int) -> None:
         """Cancel a branch, unless it has ended."""
         self.scopes[index].lost = False
-        self.tasks[index].cancel()
+        task = self.tasks[index]
+        if task.cancel():
+            self._execution.progress.cut(task)
 
     def _start(self, index: int, awaitable: Awaitable[T], scope: Scope) -> asyncio.Task[T]:
         async def branch() -> T:
@@ -111,6 +122,7 @@ class Branches(Generic[T]):
             if not self._woken.done():
                 self._woken.set_result(None)
         self._execution.leave_scope(self.scopes[index])
+        self._execution.late_cancels.drop(task)
         self._execution.tasks.discard(task)
         self._execution.progress.leave(task)
 

@@ -108,7 +108,7 @@ def _goes_on(identity: str, known: Operation) -> Difference:
 
 
 def _place(known: Operation) -> Envelope:
-    place = known.intent or known.outcome
+    place = known.intent or known.outcome or known.reopened
     assert place is not None
     return place
 

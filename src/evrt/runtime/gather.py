@@ -53,9 +53,10 @@ def in_scope(execution: Execution, name: str, *, adopt: bool = False) -> Iterato
 async def gather(execution: Execution, awaitables: Sequence[Awaitable[T]]) -> list[T]:
     """Run awaitables as branches; results in their order, or the first error by position."""
     branches = Branches(execution, "gather", awaitables)
-    if await branches.until(lambda: branches.all_ended):
-        if any(task.cancelled() for task in branches.tasks):
-            raise asyncio.CancelledError
+    cancelled = await branches.until(lambda: branches.all_ended)
+    if any(task.cancelled() for task in branches.tasks):
+        raise branches.were_cut_off()
+    if cancelled:
         execution.strike_next()  # All had come to an end when it came.
     errors = [error for error in (task.exception() for task in branches.tasks) if error is not None]
     if errors:

@@ -7,7 +7,7 @@ a time-out of the code's own cuts off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 
@@ -37,6 +37,18 @@ class LateCancels:
             if work is not None:
                 work.close()
             raise asyncio.CancelledError
+
+    def hand_down(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Tasks that do a part of the current one's work are cut off at their first operation where it would be."""
+        task = asyncio.current_task()
+        assert task is not None
+        number = self._numbers.get(task)
+        if number is not None and task.cancelling() >= number:
+            self._numbers.update(dict.fromkeys(tasks, 0))
+
+    def drop(self, task: asyncio.Task[Any]) -> None:
+        """The task has ended, and whatever was kept for it."""
+        self._numbers.pop(task, None)
 
     def forget(self) -> None:
         """The cancellation that was kept for the current task is delivered in another way."""

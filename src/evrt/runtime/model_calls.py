@@ -62,7 +62,8 @@ async def call_model(
             _was_made(execution, transcript, intent)
         return known.outcome.event
     interrupted = execution.journal.operations.get(identity)
-    call = _Call(execution, identity, request, retry, timeout_seconds)
+    attempts_before = interrupted.attempts_before if interrupted is not None else 0
+    call = _Call(execution, identity, request, retry, timeout_seconds, attempts_before)
     if interrupted is None:
         try:
             execution.record(intent)
@@ -97,6 +98,7 @@ class _Call:
     request: ModelRequest
     retry: Retry
     timeout_seconds: float | None
+    attempts_before: int
 
     async def attempts(self, attempt: int) -> ModelCallCompleted | ModelCallFailed:
         await self.execution.barrier()
@@ -131,19 +133,30 @@ class _Call:
         except Exception as error:  # noqa: BLE001  (a model may be the user's own; whatever it raises is its outcome)
             if isinstance(error, TimeoutError) and limit.expired():
                 message = f"No reply within {self.timeout_seconds:g} s."
-                return self.failed("timeout", message, attempt, began, delay=self._delay(attempt))
+                return self.failed(
+                    "timeout", message, attempt, began, delay=self._delay(attempt), retriable=True
+                )
             text = str(error) or repr(error)
             return self.failed(type(error).__name__, text, attempt, began, usage=_usage(reply))
 
     def _refused(self, error: ModelError, attempt: int, began: float) -> ModelCallFailed:
         delay = self._delay(attempt, error.retry_after_seconds) if error.retriable else None
-        return self.failed(error.error_type, error.message, attempt, began, delay=delay, usage=error.usage)
+        return self.failed(
+            error.error_type,
+            error.message,
+            attempt,
+            began,
+            delay=delay,
+            usage=error.usage,
+            retriable=error.retriable,
+        )
 
     def _delay(self, attempt: int, asked_seconds: float | None = None) -> float | None:
         """Seconds to wait before another attempt; None where this was the last."""
-        if attempt >= self.retry.attempts_max:
+        number = attempt - self.attempts_before
+        if number >= self.retry.attempts_max:
             return None
-        return self.retry.delay_seconds(attempt, self.execution.chance(), asked_seconds)
+        return self.retry.delay_seconds(number, self.execution.chance(), asked_seconds)
 
     def failed(
         self,
@@ -154,6 +167,7 @@ class _Call:
         *,
         delay: float | None = None,
         usage: Usage | None = None,
+        retriable: bool = False,
     ) -> ModelCallFailed:
         """The event of a failed attempt, which was the last where no ``delay``, in seconds, precedes another."""
         return ModelCallFailed(
@@ -164,6 +178,7 @@ class _Call:
             delay_ms=None if delay is None else delay * 1000,
             latency_ms=milliseconds_since(began),
             usage=usage,
+            retriable=None if retriable else False,
         )
 
     def _completed(self, reply: ModelReply, attempt: int, began: float) -> ModelCallCompleted:

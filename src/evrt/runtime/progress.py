@@ -58,6 +58,8 @@ class Progress:
         """Those of them that are busy with something else, and not waited for."""
         self._children: dict[Task, int] = {}
         """How many tasks, created by this one or for it, are inside ``ctx.scope(key)``."""
+        self._blocked: set[Task] = set()
+        """Those that wait for their turn, whatever for."""
         self._asked: dict[str, Blocked] = {}
         self._held: list[Blocked] = []
         self._ready: deque[Blocked] = deque()
@@ -85,6 +87,12 @@ class Progress:
         self._running.discard(task)
         self._elsewhere.discard(task)
         self.step()
+
+    def cut(self, task: Task) -> None:
+        """A task was cancelled: it goes on at once, so that nobody else does; or when its turn comes."""
+        if task not in self._blocked:
+            self._elsewhere.discard(task)
+            self.enter(task)
 
     def back(self, task: Task) -> None:
         """A task that may have been busy elsewhere uses the context again."""
@@ -129,6 +137,7 @@ class Progress:
 
     async def _block(self, blocked: Blocked) -> None:
         """Raises CancelledError, when the turn has come, for a task that was cancelled before."""
+        self._blocked.add(blocked.task)
         self.leave(blocked.task)
         if self._closed:
             self._let_go(blocked)
@@ -251,6 +260,7 @@ class Progress:
             self._on_diverged(self._order[self._next])
 
     def _let_go(self, blocked: Blocked) -> None:
+        self._blocked.discard(blocked.task)
         self.enter(blocked.task)
         blocked.turn.set_result(None)
 

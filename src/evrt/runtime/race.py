@@ -7,7 +7,6 @@ time-out of the code's own cuts things off: each operation that was under way re
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -36,7 +35,7 @@ async def race(execution: Execution, awaitables: Sequence[Awaitable[T]]) -> Won[
     cancelled = await branches.until(lambda: branches.all_ended or _winner(branches, known) is not None)
     winner = _winner(branches, known)
     if winner is None:
-        raise asyncio.CancelledError  # All of them were cut off, by whoever cut this off.
+        raise branches.were_cut_off()  # By whoever cut this off.
     recorded = await execution.recorded(branches.identity, "race", None)
     if recorded is None or recorded.outcome is None:
         execution.record(RaceWon(operation=branches.identity, winner=winner, branches=len(branches.tasks)))

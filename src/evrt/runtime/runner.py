@@ -35,6 +35,7 @@ from evrt.events.run import (
     RunDiverged,
     RunFailed,
     RunRequested,
+    RunRetryScheduled,
     RunStarted,
     RunStepLimitReached,
     RunSucceeded,
@@ -42,7 +43,7 @@ from evrt.events.run import (
     RunWaiting,
     WaitReason,
 )
-from evrt.folds.journal import Journal
+from evrt.folds.journal import Journal, fold_journal
 from evrt.folds.run import Status
 from evrt.log.contract import Draft
 from evrt.log.envelopes import envelopes
@@ -68,6 +69,8 @@ class Ending:
     reason: WaitReason | None = None
     waiting_for: tuple[str, ...] = ()
     divergence: ReplayDivergence | None = None
+    delay_seconds: float = 0.0
+    """How long it waits for its next attempt, where that is the reason."""
 
 
 class Runner:
@@ -90,7 +93,7 @@ class Runner:
         Unavailable when the log fails.
         """
         writer, first = self._claim(reason)
-        if reason == "resume":
+        if reason != "start":
             await self._catch_up(writer, first)
             first = ()
         ending = await self._execute(writer, first)
@@ -212,7 +215,7 @@ class Runner:
         # In the same turn as the code's last outcome, so that both ride in one append.
         if error is None:
             return self._close(RunSucceeded(output=output), Ending("succeeded", output=output))
-        return self._raised(error)
+        return await self._raised(error)
 
     # Ends
 
@@ -227,11 +230,42 @@ class Runner:
             return self._failed(RuntimeError("The run's code cancelled itself."))
         raise error
 
-    def _raised(self, error: Exception) -> Ending:
+    async def _raised(self, error: Exception) -> Ending:
+        if isinstance(error, OperationFailed):
+            scheduled = await self._schedule_retry(error)
+            if scheduled is not None:
+                return scheduled
         if isinstance(error, StepLimitReached):
             event = RunStepLimitReached(model_turns_max=error.model_turns_max, summary=error.summary)
             return self._close(event, Ending("step_limit", output=error.summary))
         return self._failed(error)
+
+    async def _schedule_retry(self, error: OperationFailed) -> Ending | None:
+        """Another attempt of the run, if it has any left and this operation may be made again."""
+        execution = self._execution
+        policy = self._callee.retry
+        if execution.offline or policy.attempts_max == 1:
+            return None
+        await execution.barrier()
+        rows = await self._world.log.read_stream(execution.run)
+        journal = fold_journal(execution.run, envelopes(rows))
+        attempt = journal.failed_attempts + 1
+        if attempt >= policy.attempts_max or not journal.may_reopen(error.operation):
+            return None
+        delay_seconds = policy.delay_seconds(attempt, execution.chance())
+        failure = execution.failure(error.error_type, error.message)
+        execution.record(
+            RunRetryScheduled(
+                reopens=error.operation, attempt=attempt, delay_ms=delay_seconds * 1000, failure=failure
+            )
+        )
+        return Ending(
+            "waiting",
+            failure=failure,
+            reason="retry",
+            waiting_for=(error.operation,),
+            delay_seconds=delay_seconds,
+        )
 
     def _failed(self, error: Exception) -> Ending:
         execution = self._execution
@@ -345,4 +379,6 @@ class Runner:
     def _history_waits_for(self) -> WaitReason | None:
         if self._journal.waiting_for_settlement():
             return "in_doubt"
+        if self._journal.waits_for_retry:
+            return "retry"
         return "question" if self._journal.waiting_for_answer() else None

@@ -93,6 +93,12 @@ class _Step:
     retry: Retry
     timeout_seconds: float | None
 
+    @property
+    def attempts_before(self) -> int:
+        """Attempts that had been made when the run's retry reopened this step; its policy counts from there."""
+        known = self.execution.journal.operations.get(self.identity)
+        return 0 if known is None else known.attempts_before
+
     async def attempts(self, attempt: int, *, durable: bool) -> StepCompleted | StepFailed:
         if durable:
             await self.execution.barrier()
@@ -148,13 +154,15 @@ class _Step:
             )
 
     def _raised(self, error: BaseException, attempt: int, began: float) -> StepFailed:
-        return self.failed(type(error).__name__, str(error) or repr(error), attempt, began, retry=True)
+        retry = bool(getattr(error, "retriable", True))
+        return self.failed(type(error).__name__, str(error) or repr(error), attempt, began, retry=retry)
 
     def failed(
         self, error_type: str, message: str, attempt: int, began: float, *, retry: bool = False
     ) -> StepFailed:
-        final = not (retry and attempt < self.retry.attempts_max)
-        delay = None if final else self.retry.delay_seconds(attempt, self.execution.chance()) * 1000
+        number = attempt - self.attempts_before
+        final = not (retry and number < self.retry.attempts_max)
+        delay = None if final else self.retry.delay_seconds(number, self.execution.chance()) * 1000
         return StepFailed(
             operation=self.identity,
             digest=self.digest,
@@ -163,6 +171,7 @@ class _Step:
             final=final,
             delay_ms=delay,
             latency_ms=milliseconds_since(began),
+            retriable=None if retry else False,
         )
 
 

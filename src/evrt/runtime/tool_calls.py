@@ -68,7 +68,7 @@ async def refuse_call(
             tool_call_id=tool_call_id,
         )
     )
-    outcome = ToolCallFailed(operation=identity, failure=failure)
+    outcome = ToolCallFailed(operation=identity, failure=failure, retriable=False)
     execution.record(outcome)
     return outcome
 
@@ -103,6 +103,8 @@ class _Call:
         self.digest = digest
         self.tool_call_id = tool_call_id
         self.attempt = 1
+        self.attempts_before = 0
+        """Attempts that had been made when the run's retry reopened this call; its policy counts from there."""
         self._checked: BaseModel | None = None
         self._key: str | None = None
         self._drafted: Draft | None = None
@@ -165,6 +167,7 @@ class _Call:
         """From the durable intent to what came of it; an envelope where somebody outside established that."""
         if interrupted is not None:
             self.attempt = max(1, interrupted.attempts)
+            self.attempts_before = interrupted.attempts_before
             if self._doubtful(interrupted):
                 settled = await self._settled(None if interrupted.in_doubt else "crash")
                 if settled is not None:
@@ -235,12 +238,14 @@ class _Call:
             return self._failed(type(error).__name__, f"The result cannot be recorded. {error}", began)
 
     def _raised(self, error: BaseException, began: float) -> ToolCallFailed:
-        return self._failed(type(error).__name__, str(error) or repr(error), began, retry=True)
+        retry = bool(getattr(error, "retriable", True))
+        return self._failed(type(error).__name__, str(error) or repr(error), began, retry=retry)
 
     def _failed(self, error_type: str, message: str, began: float, *, retry: bool = False) -> ToolCallFailed:
         policy = self.tool.retry
-        final = not (retry and self.tool.repeatable and self.attempt < policy.attempts_max)
-        delay = None if final else policy.delay_seconds(self.attempt, self.execution.chance()) * 1000
+        number = self.attempt - self.attempts_before
+        final = not (retry and self.tool.repeatable and number < policy.attempts_max)
+        delay = None if final else policy.delay_seconds(number, self.execution.chance()) * 1000
         return ToolCallFailed(
             operation=self.identity,
             failure=self.execution.failure(error_type, message),
@@ -248,6 +253,7 @@ class _Call:
             final=final,
             delay_ms=delay,
             latency_ms=milliseconds_since(began) if began else 0.0,
+            retriable=None if retry else False,
         )
 
     async def _settled(self, doubt: str | None) -> Envelope | None:
@@ -359,7 +365,11 @@ class _Call:
             latency = milliseconds_since(began)
             execution.record(
                 ToolCallFailed(
-                    operation=self.identity, failure=failure, attempt=self.attempt, latency_ms=latency
+                    operation=self.identity,
+                    failure=failure,
+                    attempt=self.attempt,
+                    latency_ms=latency,
+                    retriable=False,
                 )
             )
         raise asyncio.CancelledError

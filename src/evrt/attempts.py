@@ -1,0 +1,40 @@
+"""Executing a run attempt by attempt, until it ends or waits for somebody.
+
+An attempt that fails with the error of an operation which may be made again is followed by another one,
+after a wait, in this process. The run itself waits meanwhile, so that any process can go on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from evrt.errors import Fenced
+from evrt.events.run import ClaimReason, RunRequested
+from evrt.folds.journal import Journal
+from evrt.history import executable, load_run
+from evrt.runtime.context import Callee
+from evrt.runtime.execution import World
+from evrt.runtime.runner import Ending, Runner
+
+run_logger = logging.getLogger("evrt.run")
+
+
+async def execute_run(
+    world: World, callee: Callee, journal: Journal, requested: RunRequested, reason: ClaimReason
+) -> Ending:
+    """Claim a run and execute it, again after attempts that failed. Raises what ``Runner.run`` raises."""
+    run = journal.run
+    ending = await Runner(world, callee, journal, requested=requested).run(reason)
+    while ending.reason == "retry":
+        assert ending.failure is not None
+        failure = f"{ending.failure.error_type}: {ending.failure.message}"
+        what = f"{run} failed in {ending.waiting_for[0]} ({failure}): trying again in {ending.delay_seconds:.1f} s."
+        run_logger.info(what, extra={"run": run})
+        await asyncio.sleep(ending.delay_seconds)
+        history = await load_run(world.log, run)
+        if history.journal.epoch != journal.epoch:
+            raise Fenced(f"{run} was claimed by another process while it waited for its next attempt here.")
+        requested, journal = executable(history), history.journal
+        ending = await Runner(world, callee, journal, requested=requested).run("retry")
+    return ending

@@ -1,6 +1,6 @@
 """Runs whose code is drawn by lot: a program is nested lists, the run's input, and ``perform`` executes it.
 
-Six runs that somebody thought of cannot hold every way in which branches, errors, time-outs and
+Seven runs that somebody thought of cannot hold every way in which branches, errors, time-outs and
 memory meet. A program is a list of statements, each a name with its arguments; ``draw`` makes one from a
 seed. What branches learn goes into one list that they share, in the order in which they learn it, and
 that list is what the run returns: a replay in another order comes to another end.

@@ -1,4 +1,4 @@
-"""SIGKILL at every boundary of six runs: on either side of every append and of every effect."""
+"""SIGKILL at every boundary of seven runs: on either side of every append and of every effect."""
 
 from __future__ import annotations
 

@@ -301,6 +301,78 @@ async def reported_late(app: evrt.App) -> None:
     await second.resume(running.run_id)
 
 
+@scenario
+async def raced(app: evrt.App) -> None:
+    @evrt.tool
+    async def send(parcel: int) -> str:
+        """Send a parcel, and never hear of it."""
+        return await never()
+
+    @app.workflow
+    async def racing(ctx: evrt.Context[None]) -> list[object]:
+        async def limit() -> str:
+            return str(await ctx.step("limit", asyncio.sleep, 0.02, "too late"))
+
+        async def sends() -> str:
+            return str(await ctx.call(send, parcel=1))
+
+        first = await ctx.race(ctx.call(look_up, city="A"), ctx.step("wait", never), ctx.ask("Anybody?"))
+        with suppress(EvrtError):
+            await ctx.race(ctx.step("wait", never, effect="read"), ctx.call(broken, reason="first"))
+        return [first.branch, *await ctx.race(sends(), limit())]
+
+    result = await app.run(racing)
+    await app.settle(result.run_id, again=True, by="Ada")
+    await app.resume(result.run_id)
+
+
+@scenario
+async def reconciled(app: evrt.App) -> None:
+    findings: list[object] = []
+
+    def look_it_up(amount: int) -> object:
+        found = findings.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    wire = evrt.tool(timeout="20ms", reconcile=look_it_up)(slow_payment._function)
+
+    @app.workflow
+    async def wiring(ctx: evrt.Context[None], amount: int) -> str:
+        return str(await ctx.call(wire, amount=amount))
+
+    for found in (
+        [OSError("The bank does not answer."), evrt.Completed("paid 3")],
+        [evrt.NotDone(), evrt.Failed("There is no money.", "refused")],
+        [evrt.Unknown()],
+        ["paid, I think"],
+    ):
+        findings[:] = found
+        await app.run(wiring, 3)
+
+
+@scenario
+async def attempted_again(app: evrt.App) -> None:
+    left: dict[str, int] = {}
+
+    @evrt.tool(effect="read")
+    async def fetch(page: int) -> str:
+        """Fails as often as it is told to."""
+        if left["fetch"]:
+            left["fetch"] -= 1
+            raise ConnectionError(f"page {page} is not there")
+        return f"page {page}"
+
+    @app.workflow(retry=evrt.Retry(3, base_seconds=0.001))
+    async def fetching(ctx: evrt.Context[None]) -> list[object]:
+        return await ctx.gather(ctx.call(look_up, city="A"), ctx.call(fetch, page=1), ctx.call(fetch, page=2))
+
+    for fails in (1, 3, 9):
+        left["fetch"] = fails
+        await app.run(fetching)
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

@@ -71,11 +71,8 @@ class Branches(Generic[T]):
                     await self._woken
                 except asyncio.CancelledError:
                     cancelled = True
-                    self._execution.progress.enter(self._parent)
                     for index in range(len(self.tasks)):
                         self.cut_off(index)
-                    if self._enough is not None:
-                        self._execution.progress.leave(self._parent)
         if self._execution.stopped is not None:
             if not self.all_ended:
                 await asyncio.wait(self.tasks)
@@ -90,9 +87,7 @@ class Branches(Generic[T]):
     def cut_off(self, index: int) -> None:
         """Cancel a branch, unless it has ended."""
         self.scopes[index].lost = False
-        task = self.tasks[index]
-        if task.cancel():
-            self._execution.progress.cut(task)
+        self.tasks[index].cancel()
 
     def _start(self, index: int, awaitable: Awaitable[T], scope: Scope) -> asyncio.Task[T]:
         async def branch() -> T:

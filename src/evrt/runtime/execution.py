@@ -339,7 +339,10 @@ class Execution:
         try:
             result = await work
         except BaseException:
-            self.progress.effect_cut(task)
+            # That it was cut off, too, the code hears in its turn.
+            with suppress(asyncio.CancelledError):
+                if not self.progress.effect_ended(task):
+                    await self.progress.take_turn(task)
             raise
         finally:
             current_scope.reset(token)

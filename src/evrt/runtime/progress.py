@@ -58,8 +58,6 @@ class Progress:
         """Those of them that are busy with something else, and not waited for."""
         self._children: dict[Task, int] = {}
         """How many tasks, created by this one or for it, are inside ``ctx.scope(key)``."""
-        self._blocked: set[Task] = set()
-        """Those that wait for their turn, whatever for."""
         self._asked: dict[str, Blocked] = {}
         self._held: list[Blocked] = []
         self._ready: deque[Blocked] = deque()
@@ -87,12 +85,6 @@ class Progress:
         self._running.discard(task)
         self._elsewhere.discard(task)
         self.step()
-
-    def cut(self, task: Task) -> None:
-        """A task was cancelled: it goes on at once, so that nobody else does; or when its turn comes."""
-        if task not in self._blocked:
-            self._elsewhere.discard(task)
-            self.enter(task)
 
     def back(self, task: Task) -> None:
         """A task that may have been busy elsewhere uses the context again."""
@@ -137,7 +129,6 @@ class Progress:
 
     async def _block(self, blocked: Blocked) -> None:
         """Raises CancelledError, when the turn has come, for a task that was cancelled before."""
-        self._blocked.add(blocked.task)
         self.leave(blocked.task)
         if self._closed:
             self._let_go(blocked)
@@ -157,21 +148,19 @@ class Progress:
         self._effects += 1
         self.leave(task)
 
-    def effect_cut(self, task: Task) -> None:
-        """The task waits no longer: it was cancelled."""
-        self._effects -= 1
-        self.enter(task)
-
     def effect_ended(self, task: Task) -> bool:
-        """The world answered; whether it is the task's turn to hear of it already. Else it has to ``take_turn``."""
+        """The world answered, or the task was cancelled; whether it is its turn to hear of that already.
+
+        Else it has to ``take_turn``.
+        """
         self._effects -= 1
-        if self._running or self._ready or self._children:
+        if not self._closed and (self._running or self._ready or self._children):
             return False
         self.enter(task)
         return True
 
     async def take_turn(self, task: Task) -> None:
-        """Return when it is the task's turn to hear what the world answered."""
+        """Return when it is the task's turn to hear what the world answered, or that it was cancelled."""
         blocked = Blocked(task, Landing())
         self._ready.append(blocked)
         await self._block(blocked)
@@ -260,7 +249,6 @@ class Progress:
             self._on_diverged(self._order[self._next])
 
     def _let_go(self, blocked: Blocked) -> None:
-        self._blocked.discard(blocked.task)
         self.enter(blocked.task)
         blocked.turn.set_result(None)
 

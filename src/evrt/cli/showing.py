@@ -28,6 +28,9 @@ from evrt.folds.run import RunState
 from evrt.history import Run, find_run, memory_at
 
 LABEL_CHARACTERS = 14
+CHECKPOINTS_MAX = 10
+MESSAGES_MAX = 100
+"""Most that is shown of a long run, its end; ``--json`` has all."""
 
 Field = tuple[str, str | None]
 """A label and a text; without a text there is nothing to show."""
@@ -66,7 +69,10 @@ async def show_moment(place: Place, revision: str, *, as_json: bool) -> None:
     _out_section(
         "state", pretty(run.state.state).splitlines() if saved else [], "no checkpoint has been saved"
     )
-    _out_section("messages", _message_lines(run.messages), "nothing has been said")
+    messages = run.messages
+    _out_section("messages", _message_lines(messages[-MESSAGES_MAX:]), "nothing has been said")
+    if len(messages) > MESSAGES_MAX:
+        note(f"The last {MESSAGES_MAX} of {len(messages)} messages; --json has all.")
     _out_section("memory", _memory_lines(memory), "nothing is remembered")
     _out_section("open", [_open_line(run, o.identity) for o in open_operations(run)], "nothing is under way")
 
@@ -99,16 +105,20 @@ def _fields(run: Run, names: dict[str, str | None]) -> list[Field]:
         ("operations", _operations(run)),
         ("tokens", _tokens(state)),
         ("cost", None if state.cost_usd is None else f"{state.cost_usd:.6f} USD"),
-        (
-            "checkpoints",
-            ", ".join(f"{name or '(no name)'} @{at}" for at, name, _ in checkpoints(run)) or None,
-        ),
+        ("checkpoints", _checkpoints(run)),
         ("digest", run.digest),
         ("input", pretty(state.input)),
         ("output", None if state.output is None else pretty(state.output)),
         ("failure", failure),
         ("diverged", divergence(run)),
     ]
+
+
+def _checkpoints(run: Run) -> str | None:
+    saved = [f"{name or '(no name)'} @{at}" for at, name, _ in checkpoints(run)]
+    earlier = len(saved) - CHECKPOINTS_MAX
+    shown = [f"({earlier} earlier)", *saved[earlier:]] if earlier > 0 else saved
+    return ", ".join(shown) or None
 
 
 def _operations(run: Run) -> str:

@@ -234,3 +234,57 @@ async def test_agents_are_tested_without_network_and_with_the_real_context() -> 
         assert (await app.replay(result.run_id)).ok
     assert result.output == "Sunny."
     assert len(model.requests) == 2
+
+
+async def test_a_run_has_three_attempts_by_itself(app: App) -> None:
+    """S1.29"""
+    made: list[str] = []
+
+    def shaky() -> str:
+        made.append("shaky")
+        if len(made) < 3:
+            raise ConnectionError("nobody there")
+        return "there"
+
+    @app.workflow
+    async def looks(ctx: Context[Any]) -> Any:
+        return [await ctx.step("first", lambda: 1), await ctx.step("look", shaky)]
+
+    looks.retry = Retry(looks.retry.attempts_max, base_seconds=0.001)
+    async with app:
+        result = await app.run(looks)
+        assert result.output == [1, "there"]
+        retried = await recorded(app, result, "run.retry_scheduled")
+        assert [(event["reopens"], event["attempt"]) for event in retried] == [("look#1", 1), ("look#1", 2)]
+
+
+def test_the_waits_between_attempts_double_up_to_five_minutes() -> None:
+    """B13"""
+    retry = App("memory://").agent("helper").retry
+    assert [retry.delay_seconds(attempt, 0.0) for attempt in range(1, 11)] == [
+        *(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        300,
+    ]
+
+
+async def test_an_error_says_itself_that_trying_again_is_no_use(app: App) -> None:
+    """B15"""
+    made: list[str] = []
+
+    class Refused(Exception):
+        retriable = False
+
+    @tool(effect="read", retry=QUICK)
+    async def knock() -> None:
+        made.append("knock")
+        raise Refused("go away")
+
+    @app.workflow(retry=QUICK)
+    async def knocks(ctx: Context[Any]) -> None:
+        await ctx.call(knock)
+
+    async with app:
+        result = await app.run(knocks)
+        assert (result.status, len(made)) == ("failed", 1)
+        [failed] = await recorded(app, result, "tool_call.failed")
+        assert failed["retriable"] is False

@@ -47,6 +47,16 @@ async def look_up(amount: int, context: evrt.ToolContext[Bank]) -> evrt.Complete
     return evrt.NotDone()
 
 
+def saying(*findings: Any) -> Callable[..., Any]:
+    """A reconcile function that says these one after another, and the last one for ever."""
+    left = list(findings)
+
+    async def say(amount: int) -> Any:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return say
+
+
 def paying(reconcile: Callable[..., Any], timeout: float | None = 0.02) -> evrt.Tool:
     @evrt.tool(reconcile=reconcile, timeout=timeout)
     async def pay(amount: int, context: evrt.ToolContext[Bank], memo: str = "") -> str:
@@ -116,16 +126,16 @@ async def test_a_write_that_did_not_happen_is_made_again(url: str) -> None:
 
 
 async def test_a_write_that_failed_is_an_error_for_the_code(url: str) -> None:
-    tool = paying(lambda amount: evrt.Failed(f"{amount} is too much", "refused"))
+    tool = paying(saying(evrt.Failed("that is too much", "refused")))
     async with buying(url, Bank(), tool) as app:
         run = await app.run("buy")
-        assert run.output == "refused: 3 is too much"
+        assert run.output == "refused: that is too much"
         assert (await app.replay(run.run_id)).complete
 
 
 async def test_where_it_cannot_be_told_a_person_is_asked_and_the_function_again_at_a_resume(url: str) -> None:
     answers: list[Any] = [evrt.Unknown(), evrt.Unknown(), evrt.Completed("paid after all")]
-    async with buying(url, Bank(), paying(lambda amount: answers.pop(0))) as app:
+    async with buying(url, Bank(), paying(saying(*answers))) as app:
         run = await app.run("buy")
         assert (run.status, run.reason, run.waiting_for) == ("waiting", "in_doubt", ("pay#1",))
         assert [event.failure for event in await events(app, run.run_id, ToolCallUnreconciled)] == [None]
@@ -140,7 +150,7 @@ async def test_where_it_cannot_be_told_a_person_is_asked_and_the_function_again_
 async def test_a_persons_word_counts_where_the_function_cannot_tell(url: str) -> None:
     asked: list[int] = []
 
-    def shrug(amount: int) -> evrt.Unknown:
+    async def shrug(amount: int) -> evrt.Unknown:
         asked.append(amount)
         return evrt.Unknown()
 
@@ -206,7 +216,7 @@ async def test_a_function_has_the_time_that_its_tool_has(url: str) -> None:
 async def test_what_is_no_finding_is_recorded_in_clear_words_and_left_to_a_person(
     url: str, returned: Any, text: str
 ) -> None:
-    async with buying(url, Bank(), paying(lambda amount: returned)) as app:
+    async with buying(url, Bank(), paying(saying(returned))) as app:
         run = await app.run("buy")
         assert run.reason == "in_doubt"
         tries = await events(app, run.run_id, ToolCallUnreconciled)
@@ -217,7 +227,7 @@ async def test_what_is_no_finding_is_recorded_in_clear_words_and_left_to_a_perso
 
 async def test_a_write_is_made_again_three_times_at_most_by_the_functions_word(url: str) -> None:
     bank = Bank()
-    async with buying(url, bank, paying(lambda amount: evrt.NotDone())) as app:
+    async with buying(url, bank, paying(saying(evrt.NotDone()))) as app:
         run = await app.run("buy")
         assert (run.status, run.reason) == ("waiting", "in_doubt")
         assert bank.made == 3
@@ -306,6 +316,18 @@ async def test_a_person_who_is_faster_than_the_function_has_the_last_word(url: s
         assert run.output == "by a person"
         assert len(await events(app, run.run_id, ToolCallSettled)) == 1
         assert (await app.replay(run.run_id)).complete
+
+
+async def test_a_function_need_not_be_async(url: str) -> None:
+    bank = Bank(hangs=False)
+    tool = paying(lambda amount: evrt.Completed(f"paid {amount}, as the books say"), timeout=None)
+    async with buying(url, bank, tool) as app:
+        run = await app.run("buy")
+        log = await app.log()
+        position = next(row.position for row in await log.read() if row.type == "tool_call.requested")
+        put(app, await cut_off(log, position))
+        assert (await app.resume(run.run_id)).output == "paid 3, as the books say"
+        await log.aclose()
 
 
 def test_only_a_write_without_a_key_takes_a_reconcile_function() -> None:

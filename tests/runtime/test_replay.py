@@ -12,7 +12,7 @@ import evrt
 from evrt.effects.contract import ModelRequest
 from evrt.events.run import RunDiverged, RunWaiting
 from evrt.testing import ScriptedModel
-from runtime.logs import Ctx, cut_off, put, watch
+from runtime.logs import Ctx, cut_off, put, until, watch
 
 touched: list[str] = []
 
@@ -360,7 +360,7 @@ async def test_replaying_a_run_that_is_under_way_follows_it_so_far(url: str) -> 
             await ctx.call(hold)
 
         running = await app.start(held)
-        await asyncio.sleep(0.02)
+        await until(app, "tool_call.requested", 2)
         report = await app.replay(running.run_id)
         assert report.ok
         assert not report.complete

@@ -396,6 +396,41 @@ async def test_a_loser_that_had_its_outcome_already_keeps_it_and_is_cut_off_at_i
         assert (await app.replay(run.run_id)).complete
 
 
+async def test_what_others_learn_while_losers_are_cut_off_comes_in_the_same_order_on_replay(url: str) -> None:
+    """The other call has its result at the moment at which the race is decided."""
+    gate = asyncio.Event()
+
+    @evrt.tool(effect="read")
+    async def opens() -> str:
+        gate.set()
+        return "opened"
+
+    @evrt.tool(effect="read")
+    async def waits() -> str:
+        await gate.wait()
+        return "waited"
+
+    async with evrt.App(url, deps=yard(slow=None)) as app:
+
+        @app.workflow
+        async def both(ctx: Ctx) -> list[str]:
+            seen: list[str] = []
+
+            async def races() -> None:
+                await ctx.race(ctx.call(fetch, "slow"), ctx.call(opens))
+                seen.append("raced")
+
+            async def other() -> None:
+                seen.append(await ctx.call(waits))
+
+            await ctx.gather(other(), races())
+            return seen
+
+        run = await app.run(both)
+        assert sorted(run.output) == ["raced", "waited"]
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_a_time_out_around_a_race_cuts_all_of_it_off(url: str) -> None:
     async with evrt.App(url, deps=yard(one=None, two=None)) as app:
 

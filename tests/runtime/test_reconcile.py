@@ -125,6 +125,17 @@ async def test_a_write_that_did_not_happen_is_made_again(url: str) -> None:
         assert (await app.replay(run.run_id)).complete
 
 
+async def test_a_write_made_again_is_looked_up_anew_when_it_is_in_doubt_again(url: str) -> None:
+    """What the run itself has written about the first doubt is no word on the second."""
+    bank = Bank()
+    async with buying(url, bank, paying(saying(evrt.NotDone(), evrt.Completed("paid at last")))) as app:
+        run = await app.run("buy")
+        assert run.output == "paid at last"
+        assert bank.made == 2
+        assert len(await events(app, run.run_id, ToolCallInDoubt)) == 2
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_a_write_that_failed_is_an_error_for_the_code(url: str) -> None:
     tool = paying(saying(evrt.Failed("that is too much", "refused")))
     async with buying(url, Bank(), tool) as app:

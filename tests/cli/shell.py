@@ -95,6 +95,19 @@ async def two_questions(ctx: evrt.Context) -> list:
     return await ctx.gather(ctx.ask("Your name?"), ctx.ask("Your age?"))
 
 
+@evrt.tool(effect="read")
+async def harbour() -> str:
+    """Whether ships go, which they do not in a storm."""
+    if os.path.exists("storm"):
+        raise ConnectionError("there is a storm")
+    return "ships go"
+
+
+@app.workflow(retry=evrt.Retry(3, base_seconds=60))
+async def voyage(ctx: evrt.Context) -> str:
+    return await ctx.call(harbour)
+
+
 @app.workflow
 async def broken(ctx: evrt.Context) -> None:
     raise KeyError("no such thing")

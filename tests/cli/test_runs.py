@@ -145,6 +145,26 @@ def test_an_interrupted_run_tells_how_to_go_on(shell: Shell) -> None:
     assert shown.commands == [f"evrt runs resume {run}"]
 
 
+def test_a_run_that_waits_for_its_next_attempt_says_so_and_can_be_gone_on_with(shell: Shell) -> None:
+    storm = shell.folder / "storm"
+    storm.touch()
+    with shell.begin("runs", "start", "voyage", stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        run = process.stderr.readline().strip()
+        told = process.stderr.readline()
+        process.kill()
+    assert told.startswith(f"{run} failed in harbour#1 (ConnectionError: there is a storm): trying again in ")
+    document = shell.evrt("runs", "show", run, "--json").document
+    assert (document["status"], document["reason"]) == ("waiting", "retry")
+    assert "for its next attempt (harbour#1)" in shell.evrt("runs", "list").out
+    line = shell.evrt("log", run, "--type", "run.retry_scheduled").out
+    assert "attempt 1 failed: ConnectionError: there is a storm (harbour#1 again in " in line
+    storm.unlink()
+    [resume] = shell.evrt("runs", "show", run).commands
+    assert shell.typed(resume).out == "ships go\n"
+    assert "to its end" in shell.evrt("replay", run).out
+
+
 def test_runs_are_listed_newest_first_and_filtered(history: History) -> None:
     shell, waiting = history
     runs = shell.evrt("runs", "list", "--json").document

@@ -13,7 +13,15 @@ from evrt.events import EVENT_TYPES, Envelope, Erased, Event
 from evrt.events import calls as c
 from evrt.events import memory as m
 from evrt.events import run as r
-from evrt.folds.journal import INTENTS, OUTCOMES, OUTSIDE, established, fold_journal, was_cancelled
+from evrt.folds.journal import (
+    FAILURES,
+    INTENTS,
+    OUTCOMES,
+    OUTSIDE,
+    established,
+    fold_journal,
+    was_cancelled,
+)
 from evrt.folds.memory import Memory
 from evrt.folds.messages import fold_messages
 from evrt.folds.run import ENDED, RunState, evolve_run, fold_run
@@ -23,19 +31,29 @@ FAILURE = r.Failure(error_type="ValueError", message="no")
 
 
 @given(events=streams)
-def test_a_journal_never_takes_back_what_it_knew_of_a_shorter_history(events: Sequence[Event]) -> None:
+def test_a_journal_never_takes_back_what_it_knew_but_for_a_failure_that_a_retry_names(
+    events: Sequence[Event],
+) -> None:
     envelopes = enveloped(events)
     before = fold_journal(RUN, [])
     for length in range(1, len(envelopes) + 1):
         after = fold_journal(RUN, envelopes[:length])
         assert after.version == length
-        assert after.order[: len(before.order)] == before.order
+        last = envelopes[length - 1].event
+        reopened = last.reopens if isinstance(last, r.RunRetryScheduled) else None
+        if reopened in before.operations and after.operations[reopened].open:
+            failure = before.operations[reopened].outcome
+            assert failure is None or failure.type in FAILURES
+        else:
+            reopened = None
+        kept = [identity for identity in before.order if identity != reopened]
+        assert after.order[: len(kept)] == kept
         assert list(after.operations)[: len(before.operations)] == list(before.operations)
         for identity, known in before.operations.items():
             now = after.operations[identity]
             assert now.kind == known.kind
             assert now.intent is known.intent or known.intent is None
-            assert now.outcome is known.outcome or known.outcome is None
+            assert now.outcome is known.outcome or known.outcome is None or identity == reopened
             assert now.attempts >= known.attempts
         before = after
 
@@ -230,3 +248,72 @@ def test_tool_results_stand_in_the_messages_as_the_model_reads_them() -> None:
     done = c.ToolCallCompleted(operation="pay#1", result={"b": 1, "a": "ü"})
     messages = fold_messages(RUN, enveloped([called, failed, done]))
     assert messages == [{"role": "tool", "tool_call_id": "c1", "content": '{"a":"ü","b":1}'}]
+
+
+# Retries of a run
+
+
+def failed(operation: str, attempt: int = 1) -> c.ToolCallFailed:
+    return c.ToolCallFailed(operation=operation, failure=FAILURE, attempt=attempt)
+
+
+def requested(operation: str, key: str | None = None, effect: Any = "read") -> c.ToolCallRequested:
+    return c.ToolCallRequested(operation=operation, digest="d", tool="t", effect=effect, key=key)
+
+
+def retry(operation: str, attempt: int = 1) -> r.RunRetryScheduled:
+    return r.RunRetryScheduled(reopens=operation, attempt=attempt, delay_ms=1.0, failure=FAILURE)
+
+
+def test_a_retry_reopens_the_operation_it_names_and_nothing_else() -> None:
+    done = c.ToolCallCompleted(operation="a#1")
+    journal = journal_of(requested("a#1"), done, requested("b#1"), failed("b#1", 2), retry("b#1"))
+    known = journal.operations["b#1"]
+    assert (known.open, known.attempts, known.attempts_before, journal.order) == (True, 3, 2, ["a#1"])
+    assert (journal.failed_attempts, journal.waits_for_retry) == (1, True)
+
+
+def test_attempts_count_from_the_last_operation_that_came_to_a_result() -> None:
+    begun = [requested("a#1"), failed("a#1"), retry("a#1", 1), failed("a#1", 2), retry("a#1", 2)]
+    assert journal_of(*begun).failed_attempts == 2
+    assert journal_of(*begun, r.RunEmitted(operation="emit#1", name="n")).failed_attempts == 2
+    assert journal_of(*begun, failed("b#1")).failed_attempts == 2
+    assert journal_of(*begun, c.ToolCallCompleted(operation="a#1")).failed_attempts == 0
+
+
+@pytest.mark.parametrize(
+    "events,may",
+    [
+        ((requested("a#1"), failed("a#1")), True),
+        ((requested("a#1", effect="write", key="k"), failed("a#1")), True),
+        ((requested("a#1", effect="write"), failed("a#1")), False),
+        ((requested("a#1"),), False),
+        ((requested("a#1"), failed("a#1").model_copy(update={"retriable": False})), False),
+        ((requested("a#1"), failed("a#1"), requested("b#1")), False),
+        (
+            (requested("a#1"), failed("a#1"), r.GuardApplied(operation="guard#1", guard="g", message="")),
+            False,
+        ),
+    ],
+    ids=["read", "write with key", "write without", "open", "hopeless", "acted on", "noted"],
+)
+def test_what_may_be_reopened(events: Sequence[Event], may: bool) -> None:
+    assert journal_of(*events).may_reopen("a#1") is may
+
+
+@pytest.mark.parametrize(
+    "other,may",
+    [
+        ("gather#1:1/b#1", True),
+        ("gather#1:1/agent#1/b#1", True),
+        ("gather#1:0/inner#1:1/b#1", True),
+        ("gather#1:0/b#1", False),
+        ("gather#2:1/b#1", False),
+        ("b#1", False),
+        ("gather#1", False),
+    ],
+)
+def test_only_branches_beside_a_failure_may_have_gone_on_after_it(other: str, may: bool) -> None:
+    failing = "gather#1:0/inner#1:0/a#1"
+    journal = journal_of(requested(failing), failed(failing), requested(other))
+    assert journal.may_reopen(failing) is may

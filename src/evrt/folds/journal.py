@@ -180,7 +180,7 @@ class Journal:
         self.failed_attempts = event.attempt
         self.waits_for_retry = True
         operation = self.operations.get(event.reopens)
-        if operation is None or operation.outcome is None:
+        if operation is None or operation.outcome is None or operation.outcome.type not in FAILURES:
             return
         operation.reopened, operation.outcome = operation.outcome, None
         operation.attempts_before = operation.attempts

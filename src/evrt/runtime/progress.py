@@ -13,7 +13,8 @@ A task may be busy with something that is not the context's: a sleep, the tasks 
 waited for a moment, then passed over until it comes back.
 
 A task that is cancelled while it waits for its turn hears of it when the turn has come, so what its
-code gets to know of the world does not depend on how long the turns of others take.
+code gets to know of the world does not depend on how long the turns of others take. One that is cut off
+in the middle of an operation waits for its turn as well: that is the operation's outcome.
 """
 
 from __future__ import annotations

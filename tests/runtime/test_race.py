@@ -219,6 +219,30 @@ async def test_what_won_by_a_sleep_of_its_own_wins_on_replay_whatever_the_clock_
         assert (await app.replay(run.run_id)).complete
 
 
+async def test_a_race_that_was_cut_off_is_not_decided_on_replay_whatever_the_clock_does(url: str) -> None:
+    sleeps = [0.0, 0.2]
+    async with evrt.App(url, deps=yard(never=None)) as app:
+
+        @app.workflow
+        async def sleepy(ctx: Ctx) -> list[Any]:
+            async def nap(number: int) -> str:
+                await asyncio.sleep(sleeps[number])
+                return "slept"
+
+            async def inner() -> None:
+                await ctx.race(nap(1), ctx.call(fetch, "never"), ctx.call(book, "never"))
+
+            return [*await ctx.race(nap(0), inner()), await ctx.call(fetch, "after")]
+
+        run = await app.run(sleepy)
+        assert run.output == [0, "slept", "after is there"]
+        sleeps[:] = [0.05, 0.0]
+        assert (await app.replay(run.run_id)).complete
+        await killed_after(app, run.run_id, "race.won")
+        assert (await app.resume(run.run_id)).output == run.output
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_code_with_another_number_of_branches_diverges(url: str) -> None:
     number = [3]
     async with evrt.App(url, deps=Yard()) as app:

@@ -7,6 +7,7 @@ time-out of the code's own cuts things off: each operation that was under way re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -36,7 +37,14 @@ async def race(execution: Execution, awaitables: Sequence[Awaitable[T]]) -> Won[
     winner = _winner(branches, known)
     if winner is None:
         raise branches.were_cut_off()  # By whoever cut this off.
-    recorded = await execution.recorded(branches.identity, "race", None)
+    try:
+        recorded = await execution.recorded(branches.identity, "race", None)
+    except asyncio.CancelledError:
+        # It is part of a branch that was cut off earlier than this was decided: so it was not.
+        for index in range(len(branches.tasks)):
+            branches.cut_off(index)
+        await branches.until(lambda: branches.all_ended)
+        raise branches.were_cut_off() from None
     if recorded is None or recorded.outcome is None:
         execution.record(RaceWon(operation=branches.identity, winner=winner, branches=len(branches.tasks)))
     for index in range(len(branches.tasks)):

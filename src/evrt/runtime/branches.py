@@ -43,6 +43,8 @@ class Branches(Generic[T]):
         self._enough: Callable[[], bool] | None = None
         self._parent: asyncio.Task[object] | None = None
         self._woken: asyncio.Future[None] | None = None
+        self._cut = False
+        """Whether the branches have been cut off already by whoever cut off the task that waits for them."""
         self.tasks = [
             self._start(index, awaitable, scope)
             for index, (awaitable, scope) in enumerate(zip(awaitables, self.scopes, strict=True))
@@ -61,18 +63,21 @@ class Branches(Generic[T]):
         """
         cancelled = False
         if not enough():
-            self._parent = asyncio.current_task()
-            assert self._parent is not None
+            parent = self._parent = asyncio.current_task()
+            assert parent is not None
             self._enough = enough
-            self._execution.progress.leave(self._parent)  # It only waits now.
+            self._execution.waiting_for_branches[parent] = self._cut_all
+            self._execution.progress.leave(parent)  # It only waits now.
             while self._enough is not None:
                 self._woken = asyncio.get_running_loop().create_future()
                 try:
                     await self._woken
                 except asyncio.CancelledError:
                     cancelled = True
-                    for index in range(len(self.tasks)):
-                        self.cut_off(index)
+                    if not self._cut:
+                        self._cut_all()
+                    self._cut = False
+            self._execution.waiting_for_branches.pop(parent, None)
         if self._execution.stopped is not None:
             if not self.all_ended:
                 await asyncio.wait(self.tasks)
@@ -87,7 +92,15 @@ class Branches(Generic[T]):
     def cut_off(self, index: int) -> None:
         """Cancel a branch, unless it has ended."""
         self.scopes[index].lost = False
-        self.tasks[index].cancel()
+        task = self.tasks[index]
+        if task.cancel() and (cut_all := self._execution.waiting_for_branches.get(task)) is not None:
+            # At once on every level, or one further down would go on for a moment that no replay can repeat.
+            cut_all()
+
+    def _cut_all(self) -> None:
+        self._cut = True
+        for index in range(len(self.tasks)):
+            self.cut_off(index)
 
     def _start(self, index: int, awaitable: Awaitable[T], scope: Scope) -> asyncio.Task[T]:
         async def branch() -> T:

@@ -97,6 +97,8 @@ class Execution:
     """Outcomes of such writes, each with its number among what was recorded: the claim may be lost by then."""
     transcripts: dict[str, Transcript] = field(default_factory=dict)
     """The last list of messages given to a model in each scope, to find what is new in the next."""
+    waiting_for_branches: dict[asyncio.Task[Any], Callable[[], None]] = field(default_factory=dict)
+    """Tasks that wait for branches, each with what cuts those off."""
     tools_recorded: set[str] = field(default_factory=set)
     stopped: Stop | None = None
     gap: bool = False

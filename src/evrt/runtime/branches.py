@@ -43,6 +43,7 @@ class Branches(Generic[T]):
         self._enough: Callable[[], bool] | None = None
         self._parent: asyncio.Task[object] | None = None
         self._woken: asyncio.Future[None] | None = None
+        self._begun = [False] * len(awaitables)
         self._cut = False
         """Whether the branches have been cut off already by whoever cut off the task that waits for them."""
         self.tasks = [
@@ -54,6 +55,10 @@ class Branches(Generic[T]):
     @property
     def all_ended(self) -> bool:
         return len(self.ended) == len(self.tasks)
+
+    @property
+    def _has_enough(self) -> bool:
+        return self._enough is None
 
     async def until(self, enough: Callable[[], bool]) -> bool:
         """Wait until the branches that have ended are enough. Whether the code cancelled the wait meanwhile.
@@ -68,7 +73,7 @@ class Branches(Generic[T]):
             self._enough = enough
             self._execution.waiting_for_branches[parent] = self._cut_all
             self._execution.progress.leave(parent)  # It only waits now.
-            while self._enough is not None:
+            while not self._has_enough:
                 self._woken = asyncio.get_running_loop().create_future()
                 try:
                     await self._woken
@@ -93,7 +98,10 @@ class Branches(Generic[T]):
         """Cancel a branch, unless it has ended."""
         self.scopes[index].lost = False
         task = self.tasks[index]
-        if task.cancel() and (cut_all := self._execution.waiting_for_branches.get(task)) is not None:
+        if not self._begun[index]:
+            # What it would have done first is recorded as cancelled, so that a replay knows how far it came.
+            self._execution.late_cancels.keep_for(task)
+        elif task.cancel() and (cut_all := self._execution.waiting_for_branches.get(task)) is not None:
             # At once on every level, or one further down would go on for a moment that no replay can repeat.
             cut_all()
 
@@ -104,6 +112,7 @@ class Branches(Generic[T]):
 
     def _start(self, index: int, awaitable: Awaitable[T], scope: Scope) -> asyncio.Task[T]:
         async def branch() -> T:
+            self._begun[index] = True
             current_scope.set(scope)
             return await awaitable
 

@@ -46,6 +46,10 @@ class LateCancels:
         if number is not None and task.cancelling() >= number:
             self._numbers.update(dict.fromkeys(tasks, 0))
 
+    def keep_for(self, task: asyncio.Task[Any]) -> None:
+        """This task, which has not begun, is cut off at its first operation."""
+        self._numbers[task] = 0
+
     def drop(self, task: asyncio.Task[Any]) -> None:
         """The task has ended, and whatever was kept for it."""
         self._numbers.pop(task, None)

@@ -69,7 +69,7 @@ async def ask(
             on_delta=(lambda run, operation, text: deltas.append(text)) if streaming else None,
         )
 
-        @app.workflow
+        @app.workflow(retry=ALONE)
         async def asking(ctx: evrt.Context[None]) -> Any:
             reply = await ctx.model(
                 "Weather?", model=NAME, retry=retry, timeout=timeout, parameters=parameters

@@ -121,6 +121,9 @@ def wal_after_a_failed_sync(lines: Sequence[str]) -> Literal["written anew", "un
     if "ENOENT" in opened.outcome:
         return "unused"
     of_wal = [call.name for call in own[own.index(opened) :] if call.suffix in ("", "-wal")]
+    if "openat" not in of_wal[1:]:
+        # The log was never opened again.
+        return "believed"
     until = of_wal.index("openat", 1)
     match of_wal[1:until]:
         case ["fsync"]:

@@ -269,8 +269,8 @@ RUN = (
     mutant(
         "a retry without an end",
         "runtime/tool_calls.py",
-        "self.attempt < policy.attempts_max)",
-        "self.attempt <= policy.attempts_max)",
+        "number < policy.attempts_max)",
+        "number <= policy.attempts_max)",
         "tests/runtime/test_effects.py::test_after_the_last_attempt_the_code_sees_the_error",
     ),
     mutant(

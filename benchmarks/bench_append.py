@@ -4,11 +4,11 @@ Raw is the sqlite3 module alone: WAL, synchronous=FULL, the bare table of events
 trigger, hash or thread, rows made beforehand, one row in a commit or a hundred. Each appender
 awaits one event's acknowledgement before it sends the next, to a stream of its own.
 
-Answer, on two cores that others used as well (fdatasync 0.2 ms): one appender reaches 0.4 to 0.6 of
-one-row commits, for each append wakes two threads in turn (0.1 ms there) and touches four pages where
-raw touches two. Sixteen make 2 to 3 times as many events as one-row commits. 256 reach 0.2, a hundred
-events in one append 0.35 of hundred-row commits: per event a third goes to Python (check, entry, two
-hashes, task), a third to two indexes, the trigger and the head of the stream, a third is the raw row.
+Answer, on two quiet cores (fdatasync 0.2 ms): one appender reaches 0.5 of one-row commits, for each
+append wakes two threads in turn (0.1 ms there) and touches three pages where raw touches two. Sixteen
+make 2 to 4 times as many events as one-row commits. 256 reach 0.26, a hundred events in one append 0.5
+of hundred-row commits: per event a third goes to Python (check, entry, two hashes, task), a third to an
+index, the trigger and the head of the stream, a third is the raw row.
 """
 
 from __future__ import annotations

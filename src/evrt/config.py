@@ -67,4 +67,5 @@ def _config(section: object, file: str, where: str) -> Config:
 
 def as_url(db: str) -> str:
     """A log's URL; a bare path stands for a SQLite file."""
-    return db if "://" in db else f"sqlite:///{db}"
+    # With too few slashes it would be the strange name of a new file.
+    return db if "://" in db or db.startswith("sqlite:") else f"sqlite:///{db}"

@@ -75,7 +75,11 @@ class Run:
         if moment.isdecimal():
             return int(moment)
         if head := HEAD.fullmatch(moment):
-            return len(self.events) - int(head["back"] or 0)
+            if (version := len(self.events) - int(head["back"] or 0)) < 1:
+                raise NotFound(
+                    f"{self.id} has events 1 to {len(self.events)}; there is no {self.id}@{moment}."
+                )
+            return version
         if moment.startswith("{") and moment.endswith("}"):
             return self._checkpoint(moment[1:-1])
         raise UsageError(

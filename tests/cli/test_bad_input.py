@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -177,3 +180,89 @@ def test_an_error_that_nobody_expected_is_kept_for_a_report(shell: Shell) -> Non
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_an_input_that_was_read_as_json_says_so(shell: Shell) -> None:
+    shell.write(
+        "letters.py",
+        "import evrt\napp = evrt.App()\n\n@app.workflow\nasync def send(ctx, text: str) -> str:\n    return text\n",
+    )
+    shell.environment["EVRT_APP"] = "letters"
+    start = ("runs", "start", "send")
+    assert shell.refused(*start, code=2).endswith(" No input was given.")
+    told = shell.refused(*start, "42", code=2)
+    assert told.endswith(
+        """is JSON, and was read as such; where text is meant, write it in quotes: '"42"'."""
+    )
+    assert shell.evrt(*start, '"42"').out == "42\n"
+    assert shell.refused(*start, json.dumps(["x" * 999]), code=2).endswith("is meant, write it in quotes.")
+
+
+def test_what_no_log_can_be_or_no_flag_can_mean_is_refused(shell: Shell) -> None:
+    run = shell.evrt("runs", "start", "parrot", "hi").run
+    os.mkfifo(shell.folder / "pipe")
+    for command in ("runs list", "db check", "db backup copy.db", "runs resume x"):
+        told = shell.refused(*command.split(), "--db", "pipe", code=2)
+        assert told == "pipe is not a file, but a pipe, a socket or a device. Name a file with --db."
+    for command in ("runs list", "runs start parrot hi", "doctor"):
+        assert "what was given is empty" in shell.refused(*command.split(), "--db", "", code=2)
+    assert "is not the URL of a log" in shell.refused(
+        "runs", "start", "parrot", "hi", "--db", "sqlite:x.db", code=2
+    )
+    assert "is not the digest of a blob" in shell.refused("blob", "xyz", code=2)
+    assert f"{2**63 - 1}" in shell.evrt("log", "--after", "9" * 30, expect=2).err
+    assert shell.evrt("log", "--after", str(2**63 - 1)).err == "No event of sqlite:///evrt.db is like that.\n"
+    assert shell.refused("at", f"{run}@head~99", code=3).endswith(f"there is no {run}@head~99.")
+
+
+def test_a_closed_stdin_gives_no_input(shell: Shell) -> None:
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m evrt runs start parrot - <&-', sys.executable],
+        cwd=shell.folder,
+        env=shell.environment_with(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (closed.returncode, closed.stdout) == (2, "")
+    assert closed.stderr == "The input was to be read from stdin, which is closed.\n"
+
+
+def test_a_folder_that_is_gone_is_told(shell: Shell) -> None:
+    gone = subprocess.run(
+        ["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; exec "$0" -m evrt doctor', sys.executable],
+        cwd=shell.folder,
+        env=shell.environment_with(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (gone.returncode, gone.stdout) == (3, "")
+    assert gone.stderr == "The current folder has been removed. Change to one that is there.\n"
+
+
+def test_what_may_not_be_read_or_written_is_denied_and_named(shell: Shell, public_folder: Path) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    for name in ("evrt.db", "support.py"):
+        shutil.copy(shell.folder / name, public_folder)
+        (public_folder / name).chmod(0o444)
+    (public_folder / "mine").mkdir()
+    shutil.copy(shell.folder / "evrt.db", public_folder / "mine")
+    (public_folder / "secret.json").write_text("{}")
+    (public_folder / "secret.json").chmod(0)
+    (public_folder / "mine").chmod(0)
+    public_folder.chmod(0o555)
+    visitor = replace(shell, folder=public_folder, user=NOBODY if os.geteuid() == 0 else None)
+    try:
+        told = visitor.refused("db", "backup", "copy.db", code=5)
+        assert (
+            told == f"The copy {public_folder}/copy.db could not be written: this user has no permission to."
+        )
+        for command in ("runs list", "db check", "runs resume x"):
+            told = visitor.refused(*command.split(), "--db", "mine/evrt.db", code=5)
+            assert told == "The log mine/evrt.db cannot be reached: this user may not look into its folder."
+        told = visitor.refused("runs", "start", "parrot", "--input-file", "secret.json", code=5)
+        assert told == "The input cannot be read from secret.json: this user has no permission to."
+    finally:
+        public_folder.chmod(0o755)
+        (public_folder / "mine").chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -66,3 +67,26 @@ def test_a_blob_comes_out_as_it_went_in(shell: Shell) -> None:
     assert shell.evrt("blob", digest).out == "Grüße\n" * 3
     told = shell.refused("blob", "0" * 64, code=3)
     assert told.startswith(f"The log holds no blob {'0' * 64}")
+
+
+def test_a_damaged_log_is_found_not_sound_by_the_check(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    os.truncate(shell.folder / "evrt.db", 5_000)
+    told = shell.evrt("db", "check", expect=1).out
+    assert told.startswith("sqlite:///evrt.db is not sound: 0 events in 0 streams, ")
+    assert "the file is damaged: database disk image is malformed. Restore it from a copy." in told
+    document = shell.evrt("db", "check", "--json", expect=1).document
+    assert (document["ok"], len(document["findings"])) == (False, 1)
+
+
+def test_a_copy_that_cannot_be_made_is_not_blamed_on_the_log(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    (shell.folder / "copies").mkdir()
+    told = shell.refused("db", "backup", "copies", code=2)
+    assert told.endswith(
+        f"copies is a folder; a copy is a file. Give it a name, such as {shell.folder}/copies/evrt.db."
+    )
+    assert "is a folder" in shell.refused("db", "backup", "", code=2)
+    told = shell.refused("db", "backup", "x" * 300, code=6)
+    assert told.startswith(f"The copy {shell.folder}/xxx")
+    assert told.endswith("could not be written: File name too long.")

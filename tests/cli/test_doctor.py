@@ -125,3 +125,30 @@ def test_what_a_file_system_is_worth_is_told_from_its_mount(
     found = doctor._file_system("/srv/logs")
     assert found.verdict == verdict
     assert words in found.found
+
+
+def test_what_is_no_log_yet_or_none_at_all_is_said_once(shell: Shell) -> None:
+    (shell.folder / "empty.db").touch()
+    (shell.folder / "folder").mkdir()
+    os.mkfifo(shell.folder / "pipe")
+    shell.write("notes.txt", "hello " * 100)
+    for name, verdict, words in (
+        ("empty.db", "mind", "is empty: no log has been made there yet"),
+        ("folder", "bad", "is a folder; a log is a file."),
+        ("pipe", "bad", "is a pipe, a socket or a device"),
+        ("notes.txt", "bad", "it is not a SQLite database."),
+    ):
+        found = verdicts(shell, "--db", name, expect=verdict == "bad")
+        assert found["log"]["verdict"] == verdict
+        assert words in found["log"]["found"]
+        assert not {"settings", "WAL", "write lock", "events"} & set(found)
+        assert ".." not in shell.evrt("doctor", "--db", name, expect=verdict == "bad").out
+
+
+def test_a_damaged_log_is_told_with_what_to_do(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    os.truncate(shell.folder / "evrt.db", 5_000)
+    (shell.folder / "evrt.db-wal").unlink(missing_ok=True)
+    found = verdicts(shell, expect=1)["log"]
+    assert found["found"] == "SQLite reports: database disk image is malformed"
+    assert "restore" in found["remedy"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.shell import Shell
+from cli.test_doctor import mounted
 from evrt.cli import starting
 
 STARTER = Path(starting.__file__).parent / "starter"
@@ -99,3 +100,17 @@ def test_a_folder_that_may_not_be_written_is_denied(empty: Shell) -> None:
 def test_for_programs_it_is_one_json_object(empty: Shell) -> None:
     document = empty.evrt("init", "desk", "--json").document
     assert document == {"folder": str(empty.folder / "desk"), "files": list(starting.FILES)}
+
+
+def test_a_folder_that_cannot_be_is_wrong_usage(empty: Shell) -> None:
+    empty.write("notes.txt", "mine")
+    assert "is empty" in empty.refused("init", "", code=2)
+    assert "lies below a file" in empty.refused("init", "notes.txt/desk", code=2)
+    assert "too long" in empty.refused("init", "x" * 300, code=2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount a file system.")
+def test_where_there_is_no_room_no_half_of_the_files_stays(empty: Shell) -> None:
+    with mounted(empty.folder / "small", "-o", "size=8k"):
+        assert "No space left on device" in empty.refused("init", "small/desk", code=6)
+        assert list((empty.folder / "small" / "desk").iterdir()) == []

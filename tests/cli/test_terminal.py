@@ -73,7 +73,7 @@ def test_what_a_model_says_is_streamed_and_not_printed_twice(shell: Shell) -> No
 
 
 def test_text_from_outside_cannot_steer_the_terminal(shell: Shell) -> None:
-    evil = "\x1b]0;owned\x07\x1b[2J\x9b1m"
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202e\u2066"
     shown = on_terminal(
         shell,
         "runs",
@@ -83,6 +83,11 @@ def test_text_from_outside_cannot_steer_the_terminal(shell: Shell) -> None:
     )
     assert "owned" in shown
     shown += on_terminal(shell, "runs", "list") + on_terminal(shell, "log")
-    for sequence in ("\x1b]", "\x07", "\x1b[2J", "\x9b"):
+    for sequence in ("\x1b]", "\x07", "\x1b[2J", "\x9b", "\u202e", "\u2066"):
         assert sequence not in shown
-    assert evil in shell.evrt("runs", "start", "parrot", '"\\u001b]0;owned\\u0007\\u001b[2J\\u009b1m"').out
+    assert (
+        evil
+        in shell.evrt(
+            "runs", "start", "parrot", '"\\u001b]0;owned\\u0007\\u001b[2J\\u009b1m\\u202e\\u2066"'
+        ).out
+    )

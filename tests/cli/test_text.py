@@ -41,7 +41,7 @@ def test_what_is_typed_is_json_where_it_is_json() -> None:
     assert json_or_text('{"a": [1, null]}') == {"a": [1, None]}
     assert json_or_text("42") == 42
     assert json_or_text('"42"') == "42"
-    for text in ("yes", "{", "NaN", "-Infinity", "[" * 100_000, ""):
+    for text in ("yes", "{", "NaN", "-Infinity", "1e999", '{"a": [-1e999]}', "[" * 100_000, ""):
         assert json_or_text(text) == text
 
 

@@ -187,5 +187,5 @@ def test_a_log_that_may_only_be_read_can_be_copied(path: Path) -> None:
 def test_a_copy_that_cannot_be_named_is_said_to_be_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "evrt.db"
     make_log(path, 10)
-    with pytest.raises(Unavailable, match="could not be copied"):
+    with pytest.raises(Unavailable, match="could not be written"):
         backup(url(path), str(tmp_path / ("x" * 254)))

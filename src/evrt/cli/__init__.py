@@ -6,6 +6,7 @@ that needs it, so that ``evrt --help`` is there at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from evrt import __version__
 from evrt.cli import audit, blobs, db, demo, doctor, history, init, runs
 from evrt.cli.boundary import guarded
-from evrt.errors import InvalidInput
+from evrt.errors import InvalidInput, NotFound
 
 EPILOG = (
     "Exit codes: 0 ok, 1 negative result (a run failed, code diverged, a check found something), 2 wrong usage, "
@@ -41,6 +42,10 @@ def _run() -> None:
     for argument in sys.argv:
         if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
             raise InvalidInput(f"An argument is not text in UTF-8: {argument!r}.")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise NotFound("The current folder has been removed. Change to one that is there.") from None
     cli()
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+
 from evrt.cli.output import out, out_json, paint, progress
 from evrt.cli.place import Place
 from evrt.cli.text import counted
-from evrt.log.check import CheckReport, check
+from evrt.errors import UnusableLog
+from evrt.log.address import parse_url
+from evrt.log.check import CheckReport, Finding, check
 
 SOUND = 0
 UNSOUND = 1
@@ -14,13 +19,25 @@ UNSOUND = 1
 def check_log(place: Place, *, as_json: bool) -> int:
     """Print what is wrong with a log; returns the exit code."""
     url = place.existing_url()
-    with progress("Checking") as advance:
-        report = check(url, progress=advance)
+    try:
+        with progress("Checking") as advance:
+            report = check(url, progress=advance)
+    except UnusableLog as error:
+        if not isinstance(error.__cause__, sqlite3.Error):
+            raise
+        # That it cannot be read to its end is the answer to who asked, and no failure of the check.
+        report = _damaged(url, error.__cause__)
     if as_json:
         out_json(_document(url, report))
     else:
         _out_report(url, report)
     return SOUND if report.ok else UNSOUND
+
+
+def _damaged(url: str, error: sqlite3.Error) -> CheckReport:
+    text = f"SQLite cannot read on, for the file is damaged: {error}. Restore it from a copy."
+    size = os.path.getsize(parse_url(url) or "")
+    return CheckReport("", 0, 0, 0, 0, size, (Finding(None, text),), 0)
 
 
 def _out_report(url: str, report: CheckReport) -> None:

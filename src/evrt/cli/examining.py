@@ -47,7 +47,7 @@ def _app(place: Place) -> tuple[list[Diagnosis], str]:
     try:
         app = place.load_app()
     except EvrtError as error:
-        return [Diagnosis("app", "bad", str(error))], place.url or default_url()
+        return [Diagnosis("app", "bad", str(error).removesuffix("."))], place.url or default_url()
     names = ", ".join(sorted(app.targets)) or "none"
     return [Diagnosis("app", "ok", f"{place.app_name}, with these agents and workflows: {names}")], app.url
 

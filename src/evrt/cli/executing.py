@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -10,14 +11,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from evrt.app import App
 from evrt.cli.boundary import INTERRUPTED
 from evrt.cli.documents import divergence, wait_document, waits
-from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, whisper
+from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, prints_aside, whisper
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, pretty
 from evrt.cli.waiting import hints, wait_text
-from evrt.errors import InvalidInput, NotFound, Unavailable, UsageError
+from evrt.errors import Denied, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import Run, resolve_run
 from evrt.log import open_log
 from evrt.log.address import MEMORY_URL
@@ -25,6 +28,8 @@ from evrt.result import Result
 
 ENDED_WELL = 0
 ENDED_BADLY = 1
+
+EXAMPLE_CHARACTERS_MAX = 60
 
 
 @dataclass(slots=True)
@@ -68,7 +73,12 @@ def start(
     session = Session(place, kept=app.url != MEMORY_URL)
 
     async def execute() -> Result:
-        running = await app.start(name, given, conversation=conversation, user=user)
+        try:
+            running = await app.start(name, given, conversation=conversation, user=user)
+        except InvalidInput as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            raise InvalidInput(f"{error}{_input_hint(given)}") from error
         session.began(running.run_id)
         return await running
 
@@ -89,17 +99,32 @@ def resume(place: Place, name: str, *, as_json: bool) -> int:
     return _drive(app, session, execute, as_json)
 
 
+def _input_hint(given: object) -> str:
+    """What a person may not expect of the way an input is read."""
+    if given is None:
+        return " No input was given."
+    if isinstance(given, str):
+        return ""
+    text = json.dumps(json.dumps(given, ensure_ascii=False), ensure_ascii=False)
+    example = f": '{text}'" if len(text) < EXAMPLE_CHARACTERS_MAX else ""
+    return f" What was given is JSON, and was read as such; where text is meant, write it in quotes{example}."
+
+
 def read_input(given: str | None, file: str | None) -> object:
     """A run's input from the command line, a file or stdin: JSON if it is JSON, else text."""
     if given is not None and file is not None:
         raise UsageError("Give the input as an argument or with --input-file, not both.")
     if file is None and given != "-":
         return None if given is None else json_or_text(given)
+    if file in (None, "-") and sys.stdin is None:
+        raise UsageError("The input was to be read from stdin, which is closed.")
     try:
         raw = sys.stdin.buffer.read() if file in (None, "-") else Path(str(file)).read_bytes()
         return json_or_text(raw.decode().removesuffix("\n"))
     except FileNotFoundError:
         raise NotFound(f"There is no file {file} to read the input from.") from None
+    except PermissionError:
+        raise Denied(f"The input cannot be read from {file}: this user has no permission to.") from None
     except OSError as error:
         raise UsageError(f"The input cannot be read from {file}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
@@ -114,11 +139,18 @@ def _drive(app: App, session: Session, execute: Callable[[], Awaitable[Result]],
         app.on_delta = session.on_delta
     _show_log_lines()
     try:
-        result, history = asyncio.run(_executed(app, execute))
-    except KeyboardInterrupt:
+        with prints_aside():
+            result, history = asyncio.run(_executed(app, execute))
+    except (KeyboardInterrupt, SystemExit) as stop:
         session.end_streaming()
-        _say_how_to_go_on(session, recorded=asyncio.run(_is_recorded(app, session.run)))
-        return INTERRUPTED
+        why = (
+            "Interrupted"
+            if isinstance(stop, KeyboardInterrupt)
+            else f"The run's code called exit({stop.code!r})"
+        )
+        _say_how_to_go_on(session, why, recorded=asyncio.run(_is_recorded(app, session.run)))
+        # Not the code it asked for: exit(0) in a tool is no success of the run.
+        return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else ENDED_BADLY
     except Unavailable as error:
         if session.run is None or not asyncio.run(_is_recorded(app, session.run)):
             raise
@@ -148,11 +180,11 @@ async def _is_recorded(app: App, run: str | None) -> bool:
         return False
 
 
-def _say_how_to_go_on(session: Session, *, recorded: bool) -> None:
+def _say_how_to_go_on(session: Session, why: str, *, recorded: bool) -> None:
     if not recorded or session.run is None:
-        note("Interrupted. No run has been recorded.")
+        note(f"{why}. No run has been recorded.")
         return
-    note(f"Interrupted. What {session.run} has done is kept; it goes on with:")
+    note(f"{why}. What {session.run} has done is kept; it goes on with:")
     note(f"  {session.place.command('runs', 'resume', session.run)}")
 
 

@@ -9,6 +9,9 @@ import typer
 from evrt.cli.place import AppOption, DbOption, JsonOption, Place, drive
 from evrt.errors import UsageError
 
+POSITION_MAX = 2**63 - 1
+"""SQLite's integers go no further."""
+
 
 def log(
     run: Annotated[
@@ -22,7 +25,13 @@ def log(
     ] = None,
     after: Annotated[
         int,
-        typer.Option(min=0, metavar="POSITION", show_default=False, help="Only events after this position."),
+        typer.Option(
+            min=0,
+            max=POSITION_MAX,
+            metavar="POSITION",
+            show_default=False,
+            help="Only events after this position.",
+        ),
     ] = 0,
     request: Annotated[
         str | None, typer.Option(metavar="OP", help="Print the exact request of this model call instead.")

@@ -55,11 +55,16 @@ async def show_log(
     """Print a run's events, or the whole log's; ``follow`` goes on with those to come."""
     async with place.reading() as log:
         show = _show_json if as_json else _Lines(whole_log=revision is None).show
+        shown = 0
         async with aclosing(_pages(log, revision, follow=follow, after=after)) as pages:
             async for page in pages:
-                show([(row, _decoded(row)) for row in page if not types or _of_types(row, types)])
+                chosen = [(row, _decoded(row)) for row in page if not types or _of_types(row, types)]
+                shown += len(chosen)
+                show(chosen)
                 if follow:
                     flush()
+        if not shown:
+            note(f"No event of {revision or log.url} is like that.")
 
 
 def _of_types(row: Recorded, types: Sequence[str]) -> bool:

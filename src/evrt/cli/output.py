@@ -20,6 +20,8 @@ COLUMNS_MIN = 20
 """What the last column of a table gets, however narrow the terminal is."""
 
 INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# These turn the order of what follows around, so that a question reads as another one than is answered.
+INVISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 class Cell(NamedTuple):
@@ -70,6 +72,13 @@ def out_json(document: object) -> None:
 def out_json_line(document: object) -> None:
     """A document on stdout, as JSON in one line."""
     out(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+
+
+@contextlib.contextmanager
+def prints_aside() -> Iterator[None]:
+    """While somebody else's code runs: what it prints goes to stderr, for stdout holds a command's own data only."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def on_terminal(stream: TextIO) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from evrt.config import as_url, read_config
-from evrt.errors import NotFound, UsageError
+from evrt.errors import Denied, NotFound, UsageError
 
 if TYPE_CHECKING:
     from evrt.app import App
@@ -56,6 +57,9 @@ class Place:
     @property
     def url(self) -> str | None:
         """The URL of the log, if flag or environment name one. A bare path stands for a SQLite file."""
+        if self.db_flag is not None and not self.db_flag.strip():
+            # As from --db "$LOG" where LOG is not set: some other log must not be taken for it.
+            raise UsageError("--db names no log: what was given is empty.")
         given = self.db_flag or os.environ.get("EVRT_DB") or None
         return None if given is None else as_url(given)
 
@@ -87,7 +91,10 @@ class Place:
         """The URL of a log that is there. Raises NotFound: only a new run may create one."""
         url = self.url
         if url is None:
-            app = self.load_app_if_named()
+            try:
+                app = self.load_app_if_named()
+            except UsageError as error:
+                raise UsageError(f"{error} --db FILE looks into a log without the app.") from error
             url = default_url() if app is None else app.url
         require_log(url)
         return url
@@ -108,14 +115,22 @@ def default_url() -> str:
 
 
 def require_log(url: str) -> None:
-    """Raises NotFound where a URL names a file that is not there."""
+    """Raises NotFound where a URL names a file that is not there, Denied, UsageError where it is no file."""
     from evrt.log.address import parse_url
 
     path = parse_url(url)
-    if path is not None and not os.path.exists(path):
+    if path is None:
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except PermissionError:
+        raise Denied(f"The log {path} cannot be reached: this user may not look into its folder.") from None
+    except OSError:
         raise NotFound(
             f"There is no log at {path}. Name another with --db or EVRT_DB; `evrt runs start` creates one."
-        )
+        ) from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a named pipe would wait for ever.
+        raise UsageError(f"{path} is not a file, but a pipe, a socket or a device. Name a file with --db.")
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:

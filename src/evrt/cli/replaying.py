@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evrt.cli.output import out, out_json, paint
+from evrt.cli.output import out, out_json, paint, prints_aside
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import counted
 from evrt.result import ReplayReport
@@ -17,7 +17,8 @@ async def replay(place: Place, name: str, *, as_json: bool) -> int:
     require_log(app.url)
     try:
         await app.log(read_only=True)
-        report = await app.replay(name)
+        with prints_aside():
+            report = await app.replay(name)
     finally:
         await app.aclose()
     if as_json:

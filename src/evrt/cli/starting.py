@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from importlib.resources import files
 
 from evrt.cli.output import note, out, out_json
 from evrt.cli.place import evrt_command
-from evrt.errors import Conflict, Denied, Unavailable, UsageError
+from evrt.errors import Conflict, Denied, EvrtError, Unavailable, UsageError
 
 FILES = {
     "desk.py": "the app: two tools, an agent, a workflow",
@@ -20,6 +21,8 @@ FILES = {
 
 def write_starter(folder: str, *, as_json: bool) -> None:
     """Write all files or none, and say what to do next. Raises Conflict, UsageError, Denied, Unavailable."""
+    if not folder:
+        raise UsageError("The name of the folder is empty. Name one, or leave it out for the current one.")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{folder} is a file. Name a folder.")
     there = [name for name in FILES if os.path.lexists(os.path.join(folder, name))]
@@ -28,17 +31,31 @@ def write_starter(folder: str, *, as_json: bool) -> None:
             f"There is {_and(there)} in {os.path.abspath(folder)} already. Nothing has been written; name another "
             "folder, such as `evrt init desk`."
         )
+    written: list[str] = []
     try:
         os.makedirs(folder, exist_ok=True)
         for name in FILES:
             # "x": what somebody has put there since is not replaced either.
             with open(os.path.join(folder, name), "x", encoding="utf-8") as file:
+                written.append(file.name)
                 file.write(_text(name))
-    except PermissionError as error:
-        raise Denied(f"{error.filename} cannot be written: this user has no permission to.") from error
     except OSError as error:
-        raise Unavailable(f"{error.filename or folder} cannot be written: {error.strerror}.") from error
+        for path in written:
+            os.unlink(path)
+        raise _refusal(folder, error) from error
     _tell(folder, as_json=as_json)
+
+
+def _refusal(folder: str, error: OSError) -> EvrtError:
+    """What a failure of the file system means."""
+    name = error.filename or folder
+    if isinstance(error, PermissionError):
+        return Denied(f"{name} cannot be written: this user has no permission to.")
+    if isinstance(error, NotADirectoryError):
+        return UsageError(f"{name} lies below a file. Name another folder.")
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError("The name of the folder is too long. Name another.")
+    return Unavailable(f"{name} cannot be written: {error.strerror}.")
 
 
 def _text(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from datetime import UTC, datetime
 
@@ -104,9 +105,16 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def json_or_text(given: str) -> object:
     """What a person typed: JSON if it is JSON, else text."""
     try:
-        return json.loads(given, parse_constant=_no_constant)
+        return json.loads(given, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         return given
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):  # 1e999: what JSON can say and nothing can hold.
+        raise ValueError(f"{digits} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> object:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
-from evrt.errors import Conflict, EvrtError, NotFound, Unavailable, UnusableLog, UsageError
+from evrt.errors import Conflict, Denied, EvrtError, NotFound, Unavailable, UnusableLog, UsageError
 from evrt.log.address import parse_url
 from evrt.log.check import CheckReport, Progress, check
 from evrt.log.sqlite.connect import check_place, connect_reading, inspect, sync_folder, translate
@@ -31,6 +31,8 @@ def backup(
     """
     path = existing_file(url)
     target = os.path.abspath(target)
+    if os.path.isdir(target):
+        raise UsageError(f"{target} is a folder; a copy is a file. Give it a name, such as {target}/evrt.db.")
     if os.path.lexists(target):
         raise Conflict(
             f"There is something at {target} already. It has been left as it is; name another file."
@@ -38,7 +40,7 @@ def backup(
     if not os.path.isdir(os.path.dirname(target)):
         raise NotFound(f"There is no folder {os.path.dirname(target)} for the copy. Create it first.")
     with _unfinished(target) as part:
-        position, leaf = _copy(path, part, copying)
+        position, leaf = _copy(path, part, target, copying)
         report = check(f"sqlite:///{part}", progress=checking)
         _compare(path, part, position, leaf, report)
     return report
@@ -60,12 +62,16 @@ def _unfinished(target: str) -> Iterator[str]:
     """A name beside the final one; what is there in the end gets that, durably, and nothing else stays."""
     part = f"{target}.part-{os.getpid()}"
     try:
+        # Made before SQLite opens it: what hinders that is told of the copy, not of the log.
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT, 0o644))
         yield part
         _sync(part)
         _name(part, target)
         sync_folder(os.path.dirname(target))
     except FileExistsError:
         raise Conflict(f"There is something at {target} now. It has been left as it is.") from None
+    except PermissionError:
+        raise Denied(f"The copy {target} could not be written: this user has no permission to.") from None
     except OSError as error:
         raise Unavailable(f"The copy {target} could not be written: {error.strerror}.") from error
     finally:
@@ -74,7 +80,7 @@ def _unfinished(target: str) -> Iterator[str]:
                 os.unlink(part + suffix)
 
 
-def _copy(path: str, part: str, progress: Progress | None) -> tuple[int, bytes | None]:
+def _copy(path: str, part: str, target: str, progress: Progress | None) -> tuple[int, bytes | None]:
     """Copy all pages as of one moment; the position and leaf of the last event at that moment."""
 
     def told(status: int, remaining: int, total: int) -> None:
@@ -92,7 +98,8 @@ def _copy(path: str, part: str, progress: Progress | None) -> tuple[int, bytes |
                 source.backup(copy, pages=STEP_PAGES, progress=told)
             return last or (0, None)
     except sqlite3.Error as error:
-        raise translate(error, path, "The log could not be copied") from error
+        full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"  # The log is only read.
+        raise translate(error, target if full else path, "The log could not be copied") from error
 
 
 def _compare(path: str, part: str, position: int, leaf: bytes | None, report: CheckReport) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from evrt.errors import EvrtError
 from evrt.log.check import check
 from evrt.log.sqlite.connect import (
     SQLITE_VERSION_MIN,
+    check_place,
     connect_reading,
     inspect,
     lock_path,
@@ -92,8 +94,9 @@ def examine(path: str) -> Iterator[Diagnosis]:
     if writable:
         yield _guarded("locks", lambda: _locks(folder))
         yield _guarded("syncs", lambda: _syncs(folder))
-    if not os.path.exists(path):
-        yield Diagnosis("log", "ok", f"there is none at {path} yet; the first run makes it")
+    there = _guarded("log", lambda: _there(path))
+    if there.found:
+        yield there
         return
     for name, look in (
         ("log", lambda: _log(path)),
@@ -108,8 +111,15 @@ def examine(path: str) -> Iterator[Diagnosis]:
 def _guarded(name: str, look: Callable[[], Diagnosis]) -> Diagnosis:
     try:
         return look()
-    except (EvrtError, sqlite3.Error) as error:
-        return Diagnosis(name, "bad", str(error))
+    except EvrtError as error:
+        return Diagnosis(name, "bad", str(error).removesuffix("."))
+    except sqlite3.Error as error:
+        return Diagnosis(
+            name,
+            "bad",
+            f"SQLite reports: {error}",
+            "Run `evrt db check`; what is damaged, restore from a copy.",
+        )
     except OSError as error:
         return Diagnosis(name, "bad", f"could not be looked at: {error.strerror or error}")
 
@@ -270,9 +280,20 @@ def _syncs(folder: str) -> Diagnosis:
 # ----------------------------------------------------------------------------------------- the log
 
 
-def _log(path: str) -> Diagnosis:
-    if inspect(path) == "new":
+def _there(path: str) -> Diagnosis:
+    """What is to be said instead of examining a log, where there is none; nothing where there is one."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return Diagnosis("log", "ok", f"there is none at {path} yet; the first run makes it")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a named pipe would wait for ever.
+        return Diagnosis("log", "bad", f"{path} is a pipe, a socket or a device", "Name a file.")
+    if inspect(check_place(path, read_only=True)) == "new":
         return Diagnosis("log", "mind", f"{path} is empty: no log has been made there yet")
+    return Diagnosis("log", "ok", "")
+
+
+def _log(path: str) -> Diagnosis:
     with closing(connect_reading(path)) as connection:
         version = read_schema_version(connection)
         (log_id,) = connection.execute("SELECT id FROM log").fetchone()

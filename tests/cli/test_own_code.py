@@ -1,0 +1,69 @@
+"""What an app's own code prints, or how it ends the process, is told apart from what a command says."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.shell import Shell
+
+NOISY = """
+import os, sys, evrt
+
+print("loading")
+app = evrt.App()
+
+@evrt.tool(effect="read")
+def look(city: str) -> str:
+    print("looking at", city)
+    if city == "nowhere":
+        sys.exit(int(os.environ.get("EXIT", "0")))
+    return city
+
+@app.workflow
+async def trip(ctx: evrt.Context, city: str) -> str:
+    print("on the way")
+    return await ctx.call(look, city=city)
+
+@app.workflow
+async def leave(ctx: evrt.Context) -> None:
+    sys.exit(int(os.environ["EXIT"]))
+"""
+
+
+@pytest.fixture
+def noisy(shell: Shell) -> Shell:
+    shell.write("noisy.py", NOISY)
+    shell.environment["EVRT_APP"] = "noisy"
+    return shell
+
+
+def test_what_an_app_prints_goes_to_stderr_and_stdout_is_the_commands(noisy: Shell) -> None:
+    started = noisy.evrt("runs", "start", "trip", "Turin", "--json")
+    assert started.document["output"] == "Turin"
+    for line in ("loading", "on the way", "looking at Turin"):
+        assert line in started.err.splitlines()
+    run = started.document["run"]
+    assert noisy.evrt("runs", "start", "trip", "Rome").out == "Rome\n"
+    assert noisy.evrt("replay", run, "--json").document["ok"]
+    assert len(noisy.evrt("runs", "list", "--json").document) == 2
+    assert noisy.evrt("doctor", "--json").document[0]["name"] == "app"
+
+
+@pytest.mark.parametrize("code", ["0", "7"])
+def test_code_that_exits_is_no_success_and_its_run_goes_on_later(noisy: Shell, code: str) -> None:
+    left = noisy.evrt("runs", "start", "leave", "--json", expect=1, EXIT=code)
+    assert left.out == ""
+    run = left.err.splitlines()[1]
+    assert left.err.splitlines()[2:] == [
+        f"The run's code called exit({code}). What {run} has done is kept; it goes on with:",
+        f"  evrt runs resume {run}",
+    ]
+    assert noisy.evrt("runs", "resume", run, expect=1, EXIT=code).out == ""
+
+
+def test_an_app_that_is_broken_hides_no_log(noisy: Shell) -> None:
+    run = noisy.evrt("runs", "start", "trip", "Turin").err.splitlines()[1]
+    noisy.write("noisy.py", "app = evrt.App(\n")
+    told = noisy.refused("runs", "list", code=2)
+    assert told.endswith("--db FILE looks into a log without the app.")
+    assert noisy.evrt("runs", "list", "--db", "evrt.db", "--json").document[0]["run"] == run

@@ -135,7 +135,7 @@ def test_what_is_no_log_yet_or_none_at_all_is_said_once(shell: Shell) -> None:
     for name, verdict, words in (
         ("empty.db", "mind", "is empty: no log has been made there yet"),
         ("folder", "bad", "is a folder; a log is a file."),
-        ("pipe", "bad", "is a pipe, a socket or a device"),
+        ("pipe", "bad", "is not a file, but a pipe, a socket or a device"),
         ("notes.txt", "bad", "it is not a SQLite database."),
     ):
         found = verdicts(shell, "--db", name, expect=verdict == "bad")

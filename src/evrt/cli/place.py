@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import stat
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
@@ -115,22 +114,20 @@ def default_url() -> str:
 
 
 def require_log(url: str) -> None:
-    """Raises NotFound where a URL names a file that is not there, Denied, UsageError where it is no file."""
+    """Raises NotFound where a URL names a file that is not there, Denied."""
     from evrt.log.address import parse_url
 
     path = parse_url(url)
     if path is None:
         return
     try:
-        mode = os.stat(path).st_mode
+        os.stat(path)
     except PermissionError:
         raise Denied(f"The log {path} cannot be reached: this user may not look into its folder.") from None
     except OSError:
         raise NotFound(
             f"There is no log at {path}. Name another with --db or EVRT_DB; `evrt runs start` creates one."
         ) from None
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a named pipe would wait for ever.
-        raise UsageError(f"{path} is not a file, but a pipe, a socket or a device. Name a file with --db.")
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import stat
 import statistics
 import subprocess
 import sys
@@ -283,11 +282,9 @@ def _syncs(folder: str) -> Diagnosis:
 def _there(path: str) -> Diagnosis:
     """What is to be said instead of examining a log, where there is none; nothing where there is one."""
     try:
-        mode = os.stat(path).st_mode
+        os.stat(path)
     except FileNotFoundError:
         return Diagnosis("log", "ok", f"there is none at {path} yet; the first run makes it")
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # Opening a named pipe would wait for ever.
-        return Diagnosis("log", "bad", f"{path} is a pipe, a socket or a device", "Name a file.")
     if inspect(check_place(path, read_only=True)) == "new":
         return Diagnosis("log", "mind", f"{path} is empty: no log has been made there yet")
     return Diagnosis("log", "ok", "")

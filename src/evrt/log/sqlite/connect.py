@@ -48,6 +48,9 @@ def check_place(path: str, *, read_only: bool) -> str:
         )
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
+    if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+        # Opening a named pipe would wait for ever.
+        raise UsageError(f"{path} is not a file, but a pipe, a socket or a device. Name another path.")
     if os.path.isdir(path):
         raise UsageError(
             f"{path} is a folder; a log is a file. Give the file a name, such as {path}/evrt.db."

@@ -15,8 +15,8 @@ from typing import Any
 
 from audit.logs import KEY, Place
 from evrt.audit.growth import grow, sign
-from evrt.log.entry import leaf_hash, payload_digest
-from evrt.log.walk import EVENTS, entry_of, step
+from evrt.log.entry import entry_of, leaf_hash, payload_digest
+from evrt.log.walk import EVENTS, step
 
 Row = dict[str, Any]
 Change = Callable[[list[Row]], list[Row]]

@@ -27,8 +27,8 @@ from evrt.audit.checkpoint import Checkpoint, parse_checkpoint
 from evrt.audit.proof import InclusionProof
 from evrt.audit.proving import prove_inclusion
 from evrt.audit.tree import consistency_proof
-from evrt.log.entry import leaf_hash
-from evrt.log.walk import EVENTS, entry_of, open_file, step
+from evrt.log.entry import entry_of, leaf_hash
+from evrt.log.walk import EVENTS, open_file, step
 
 EVENTS_BEFORE, EVENTS_AFTER = 280, 20
 """Events that the checkpoint covers, and events after it."""

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import orjson
 
 from evrt.log.contract import Recorded
-from evrt.log.entry import leaf_hash, payload_digest
+from evrt.log.entry import entry_of, leaf_hash, payload_digest
 from evrt.log.sqlite.blobs import faults
 from evrt.log.sqlite.connect import inspect, read_schema_version
 from evrt.log.sqlite.schema import schema_of
-from evrt.log.walk import EVENTS, PAGE_EVENTS, Proved, Step, entry_of, open_file, step
+from evrt.log.walk import EVENTS, PAGE_EVENTS, Proved, Step, open_file, step
 
 FINDINGS_MAX = 100
 """Findings that are kept; a log with more is damaged beyond listing."""

@@ -11,6 +11,8 @@ from hashlib import sha256
 
 import orjson
 
+from evrt.log.contract import Recorded
+
 ENTRY_VERSION = 1
 ENTRY_BYTES_MAX = 65_535
 LEAF_PREFIX = b"\x00"
@@ -53,6 +55,24 @@ def build_entry(
             "payload_length": payload_length,
             "payload_digest": payload_digest.hex(),
         }
+    )
+
+
+def entry_of(log: str, event: Recorded, prev: bytes | None) -> bytes:
+    """The entry that a row comes to. Raises TypeError, ValueError where it holds what no entry can."""
+    return build_entry(
+        log=log,
+        position=event.position,
+        time=event.time,
+        event_id=event.event_id,
+        stream=event.stream,
+        version=event.version,
+        prev=prev,
+        type=event.type,
+        correlation=event.correlation,
+        meta=event.meta,
+        payload_length=event.payload_length,
+        payload_digest=event.payload_digest,
     )
 
 

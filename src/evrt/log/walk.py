@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from evrt.errors import NotFound, TreeDisagrees, UsageError
 from evrt.log.address import parse_url
 from evrt.log.contract import Recorded
-from evrt.log.entry import build_entry, leaf_hash
+from evrt.log.entry import entry_of, leaf_hash
 from evrt.log.sqlite.connect import cannot_read, check_place, connect_reading, inspect, read_log_id
 from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED
 from evrt.log.sqlite.transaction import recorded
@@ -54,24 +54,6 @@ class Proved(NamedTuple):
 def step(row: tuple[Any, ...]) -> Step:
     """A row of ``EVENTS``."""
     return Step(recorded(row[:-3]), *row[-3:])
-
-
-def entry_of(log: str, event: Recorded, prev: bytes | None) -> bytes:
-    """The entry that a row comes to. Raises TypeError, ValueError where it holds what no entry can."""
-    return build_entry(
-        log=log,
-        position=event.position,
-        time=event.time,
-        event_id=event.event_id,
-        stream=event.stream,
-        version=event.version,
-        prev=prev,
-        type=event.type,
-        correlation=event.correlation,
-        meta=event.meta,
-        payload_length=event.payload_length,
-        payload_digest=event.payload_digest,
-    )
 
 
 class LogFile:

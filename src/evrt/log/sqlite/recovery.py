@@ -40,7 +40,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from evrt.errors import Unavailable, UnusableLog
-from evrt.log.entry import build_entry, leaf_hash, payload_digest
+from evrt.log.entry import entry_of, leaf_hash, payload_digest
 from evrt.log.sqlite.connect import connect_writing, inspect, read_log_id, sync_folder
 from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED
 from evrt.log.sqlite.transaction import Planned, recorded
@@ -169,20 +169,7 @@ def verify_tail(connection: sqlite3.Connection, log_id: str, acknowledged: dict[
         if row is None:
             raise LostEvents(f"the event at position {position} is not there")
         event, previous = recorded(row[:13]), row[13]
-        entry = build_entry(
-            log=log_id,
-            position=position,
-            time=event.time,
-            event_id=event.event_id,
-            stream=event.stream,
-            version=event.version,
-            prev=previous,
-            type=event.type,
-            correlation=event.correlation,
-            meta=event.meta,
-            payload_length=event.payload_length,
-            payload_digest=event.payload_digest,
-        )
+        entry = entry_of(log_id, event, previous)
         same = event.leaf == leaf_hash(entry) and acknowledged.get(position, event.leaf) == event.leaf
         if event.salt is not None and event.payload is not None:
             same = same and payload_digest(event.salt, event.payload) == event.payload_digest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from contextlib import aclosing
@@ -15,6 +16,7 @@ import pytest
 from evrt.errors import Unavailable
 from evrt.log import NEW, Exact, Log, open_log
 from evrt.log.check import check
+from evrt.log.sqlite.transaction import Transaction
 from log.stores import append, draft
 from log.worker import Process
 
@@ -133,6 +135,25 @@ async def test_a_log_can_be_closed_though_a_frozen_process_holds_the_lock(tmp_pa
     assert check(url).events == 1
 
 
+async def test_requests_are_given_up_in_time_though_once_no_thread_could_be_started_to_see_to_it(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with aclosing(await open_log(url, lock_timeout_seconds=0.2)) as log:
+        with Process() as frozen:
+            frozen.start("hold", path=f"{tmp_path}/evrt.db-lock")
+            assert await asyncio.to_thread(frozen.line) == "held"
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse_to_start)
+                with pytest.raises(Unavailable, match="can't start new thread"):
+                    await log.append(append(draft()))
+            with pytest.raises(Unavailable, match="holds its write lock"):
+                await asyncio.wait_for(log.append(append(draft())), 20)
+
+
+def refuse_to_start(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 async def test_a_writer_frozen_at_any_moment_blocks_the_others_only_while_it_is_frozen(url: str) -> None:
     with Process() as process:
         await asyncio.to_thread(process.tell, "open", url=url)
@@ -147,6 +168,67 @@ async def test_a_writer_frozen_at_any_moment_blocks_the_others_only_while_it_is_
                 process.signal(signal.SIGCONT)
             await log.append(append(draft(), run_1=Exact(written)))
     assert check(url).ok
+
+
+# ------------------------------------------------------------------------------- another that closes
+
+
+async def open_once_more(url: str, path: Path) -> None:
+    async with aclosing(await open_log(url)) as log:
+        await log.position()
+
+
+async def look_only(url: str, path: Path) -> None:
+    async with aclosing(await open_log(url, read_only=True)) as log:
+        await log.position()
+
+
+async def check_it(url: str, path: Path) -> None:
+    assert check(url).ok
+
+
+LOOKS = {"opened once more": open_once_more, "read": look_only, "checked": check_it}
+
+
+@pytest.mark.parametrize("how", [*LOOKS, "recovered"])
+async def test_a_log_keeps_its_wal_though_another_process_closes_it_and_this_one_has_looked_at_the_file(
+    tmp_path: Path, url: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closes any descriptor of a file lets go of all locks that SQLite has on it in this process."""
+    path = tmp_path / "evrt.db"
+    async with aclosing(await open_log(url)) as log:
+        await log.append(append(draft()))
+        await log.position()
+        if how == "recovered":
+            fail_once(monkeypatch)
+        else:
+            await LOOKS[how](url, path)
+        await log.append(append(draft()))
+        with Process() as other:
+            other.tell("open", url=url)
+            other.append(append(draft("run-other")))
+            assert other.end() == 0
+        assert Path(f"{path}-wal").exists()  # noqa: ASYNC240
+        assert (await log.append(append(draft()))).position == 4
+        with Process() as other:
+            other.tell("open", url=url)
+            appended = other.append(append(draft("run-other")))
+            assert not isinstance(appended, str)
+            assert appended.position == 5
+            assert other.end() == 0
+        assert await log.position() == 5
+    assert check(url).findings == ()
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next commit fail, so that the log is opened anew."""
+    commit = Transaction.commit
+
+    def fail(self: Transaction) -> int:
+        monkeypatch.setattr(Transaction, "commit", commit)
+        raise MemoryError
+
+    monkeypatch.setattr(Transaction, "commit", fail)
 
 
 # ------------------------------------------------------------------------------------------ greedy

@@ -11,7 +11,9 @@ import os
 import sqlite3
 import stat
 import struct
+import threading
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -33,6 +35,45 @@ HEADER_BYTES = 100
 JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
 State = Literal["new", "made", "ready"]
+
+Identity = tuple[int, int]
+"""What tells a file from another that has been put in its place: its device, its inode."""
+
+_held: Counter[Identity] = Counter()
+"""The files of logs that are open in this process, and how often each is."""
+
+_looking = threading.Lock()
+
+
+def hold(path: str) -> Identity:
+    """Say, before connecting to a log that is there, that it is open in this process. Raises OSError.
+
+    SQLite's locks on a file belong to the process, and the system drops them all when the process closes any
+    descriptor of that file. Then another process that closes the log takes itself for the last, and removes the
+    WAL that this one goes on writing to. So nobody opens a held file but SQLite, which minds this by itself.
+    """
+    with _looking:
+        identity = file_identity(path)
+        _held[identity] += 1
+        return identity
+
+
+def let_go(identity: Identity) -> None:
+    """Take back one ``hold``, after the connections have been closed."""
+    with _looking:
+        _held[identity] -= 1
+        if not _held[identity]:
+            del _held[identity]
+
+
+def _forget_all() -> None:
+    """A forked child has none of the parent's connections, and locks of its own."""
+    global _looking
+    _looking = threading.Lock()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def lock_path(path: str) -> str:
@@ -86,10 +127,14 @@ def inspect(path: str) -> State:
     """What the file is, from its bytes alone. Raises UnusableLog where it is not for us.
 
     ``new`` is nothing yet, ``made`` is a log that may still have to be finished, ``ready`` one that is in WAL mode.
+    One that is open in this process is ready, and is not looked at (see ``hold``).
     """
     try:
-        with open(path, "rb") as file:
-            header = file.read(HEADER_BYTES)
+        with _looking:
+            if file_identity(path) in _held:
+                return "ready"
+            with open(path, "rb") as file:
+                header = file.read(HEADER_BYTES)
     except FileNotFoundError:
         return "new"
     except PermissionError:
@@ -327,7 +372,7 @@ def wal_pages(path: str) -> int:
         return 0
 
 
-def file_identity(path: str) -> tuple[int, int]:
+def file_identity(path: str) -> Identity:
     """What tells a file from another that has been put in its place."""
     found = os.stat(path)
     return found.st_dev, found.st_ino

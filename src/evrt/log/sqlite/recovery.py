@@ -41,7 +41,7 @@ from collections.abc import Iterable
 
 from evrt.errors import Unavailable, UnusableLog
 from evrt.log.entry import entry_of, leaf_hash, payload_digest
-from evrt.log.sqlite.connect import connect_writing, inspect, read_log_id, sync_folder
+from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder
 from evrt.log.sqlite.schema import FROM_EVENTS, RECORDED
 from evrt.log.sqlite.transaction import Planned, recorded
 
@@ -95,8 +95,6 @@ def reopen(
     Raises LostEvents, UnusableLog, Unavailable, sqlite3.Error, OSError.
     """
     write_wal_anew(path)
-    if inspect(path) != "ready":
-        raise UnusableLog(f"{path} is not the log in WAL mode any more that it was.")
     connection = connect_writing(path, WAIT_SECONDS)
     try:
         if read_log_id(connection) != log_id:

@@ -24,7 +24,7 @@ from evrt.log.contract import Landing
 from evrt.log.plan import Checked
 from evrt.log.sqlite.blobs import BlobPiece
 from evrt.log.sqlite.committing import Committer
-from evrt.log.sqlite.connect import file_identity, inspect, lock_path, make, translate
+from evrt.log.sqlite.connect import file_identity, hold, inspect, let_go, lock_path, make, translate
 from evrt.log.sqlite.foreign import Snapshots, Tracked
 from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Answer, Job, Stop, Work, refuse
 from evrt.log.sqlite.lock import FileLock
@@ -121,8 +121,12 @@ class Writer:
         try:
             if state != "ready":
                 self._make()
-            self._committer = Committer(self._path, self._lock, self._lock_timeout_seconds)
-            self._file = file_identity(self._path)
+            self._file = hold(self._path)
+            try:
+                self._committer = Committer(self._path, self._lock, self._lock_timeout_seconds)
+            except BaseException:
+                let_go(self._file)
+                raise
         except sqlite3.Error as error:
             self._lock.close()
             raise translate(error, self._path, "The log cannot be opened") from error
@@ -221,10 +225,11 @@ class Writer:
 
     def _wait_for_lock(self) -> None:
         if self._watch is None:
-            self._watch = threading.Thread(
+            watch = threading.Thread(
                 target=self._watch_queue, name=f"evrt lock watch {self._path}", daemon=True
             )
-            self._watch.start()
+            watch.start()
+            self._watch = watch  # Only now: where no thread can be started, the next to wait tries again.
         self._waiting_for_lock = True
         try:
             self._lock.acquire()
@@ -256,6 +261,8 @@ class Writer:
     def _close(self) -> None:
         # Before the lock is let go, because the last connection to close copies the WAL as well.
         self._committer.close()
+        if not self._ended:
+            let_go(self._file)
         self._lock.close()
         self._stopped.set()
         self._ended = True

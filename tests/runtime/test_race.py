@@ -243,6 +243,82 @@ async def test_a_race_that_was_cut_off_is_not_decided_on_replay_whatever_the_clo
         assert (await app.replay(run.run_id)).complete
 
 
+async def test_a_loser_that_gets_further_than_it_did_records_nothing(url: str) -> None:
+    """Or a replay by the first clock would find in its history what the code does not do then."""
+    sleeps = [0.0, 0.2]
+    async with evrt.App(url, deps=Yard()) as app:
+
+        @app.workflow
+        async def sleepy(ctx: Ctx) -> list[Any]:
+            async def nap(number: int) -> str:
+                await asyncio.sleep(sleeps[number])
+                if number:
+                    await ctx.emit("awake", ctx.random())
+                    await asyncio.sleep(3_600)
+                return "slept"
+
+            return [*await ctx.race(nap(0), nap(1)), await ctx.call(fetch, "after")]
+
+        run = await app.run(sleepy)
+        sleeps[:] = [0.05, 0.0]
+        assert (await app.replay(run.run_id)).complete
+        await killed_after(app, run.run_id, "race.won")
+        assert (await app.resume(run.run_id)).output == run.output
+        assert "run.emitted" not in [e.type for e in (await app.get(run.run_id)).events]
+        sleeps[:] = [0.0, 0.2]
+        assert (await app.replay(run.run_id)).complete
+
+
+SLEEPERS: dict[str, Callable[[Ctx, evrt.Tool], Awaitable[Any]]] = {
+    "a read": lambda ctx, hang: ctx.call(hang),
+    "a write without a key": lambda ctx, hang: ctx.call(hang),
+    "branches": lambda ctx, hang: ctx.gather(ctx.call(hang), ctx.call(book, "never")),
+}
+
+
+@pytest.mark.parametrize("name", SLEEPERS)
+async def test_a_loser_comes_again_to_what_it_had_begun_after_a_sleep_of_its_own(name: str) -> None:
+    """On a replay, and on a resume, the race is decided while it is still asleep."""
+    begun = asyncio.Event()
+
+    @evrt.tool(effect="write" if name == "a write without a key" else "read")
+    async def hang() -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    app = evrt.App("memory://", deps=yard(never=None))
+
+    @app.workflow
+    async def late(ctx: Ctx) -> list[Any]:
+        async def sleeper() -> Any:
+            await asyncio.sleep(0.03)
+            return await SLEEPERS[name](ctx, hang)
+
+        won = await ctx.race(sleeper(), ctx.step("see", begun.wait))
+        return [*won, await ctx.call(fetch, "after")]
+
+    async def to_its_end(run: evrt.Result) -> evrt.Result:
+        while run.status == "waiting":
+            assert run.reason == "in_doubt"
+            await app.settle(run.run_id, error="It never came.")
+            run = await app.resume(run.run_id)
+        return run
+
+    watched = await watch(app)
+    run = await to_its_end(await app.run(late))
+    assert run.output == [1, True, "after is there"]
+    log = await app.log()
+    for position in watched.boundaries[1:]:
+        put(app, await cut_off(log, position))
+        assert (await app.replay(run.run_id)).ok
+        if (await app.get(run.run_id)).state.ended:
+            break
+        assert (await to_its_end(await app.resume(run.run_id))).output == run.output
+        assert (await app.replay(run.run_id)).complete
+    await log.aclose()
+
+
 async def test_code_with_another_number_of_branches_diverges(url: str) -> None:
     number = [3]
     async with evrt.App(url, deps=Yard()) as app:

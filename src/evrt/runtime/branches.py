@@ -80,7 +80,7 @@ class Branches(Generic[T]):
                 except asyncio.CancelledError:
                     cancelled = True
                     if not self._cut:
-                        self._cut_all()
+                        self._cut_all(0)
                     self._cut = False
             self._execution.waiting_for_branches.pop(parent, None)
         if self._execution.stopped is not None:
@@ -94,21 +94,24 @@ class Branches(Generic[T]):
         self._execution.late_cancels.forget()
         return asyncio.CancelledError()
 
-    def cut_off(self, index: int) -> None:
-        """Cancel a branch, unless it has ended."""
+    def cut_off(self, index: int, before: int | None = 0) -> None:
+        """Cancel a branch, unless it has ended.
+
+        One that sleeps by itself first comes to what the history says it began ``before`` this version, or at all.
+        """
         self.scopes[index].lost = False
         task = self.tasks[index]
-        if not self._begun[index]:
-            # What it would have done first is recorded as cancelled, so that a replay knows how far it came.
+        if not self._begun[index] or self._execution.is_behind(task, self.scopes[index], before):
+            # What it does next is recorded as cancelled, so that a replay knows how far it came.
             self._execution.late_cancels.keep_for(task)
         elif task.cancel() and (cut_all := self._execution.waiting_for_branches.get(task)) is not None:
             # At once on every level, or one further down would go on for a moment that no replay can repeat.
-            cut_all()
+            cut_all(before)
 
-    def _cut_all(self) -> None:
+    def _cut_all(self, before: int | None) -> None:
         self._cut = True
         for index in range(len(self.tasks)):
-            self.cut_off(index)
+            self.cut_off(index, before)
 
     def _start(self, index: int, awaitable: Awaitable[T], scope: Scope) -> asyncio.Task[T]:
         async def branch() -> T:

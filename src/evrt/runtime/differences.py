@@ -80,6 +80,13 @@ class Unasked:
             del self._scopes[path]
         return None
 
+    def has_begun(self, path: str, before: int | None) -> bool:
+        """Whether something is left, in this scope or below it, that began before an event of this version, or ever."""
+        return any(
+            scope.startswith(path) and (before is None or left[0].began < before)
+            for scope, left in self._scopes.items()
+        )
+
     def after_lost_one(self, identity: str, scope: Scope) -> Difference | None:
         """The history, which does not know this operation, knows later ones below its scope."""
         for expected in self._scopes.values():

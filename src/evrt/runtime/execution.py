@@ -97,8 +97,8 @@ class Execution:
     """Outcomes of such writes, each with its number among what was recorded: the claim may be lost by then."""
     transcripts: dict[str, Transcript] = field(default_factory=dict)
     """The last list of messages given to a model in each scope, to find what is new in the next."""
-    waiting_for_branches: dict[asyncio.Task[Any], Callable[[], None]] = field(default_factory=dict)
-    """Tasks that wait for branches, each with what cuts those off."""
+    waiting_for_branches: dict[asyncio.Task[Any], Callable[[int | None], None]] = field(default_factory=dict)
+    """Tasks that wait for branches, each with what cuts those off (see ``Branches.cut_off``)."""
     tools_recorded: set[str] = field(default_factory=set)
     stopped: Stop | None = None
     gap: bool = False
@@ -186,7 +186,12 @@ class Execution:
             and self.journal.terminal is None
             and not self.unasked
             and identity not in self.journal.operations
+            and not _has_lost(current_scope.get())
         )
+
+    def is_behind(self, task: asyncio.Task[Any], scope: Scope, before: int | None) -> bool:
+        """Whether a task is busy with something of its own that its history had come out of (see ``has_begun``)."""
+        return self.progress.is_busy(task) and self.unasked.has_begun(scope.path, before)
 
     async def recorded(self, identity: str, kind: str, digest: str | None) -> Operation | None:
         """The operation with its outcome, when its turn comes; None when its outcome has yet to be made.
@@ -252,6 +257,8 @@ class Execution:
         if known is not None:
             self.diverge(differences.in_request(known, kind, None))
             return known.outcome
+        if _has_lost(current_scope.get()):
+            return None  # The code is further here than it was when it was cut off: this was not to be.
         if (self.offline and self.progress.live) or self.journal.terminal is not None:
             self._past_the_end(identity)
         if not self.progress.live:
@@ -288,8 +295,11 @@ class Execution:
         return self.writer.draft(event)
 
     def note(self, event: Event) -> None:
-        """Record an event that the code does not wait for; a replay offline passes over what was lost in a crash."""
-        if self.writer is not None:
+        """Record an event that the code does not wait for; a replay offline passes over what was lost in a crash.
+
+        So does a branch that has lost its race, where it gets further than it did.
+        """
+        if self.writer is not None and not _has_lost(current_scope.get()):
             self.record(event)
 
     def record(self, event: Event, drafted: Draft | None = None) -> None:

@@ -92,6 +92,10 @@ class Progress:
         if self._elsewhere:
             self._elsewhere.discard(task)
 
+    def is_busy(self, task: Task) -> bool:
+        """Whether a task executes code, or waits for something that is not the context's."""
+        return task in self._running
+
     def child_entered(self, child: Task, parent: Task) -> None:
         """A task that something else created begins to execute code of the run; its parent awaits it somehow."""
         self._children[parent] = self._children.get(parent, 0) + 1

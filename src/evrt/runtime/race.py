@@ -45,11 +45,12 @@ async def race(execution: Execution, awaitables: Sequence[Awaitable[T]]) -> Won[
             branches.cut_off(index)
         await branches.until(lambda: branches.all_ended)
         raise branches.were_cut_off() from None
-    if recorded is None or recorded.outcome is None:
+    won = recorded.outcome if recorded is not None else None
+    if won is None:
         execution.record(RaceWon(operation=branches.identity, winner=winner, branches=len(branches.tasks)))
     for index in range(len(branches.tasks)):
         if index != winner:
-            branches.cut_off(index)
+            branches.cut_off(index, None if won is None else won.version)
     if await branches.until(lambda: branches.all_ended) or cancelled:
         execution.strike_next()  # The race had its outcome when it came.
     return Won(winner, branches.tasks[winner].result())

@@ -173,7 +173,7 @@ class App:
 
         ``timeout`` limits each attempt of a run, waits not counted. ``retry`` says how often a run is
         attempted that fails with the error of an operation: that operation is made again, and nothing else.
-        Attempts count from the last operation that came to a result. Writes without an idempotency key and
+        Attempts count anew once that operation has come to a result. Writes without an idempotency key and
         errors that trying again cannot mend are never made again; nor are errors that the code acted on.
 
         Raises UsageError when its name is taken.

@@ -127,6 +127,36 @@ async def test_attempts_count_from_the_last_operation_that_came_to_a_result(url:
         assert len(set(app.deps.keys)) == 1
 
 
+async def test_what_goes_on_beside_an_operation_that_fails_does_not_give_it_more_attempts(url: str) -> None:
+    """Something that beats for as long as the work goes on comes to a result in every attempt."""
+
+    @evrt.tool(effect="read")
+    async def slow(name: str, context: evrt.ToolContext[Weather]) -> str:
+        await asyncio.sleep(0.02)
+        return context.deps.call(name)
+
+    async def flow(ctx: Ctx) -> None:
+        over = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await ctx.call(slow, "a")
+            finally:
+                over.set()
+
+        async def beat() -> None:
+            while not over.is_set():
+                await ctx.step("beat", asyncio.sleep, 0.002)
+
+        await ctx.gather(work(), beat())
+
+    async with running(url, flow, a=1_000) as app:
+        run = await asyncio.wait_for(app.run("flow"), 20)
+        assert run.status == "failed"
+        assert app.deps.made == ["a", "a", "a"]
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_every_attempt_has_the_tools_own_attempts(url: str) -> None:
     async def flow(ctx: Ctx) -> str:
         return str(await ctx.call(patient, "a"))

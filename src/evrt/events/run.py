@@ -75,7 +75,7 @@ class RunRetryScheduled(Event):
     """An attempt of the run failed, and it waits for the next one, in which one operation is made again.
 
     ``reopens`` is the operation whose error escaped the code: its failure does not count any more. ``attempt``
-    counts attempts that have failed with no operation coming to a result in between.
+    counts attempts that have failed since one that was reopened came to a result.
     """
 
     type: ClassVar[str] = "run.retry_scheduled"

@@ -104,7 +104,10 @@ class Journal:
     operations: dict[str, Operation] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     failed_attempts: int = 0
-    """Attempts of the run that have failed since an operation came to a result."""
+    """Attempts of the run that have failed since one that had been reopened came to a result.
+
+    What others come to beside it does not count: something that beats in a branch of its own does so at every attempt.
+    """
     waits_for_retry: bool = False
 
     def apply(self, envelope: Envelope) -> None:
@@ -162,7 +165,7 @@ class Journal:
             operation.in_doubt = False
             if envelope.type not in AT_ONCE:
                 self.order.append(operation.identity)
-                if established(envelope.event)[0]:
+                if operation.reopened is not None and established(envelope.event)[0]:
                     self.failed_attempts = 0
 
     def _observe(self, operation: Operation, event_id: str) -> None:

@@ -68,12 +68,11 @@ def let_go(identity: Identity) -> None:
 
 def _forget_all() -> None:
     """A forked child has none of the parent's connections, and locks of its own."""
-    global _looking
-    _looking = threading.Lock()
     _held.clear()
+    _looking.release()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(before=_looking.acquire, after_in_parent=_looking.release, after_in_child=_forget_all)
 
 
 def lock_path(path: str) -> str:

@@ -205,7 +205,19 @@ def test_files_that_are_still_needed_are_tried_before_anything_is_added(signed: 
     refused(signed, "do not give the root")
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"log": "x", "size": 300, "root": "00"}', "[]", "\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"log": "x", "size": 300, "root": "00"}',
+        "[]",
+        "\0",
+        '{"log": "x", "size": Infinity, "root": "00"}',
+        "[" * 100_000,
+    ],
+    ids=["nothing", "no keys", "short root", "a list", "no JSON", "no end", "too deep"],
+)
 def test_a_head_that_cannot_be_read_is_refused(signed: Place, content: str) -> None:
     (signed.tree / "head.json").write_text(content)
     refused(signed, "head.json cannot be read")

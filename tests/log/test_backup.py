@@ -100,6 +100,21 @@ def test_what_is_there_already_is_left_as_it_is(path: Path) -> None:
     assert copy.read_text() == "mine"
 
 
+@pytest.mark.parametrize("left", ["-wal", "-journal", "-shm"])
+def test_what_an_earlier_file_of_that_name_left_beside_it_is_not_taken_for_the_copys(
+    path: Path, left: str
+) -> None:
+    """SQLite would write the WAL of another database into the copy as soon as somebody opens it."""
+    make_log(path, 3)
+    copy = path.with_name("copy.db")
+    beside = copy.with_name(f"copy.db{left}")
+    beside.write_text("of another")
+    with pytest.raises(Conflict, match=f"something at .*copy.db{left} .* name another file"):
+        backup(url(path), str(copy))
+    assert beside.read_text() == "of another"
+    assert not copy.exists()
+
+
 @pytest.mark.parametrize(
     "source, error, words",
     [

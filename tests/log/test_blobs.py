@@ -23,6 +23,7 @@ from evrt.errors import Denied, InvalidInput, NotFound, PayloadTooLarge, Unusabl
 from evrt.log import BLOB_BYTES_MAX, BLOB_PIECE_BYTES, Log, open_log
 from evrt.log.blobs import Blob, Blobs, Source, in_pieces
 from evrt.log.check import check
+from evrt.log.sqlite.lock import FileLock
 from log.stores import Open, append, draft, url
 
 LENGTHS = (0, 1, BLOB_PIECE_BYTES - 1, BLOB_PIECE_BYTES, BLOB_PIECE_BYTES + 1, 3 * BLOB_PIECE_BYTES + 7)
@@ -115,6 +116,47 @@ async def test_erased_bytes_are_gone_from_every_file(path: Path) -> None:
             assert secret[:40] not in file.read_bytes(), file.name
         assert await blobs_of(log).write(secret) == blob
         assert await blobs_of(log).read_all(blob) == secret
+
+
+async def test_who_gives_up_takes_no_bytes_from_who_was_told_that_they_are_kept(path: Path) -> None:
+    """Two write the same bytes; the one whose blob is kept hears of its cancellation when it has been finished."""
+    async with aclosing(await open_log(url(path))) as log:
+        begun = [asyncio.Event(), asyncio.Event()]
+        go_on = [asyncio.Event(), asyncio.Event()]
+
+        async def same(number: int) -> AsyncIterator[bytes]:
+            yield b"x" * BLOB_PIECE_BYTES
+            begun[number].set()
+            await go_on[number].wait()
+
+        writing = [asyncio.create_task(log.write_blob(same(number))) for number in range(2)]
+        for each in begun:
+            await each.wait()
+        await log.append(append(draft()))  # So what came before it, their pieces, has been written too.
+        lock = FileLock(f"{path}-lock")
+        assert lock.acquire_within(10)
+        for each in go_on:
+            each.set()
+            await asyncio.sleep(0.05)
+        writing[0].cancel()
+        lock.close()
+        given_up, key = await asyncio.gather(*writing, return_exceptions=True)
+        assert isinstance(given_up, asyncio.CancelledError)
+        await log.append(append(draft()))
+        assert not isinstance(key, BaseException)
+        assert await log.blob_length(key.sha256) == BLOB_PIECE_BYTES
+
+
+async def test_who_reads_a_blob_while_it_is_erased_never_gets_another(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+        blobs = blobs_of(log)
+        old = await blobs.write(b"a" * 3 * BLOB_PIECE_BYTES)
+        reading = blobs.read(old, after=BLOB_PIECE_BYTES)
+        assert await anext(reading) == b"a" * BLOB_PIECE_BYTES
+        await blobs.erase(old)
+        await blobs.write(b"b" * 3 * BLOB_PIECE_BYTES)
+        with pytest.raises(NotFound, match="it has been erased"):
+            await anext(reading)
 
 
 async def test_a_source_that_breaks_off_leaves_nothing_to_be_read(open_store: Open) -> None:

@@ -75,6 +75,11 @@ def test_an_earlier_copy_is_never_replaced(old: Path) -> None:
     assert Path(f"{old}-v1").read_text() == "mine"
 
 
+def test_what_belonged_to_an_earlier_copy_is_not_taken_for_the_new_ones(old: Path) -> None:
+    Path(f"{old}-v1-wal").write_text("of another")
+    assert migrate(url(old)).copy == f"{old}-v1.2"
+
+
 def test_what_a_newer_evrt_wrote_is_refused(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         connection.execute("PRAGMA user_version = 99")

@@ -57,7 +57,7 @@ class TreeFolder:
         try:
             document = json.loads(content)
             head = Head(str(document["log"]), int(document["size"]), bytes.fromhex(document["root"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             head = Head("", -1, b"")
         if head.size < 0 or len(head.root) != HASH_BYTES:
             raise TreeDisagrees(missing(f"{HEAD} cannot be read", self.path))

@@ -33,10 +33,12 @@ def backup(
     target = os.path.abspath(target)
     if os.path.isdir(target):
         raise UsageError(f"{target} is a folder; a copy is a file. Give it a name, such as {target}/evrt.db.")
-    if os.path.lexists(target):
-        raise Conflict(
-            f"There is something at {target} already. It has been left as it is; name another file."
-        )
+    for taken in files_of(target):
+        # Also what belonged to an earlier file of that name: SQLite would take its WAL for the copy's.
+        if os.path.lexists(taken):
+            raise Conflict(
+                f"There is something at {taken} already. It has been left as it is; name another file."
+            )
     if not os.path.isdir(os.path.dirname(target)):
         raise NotFound(f"There is no folder {os.path.dirname(target)} for the copy. Create it first.")
     with _unfinished(target) as part:
@@ -44,6 +46,11 @@ def backup(
         report = check(f"sqlite:///{part}", progress=checking)
         _compare(path, part, position, leaf, report)
     return report
+
+
+def files_of(path: str) -> list[str]:
+    """Where a database is, and what SQLite takes for a part of it."""
+    return [path + suffix for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def existing_file(url: str) -> str:
@@ -75,9 +82,9 @@ def _unfinished(target: str) -> Iterator[str]:
     except OSError as error:
         raise Unavailable(f"The copy {target} could not be written: {error.strerror}.") from error
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for file in files_of(part):
             with suppress(OSError):
-                os.unlink(part + suffix)
+                os.unlink(file)
 
 
 def _copy(path: str, part: str, target: str, progress: Progress | None) -> tuple[int, bytes | None]:

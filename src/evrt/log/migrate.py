@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from evrt.errors import Denied, Unavailable, UnusableLog
-from evrt.log.backup import backup, existing_file
+from evrt.log.backup import backup, existing_file, files_of
 from evrt.log.check import Progress
 from evrt.log.sqlite.connect import (
     connect_to_migrate,
@@ -90,7 +90,7 @@ def _migrate(url: str, path: str, copying: Progress | None, checking: Progress |
 def _free_name(wanted: str) -> str:
     """The name, or the first with a number behind it: an earlier copy is never replaced."""
     name, number = wanted, 2
-    while os.path.lexists(name):
+    while any(map(os.path.lexists, files_of(name))):
         name = f"{wanted}.{number}"
         number += 1
     return name

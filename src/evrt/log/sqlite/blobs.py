@@ -84,14 +84,14 @@ class BlobFinished(NamedTuple):
 
 
 class BlobGone(NamedTuple):
-    """One that was begun is given up."""
+    """One that was begun is given up. If it has been finished by then it stays: others may have been told of it."""
 
     blob: int
     bytes: int = 0
 
     def make(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"DELETE FROM blob_pieces WHERE {OF_BLOB}", places_of(self.blob))
-        connection.execute("DELETE FROM blobs WHERE id = ?", (self.blob,))
+        if connection.execute(UNFINISHED, (self.blob,)).fetchone() is not None:
+            _remove(connection, self.blob)
 
 
 class BlobErased(NamedTuple):
@@ -104,11 +104,21 @@ class BlobErased(NamedTuple):
         found = connection.execute(FIND, (digest_of(self.sha256),)).fetchone()
         if found is None:
             raise unknown_blob(self.sha256)
-        BlobGone(found[0]).make(connection)
+        _remove(connection, found[0])
+
+
+def _remove(connection: sqlite3.Connection, blob: int) -> None:
+    connection.execute(f"DELETE FROM blob_pieces WHERE {OF_BLOB}", places_of(blob))
+    connection.execute("DELETE FROM blobs WHERE id = ?", (blob,))
 
 
 FIND = "SELECT id, length FROM blobs WHERE digest = ?"
-READ_PIECE = "SELECT bytes FROM blob_pieces WHERE place = ?"
+UNFINISHED = "SELECT 1 FROM blobs WHERE id = ? AND digest IS NULL"
+# By the digest too: when a blob is erased, its id may become that of another.
+READ_PIECE = """
+SELECT p.bytes FROM blob_pieces AS p
+WHERE p.place = ? AND EXISTS (SELECT 1 FROM blobs WHERE id = ? AND digest = ?)
+"""
 OF_BLOB = "place BETWEEN ? AND ?"
 
 PIECES_MAX = 65_536

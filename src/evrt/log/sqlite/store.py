@@ -288,7 +288,7 @@ class SqliteLog:
 
     async def _pieces(self, sha256: str, blob: int, first: int, length: int) -> AsyncIterator[bytes]:
         for number in range(first, -(-length // BLOB_PIECE_BYTES)):
-            rows = await self._fetch(READ_PIECE, place_of(blob, number))
+            rows = await self._fetch(READ_PIECE, place_of(blob, number), blob, digest_of(sha256))
             if not rows:
                 raise unknown_blob(sha256)
             yield rows[0][0]

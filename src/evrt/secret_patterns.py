@@ -67,11 +67,12 @@ NAMES = (
 
 _NAME = "|".join(name.replace("_", "[_-]?") for name in NAMES)
 _FIELD = re.compile(rf"(?i)(?:.*[_-])?(?:{_NAME})")
-# In running text a value behind such a name: long enough and with a digit, for "password: required" is none.
+# In running text a value behind such a name: long enough and with a digit, for "password: required" is none. The
+# digit is looked for no further than this, or a text full of such names would be read from each of them to its end.
 _LABELLED = Pattern(
     "value",
     ("passw", "passphrase", "_key", "-key", "apikey", "secret", "authorization"),
-    rf"(?i)(?P<kept>(?:{_NAME})[\"']?\s*[:=]\s*[\"']?)(?=[^\s\"',;]*\d)[^\s\"',;\[]{{8,}}",
+    rf"(?i)(?P<kept>(?:{_NAME})[\"']?\s*[:=]\s*[\"']?)(?=[^\s\"',;]{{0,200}}\d)[^\s\"',;\[]{{8,}}",
 )
 _EVERY = (*PATTERNS, _LABELLED)
 _SUSPICIOUS = re.compile(

@@ -130,6 +130,13 @@ def test_every_file_of_the_tree_is_compared(signed: Place, name: str, words: str
     assert any(words in text for text in texts(verdict)), verdict.findings
 
 
+@pytest.mark.parametrize("name", ["tile/0/000", "tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/000"])
+def test_a_file_of_the_tree_that_was_cut_short_is_named(signed: Place, name: str) -> None:
+    file = signed.tree / name
+    file.write_bytes(file.read_bytes()[:-32])
+    assert any(name in text for text in texts(signed.verify()))
+
+
 def test_the_entry_and_the_leaf_that_a_tree_has_otherwise_are_named(signed: Place) -> None:
     flip(signed.tree / "tile/0/001.p/44", at=32 * 3 + 5)
     flip(signed.tree / "tile/entries/000", at=100)

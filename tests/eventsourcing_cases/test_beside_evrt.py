@@ -534,3 +534,47 @@ def test_a_log_that_may_not_be_written_is_read() -> None:
     counted, denied = done.stdout.splitlines()
     assert len(set(counted.split())) == 1
     assert "is open for reading only: this user may not write the file and its folder" in denied
+
+
+FOLLOW_WITHOUT_PERMISSION = """
+    import os, sys
+    sys.path.insert(0, sys.argv[2])
+    from pathlib import Path
+    import evrt.log.sqlite.factory
+    from eventsourcing_cases.bank import open_bank
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    bank = open_bank(Path(sys.argv[1]))
+    for one in bank.recorder.subscribe():
+        print(one.id, flush=True)
+"""
+
+
+def test_who_may_only_read_a_log_hears_what_others_write() -> None:
+    """It was closed when the reader opened it, so there was no WAL to look at."""
+    with tempfile.TemporaryDirectory(prefix="evrt-test-") as folder:
+        path = Path(folder) / "evrt.db"
+        run(path)
+        Path(folder).chmod(0o755)
+        last = len(asyncio.run(rows(path)))
+        following = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(FOLLOW_WITHOUT_PERMISSION),
+                str(path),
+                str(Path(__file__).parent.parent),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert following.stdout is not None
+            assert [int(following.stdout.readline()) for _ in range(last)] == list(range(1, last + 1))
+            run(path)
+            assert int(following.stdout.readline()) == last + 1
+        finally:
+            following.kill()
+            following.communicate()

@@ -187,6 +187,27 @@ def test_what_is_refused_for_its_tracking_leaves_nothing_in_the_batch_of_others(
     assert recorder.max_tracking_id("upstream") == 6
 
 
+def test_what_is_refused_for_its_events_leaves_no_tracking_in_the_batch_of_others(
+    path: Path, factory: Factory, recorder: ProcessRecorder
+) -> None:
+    recorder.insert_events([event(version=1)])
+    writer = recorder._log._writer  # type: ignore[attr-defined]
+    lock = FileLock(f"{path}-lock")
+    lock.acquire()
+    refused, taken = (
+        writer.submit_from_thread(
+            Tracked(check_request(to_append([event(stream, version=1)]), 100), Place(application, 5))
+        )
+        for stream, application in (("order-1", "upstream"), ("order-2", "another"))
+    )
+    lock.close()
+    with pytest.raises(Conflict):
+        refused.result()
+    assert taken.result().versions == (1,)
+    assert recorder.max_tracking_id("upstream") is None
+    assert recorder.max_tracking_id("another") == 5
+
+
 def test_what_was_tracked_together_with_events_is_there_for_every_recorder(factory: Factory) -> None:
     factory.process_recorder().insert_events([event()], tracking=Tracking("upstream", 5))
     assert factory.tracking_recorder().max_tracking_id("upstream") == 5

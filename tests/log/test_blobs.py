@@ -251,20 +251,21 @@ def test_a_process_killed_while_it_writes_leaves_nothing_to_be_read_and_a_sound_
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert check(url(path)).ok
+    asyncio.run(write_one(path, b"one that is older by then"))
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(digest), count(*) FROM blobs").fetchone() == (0, 1)
+        assert connection.execute("SELECT count(digest), count(*) FROM blobs").fetchone() == (1, 2)
         # A day later it is swept away.
         connection.execute("UPDATE blobs SET time = time - 86401000000")
         connection.commit()
-    asyncio.run(write_one(path))
+    asyncio.run(write_one(path, b"another"))
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(digest), count(*) FROM blobs").fetchone() == (1, 1)
-        assert connection.execute("SELECT count(*) FROM blob_pieces").fetchone() == (1,)
+        assert connection.execute("SELECT count(digest), count(*) FROM blobs").fetchone() == (2, 2)
+        assert connection.execute("SELECT count(*) FROM blob_pieces").fetchone() == (2,)
 
 
-async def write_one(path: Path) -> None:
+async def write_one(path: Path, content: bytes) -> None:
     async with aclosing(await open_log(url(path))) as log:
-        await blobs_of(log).write(b"another")
+        await blobs_of(log).write(content)
 
 
 def test_a_large_blob_takes_no_more_memory_than_a_small_one(path: Path) -> None:

@@ -110,6 +110,26 @@ def test_what_only_reminds_of_one_stays(value: Any) -> None:
     assert redact_secrets(value) == value
 
 
+def test_a_text_that_begins_a_secret_over_and_over_is_looked_through_in_the_end() -> None:
+    """As long as a payload may be: looking to its end from each beginning would take a quarter of an hour."""
+    text = "password=" * 100_000
+    assert redact_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *(f"gh{letter}_{'a1' * 18}" for letter in "pousr"),
+        *(f"xox{letter}-{'1' * 12}" for letter in "abeoprs"),
+        *(f"{letter}k_{kind}_{'a1' * 12}" for letter in "sr" for kind in ("live", "test")),
+        "AKIAIOSFODNN7EXAMPLE",
+        "ASIAIOSFODNN7EXAMPLE",
+    ],
+)
+def test_every_kind_that_an_issuer_has_is_known(secret: str) -> None:
+    assert secret not in str(redact_secrets(f"it is {secret}, I think"))
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()

@@ -11,11 +11,11 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
-from evrt.errors import Denied, NotFound
-from evrt.log.sqlite.connect import check_place, connect_reading, inspect, may_write, translate
+from evrt.errors import Denied, NotFound, Unavailable
+from evrt.log.sqlite.connect import check_place, connect_reading, inspect, may_write, shape, translate
 from evrt.log.sqlite.jobs import Stop, Work
 from evrt.log.sqlite.places import LogPlace
 from evrt.log.sqlite.reader import closed_error, forked_error
@@ -73,6 +73,8 @@ class BlockingLog:
         """All rows of one SELECT, which sees one committed state of the log."""
         self._check_usable()
         try:
+            if self._writer is None:
+                return self._look(sql, tuple(parameters))
             connection = self._take()
             try:
                 return connection.execute(sql, tuple(parameters)).fetchall()
@@ -80,6 +82,21 @@ class BlockingLog:
                 self._put_back(connection)
         except sqlite3.Error as error:
             raise translate(error, self.path, "The log cannot be read") from error
+        except OSError as error:
+            raise Unavailable(f"The log {self.path} cannot be read: {error.strerror}.") from error
+
+    def _look(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """For who may not write: the file may be opened as one that lies still, and such a connection sees no change.
+
+        So it is opened for each look, and looked at again where it had no WAL and did not lie still.
+        """
+        while True:
+            before = shape(self.path)
+            with closing(connect_reading(self.path)) as connection:
+                rows = connection.execute(sql, parameters).fetchall()
+            after = shape(self.path)
+            if after == before or (before.wal_pages and after.wal_pages):
+                return rows
 
     def bell(self) -> threading.Event:
         """Is set after what this log has committed. Others write too: wait for it with a time-out."""

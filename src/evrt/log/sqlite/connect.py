@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from evrt.errors import Denied, EvrtError, NotFound, Unavailable, UnusableLog, UsageError
 from evrt.log.ids import new_event_id
@@ -300,13 +300,19 @@ def cannot_read(error: sqlite3.Error, path: str, doing: str) -> EvrtError:
     return translate(error, path, doing)
 
 
-Shape = tuple[int, int, int, int]
+class Shape(NamedTuple):
+    """What changes about the files of a log when somebody writes to it."""
+
+    inode: int
+    bytes: int
+    modified_ns: int
+    wal_pages: int
 
 
 def shape(path: str) -> Shape:
-    """What changes about the files of a log when somebody writes to it."""
+    """The shape of the log's files now."""
     found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns, wal_pages(path)
+    return Shape(found.st_ino, found.st_size, found.st_mtime_ns, wal_pages(path))
 
 
 def connect_reading(path: str) -> sqlite3.Connection:

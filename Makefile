@@ -43,7 +43,7 @@ check: $(VENV)/.installed ## ruff format, ruff, mypy --strict, import-linter
 bench: $(VENV)/.installed ## every benchmark in turn, each beside its baseline
 	@set -e; for file in benchmarks/bench_*.py; do echo "==> $$file"; $(BIN)/python "$$file"; done
 
-mutants: $(VENV)/.installed ## plant forty bugs, one at a time, and see each noticed by a test (ARGS="part of a name")
+mutants: $(VENV)/.installed ## plant bugs, one at a time, and see each noticed by a test (ARGS="part of a name")
 	@$(BIN)/python tests/mutants/trying.py $(ARGS)
 
 # The rivals get venvs of their own the first time (two minutes more, and npm for Restate's server).

@@ -116,6 +116,8 @@ def test_a_file_system_without_room_or_that_is_gone_at_power_off_is_told(shell: 
         ("/dev/a /srv ext4 rw,nobarrier 0 0", "bad", "without barriers"),
         ("/dev/a /srv ext4 ro 0 0", "mind", "mounted read-only"),
         ("/dev/a /srv xfs rw 0 0\nnone /srv\\040x tmpfs rw 0 0", "ok", "xfs"),
+        ("/dev/a /srv xfs rw 0 0\nnone /srv/log tmpfs rw 0 0", "ok", "xfs"),
+        ("/dev/a /srv xfs rw 0 0\nserver:/x /srv nfs4 rw 0 0", "bad", "nfs4: locks between machines"),
     ],
 )
 def test_what_a_file_system_is_worth_is_told_from_its_mount(

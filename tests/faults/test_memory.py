@@ -99,7 +99,7 @@ def test_allocations_of_a_commit_fail_in_turn_and_nothing_is_lost(
         text=True,
         timeout=600,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
     )
     rows = {event_id: position for position, event_id in rows_of(path).items()}
     ends: list[int] = []
@@ -159,7 +159,7 @@ def test_an_append_for_which_sqlite_has_no_memory_is_refused_and_smaller_ones_go
         text=True,
         timeout=60,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
     )
     answers, read = json.loads(done.stdout)
     assert [answers[0], answers[1], answers[3], answers[5]] == read == [1, 2, 3, 4]

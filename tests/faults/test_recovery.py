@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,8 @@ import pytest
 from evrt.errors import NotFound
 from evrt.log import open_log
 from evrt.log.check import check
-from evrt.log.sqlite.connect import LYING_STILL, reading_uris
-from evrt.log.sqlite.recovery import Acknowledged
+from evrt.log.sqlite.connect import LYING_STILL, connect_reading, reading_uris
+from evrt.log.sqlite.recovery import Acknowledged, LostEvents, verify_tail
 from evrt.log.sqlite.transaction import Planned, Transaction
 from log.stores import append, draft, fill, url
 
@@ -87,7 +87,7 @@ def poisoned(path: Path, statement: str) -> list[Any]:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
     )
     assert (done.returncode, done.stderr) == (0, "")
     answers: list[Any] = json.loads(done.stdout)
@@ -140,6 +140,18 @@ def test_a_log_that_has_lost_nothing_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "evrt.db"
     assert poisoned(path, "") == [4, 5, 5]
     assert check(url(path)).findings == ()
+
+
+async def test_a_whole_event_in_the_place_of_the_one_acknowledged_is_a_loss(tmp_path: Path) -> None:
+    """As where a copy of the file was put back on which somebody had gone on: all of it is sound, and it is another log."""
+    path = tmp_path / "evrt.db"
+    await fill(path)
+    async with aclosing(await open_log(url(path))) as log:
+        leaves = {row.position: row.leaf for row in await log.read()}
+    with closing(connect_reading(str(path))) as connection:
+        verify_tail(connection, log.id, leaves)
+        with pytest.raises(LostEvents, match="the event at position 3 is not what was recorded"):
+            verify_tail(connection, log.id, leaves | {3: bytes(32)})
 
 
 async def test_a_process_that_dies_poisoned_leaves_a_mark_for_the_next(tmp_path: Path) -> None:

@@ -115,6 +115,19 @@ def test_what_an_earlier_file_of_that_name_left_beside_it_is_not_taken_for_the_c
     assert not copy.exists()
 
 
+def test_what_came_meanwhile_is_left_as_it_is_too(path: Path) -> None:
+    make_log(path, 3)
+    copy = path.with_name("copy.db")
+
+    def somebody_comes(done: int, total: int) -> None:
+        copy.write_text("mine")
+
+    with pytest.raises(Conflict, match=r"something at .* now. It has been left as it is"):
+        backup(url(path), str(copy), copying=somebody_comes)
+    assert copy.read_text() == "mine"
+    assert beside(copy) == []
+
+
 @pytest.mark.parametrize(
     "source, error, words",
     [

@@ -24,6 +24,7 @@ from evrt.log import BLOB_BYTES_MAX, BLOB_PIECE_BYTES, Log, open_log
 from evrt.log.blobs import Blob, Blobs, Source, in_pieces
 from evrt.log.check import check
 from evrt.log.sqlite.lock import FileLock
+from evrt.log.sqlite.transaction import Transaction
 from log.stores import Open, append, draft, url
 
 LENGTHS = (0, 1, BLOB_PIECE_BYTES - 1, BLOB_PIECE_BYTES, BLOB_PIECE_BYTES + 1, 3 * BLOB_PIECE_BYTES + 7)
@@ -263,9 +264,48 @@ def test_a_process_killed_while_it_writes_leaves_nothing_to_be_read_and_a_sound_
         assert connection.execute("SELECT count(*) FROM blob_pieces").fetchone() == (2,)
 
 
-async def write_one(path: Path, content: bytes) -> None:
+async def write_one(path: Path, content: bytes = b"another") -> None:
     async with aclosing(await open_log(url(path))) as log:
         await blobs_of(log).write(content)
+
+
+async def test_what_was_finished_is_never_swept_away(path: Path) -> None:
+    await write_one(path, b"old")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE blobs SET time = time - 86401000000")
+        connection.commit()
+    await write_one(path)
+    async with aclosing(await open_log(url(path))) as log:
+        assert await blobs_of(log).read_all(sha256(b"old").hexdigest()) == b"old"
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("nth", [1, 2, 3], ids=["begun", "piece", "finished"])
+async def test_a_blob_is_there_once_whichever_of_its_commits_failed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, committed: bool
+) -> None:
+    """Whether the commit that failed was one or not, the step is made once more, and has to come to the same."""
+    commit = Transaction.commit
+    left = nth
+
+    def fail_at_the_nth(self: Transaction) -> int:
+        nonlocal left
+        left -= 1
+        if left:
+            return commit(self)
+        if committed:
+            commit(self)
+        raise MemoryError
+
+    async with aclosing(await open_log(url(path))) as log:
+        monkeypatch.setattr(Transaction, "commit", fail_at_the_nth)
+        blob = await blobs_of(log).write(b"a photograph")
+        assert left <= 0
+        assert await blobs_of(log).read_all(blob) == b"a photograph"
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(digest) FROM blobs").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM blob_pieces").fetchone() == (1,)
+    assert check(url(path)).findings == ()
 
 
 def test_a_large_blob_takes_no_more_memory_than_a_small_one(path: Path) -> None:

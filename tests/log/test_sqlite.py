@@ -288,3 +288,15 @@ def test_opening_needs_no_more_than_the_log_asks_for() -> None:
 def test_the_process_id_is_the_only_thing_in_the_lock_file(path: Path) -> None:
     asyncio.run(fill(path))
     assert Path(f"{path}-lock").read_text().strip() == str(os.getpid())
+
+
+async def test_a_reader_that_is_cancelled_takes_the_connection_from_nobody(path: Path) -> None:
+    await fill(path)
+    async with aclosing(await open_log(url(path))) as log:
+        first, second = (asyncio.create_task(log.read()) for _ in range(2))
+        # Both wait for the connection to be opened, which the first of them has begun.
+        await asyncio.sleep(0)
+        first.cancel()
+        assert len(await second) == 4
+        with pytest.raises(asyncio.CancelledError):
+            await first

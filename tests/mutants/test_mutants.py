@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from mutants.plants import MUTANTS, Mutant
+from mutants.mutant import Mutant
+from mutants.plants import MUTANTS
 from mutants.trying import ROOT, SOURCE, planted, try_mutant, try_without
 
 
@@ -16,11 +17,26 @@ def test_a_mutant_can_be_made_and_names_a_test_that_is_there(mutant: Mutant) -> 
     assert all(text != path.read_text("utf-8") for path, text in changed.items())
     file, _, test = mutant.caught_by.partition("::")
     source = (ROOT / file).read_text("utf-8")
-    assert not test or re.search(rf"def {re.escape(test.partition('[')[0])}\(", source)
+    assert re.search(rf"(def|class) {re.escape(test.partition('[')[0])}\(", source)
+
+
+def test_every_mutant_names_one_test_and_not_a_file_of_them() -> None:
+    assert [mutant.what for mutant in MUTANTS if "::" not in mutant.caught_by] == []
+
+
+def test_processes_that_tests_start_have_the_bug_too() -> None:
+    """A mutant is put before what is installed by PYTHONPATH; a process that is given another knows nothing of it."""
+    without = re.compile(r'"PYTHONPATH": str\(')
+    files = (ROOT / "tests").rglob("*.py")
+    assert [file.name for file in files if without.search(file.read_text("utf-8"))] == []
+
+
+def test_each_changes_the_source_in_another_way() -> None:
+    assert len({mutant.edits for mutant in MUTANTS}) == len(MUTANTS)
 
 
 def test_there_are_enough_of_them_and_no_two_are_called_the_same() -> None:
-    assert len({mutant.what for mutant in MUTANTS}) == len(MUTANTS) >= 30
+    assert len({mutant.what for mutant in MUTANTS}) == len(MUTANTS) >= 120
 
 
 def test_a_mutant_that_no_longer_applies_is_noticed() -> None:

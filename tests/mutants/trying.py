@@ -23,10 +23,12 @@ from typing import Literal, NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mutants.plants import MUTANTS, Mutant
+from mutants.mutant import Mutant
+from mutants.plants import MUTANTS
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "src" / "evrt"
+CORES = os.cpu_count() or 1
 TIMEOUT_SECONDS = 300
 FAILED = 1
 """What pytest exits with where tests failed; more means that it could not even try them."""
@@ -55,19 +57,25 @@ def planted(mutant: Mutant, source: Path) -> dict[Path, str]:
 
 
 def copy_source(folder: Path) -> Path:
-    """The source in a folder of its own."""
+    """The source in a folder of its own, compiled as far as it was: each process that a test starts would do it again."""
     copied = folder / "evrt"
-    shutil.copytree(SOURCE, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOURCE, copied)
     return copied
 
 
-def pytest(tests: Iterable[str], folder: Path) -> tuple[int, str]:
+def write(path: Path, text: str) -> None:
+    """Write a file of the source, so that what was compiled of it before does not count any more."""
+    path.write_text(text, "utf-8")
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+        compiled.unlink()
+
+
+def pytest(tests: Iterable[str], folder: Path, *options: str) -> tuple[int, str]:
     """Run tests against the source in a folder."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "projections")]),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *options, *tests]
     try:
         tried = subprocess.run(
             command,
@@ -88,7 +96,7 @@ def try_mutant(mutant: Mutant) -> Trial:
     with tempfile.TemporaryDirectory(prefix="evrt-mutant-") as name:
         copied = copy_source(Path(name))
         for path, text in planted(mutant, copied).items():
-            path.write_text(text, "utf-8")
+            write(path, text)
         code, told = pytest([mutant.caught_by], Path(name))
     verdict: Verdict = "caught" if code == FAILED else "missed" if code == 0 else "broken"
     return Trial(mutant, verdict, told)
@@ -106,13 +114,14 @@ def try_without(mutants: Sequence[Mutant]) -> tuple[int, str]:
             check=True,
         )
         assert Path(where.stdout.strip()).parent == copied, "The copy is not what is imported."
-        return pytest(sorted({mutant.caught_by for mutant in mutants}), Path(name))
+        tests = sorted({mutant.caught_by for mutant in mutants})
+        return pytest(tests, Path(name), "--numprocesses", str(min(CORES, len(tests))), "--dist", "worksteal")
 
 
 def try_all(mutants: Sequence[Mutant], tell: Callable[[Trial], None]) -> list[Trial]:
     """Try them, as many at a time as there are cores."""
     found: list[Trial] = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=CORES) as pool:
         for trial in pool.map(try_mutant, mutants):
             found.append(trial)
             tell(trial)

@@ -227,6 +227,29 @@ async def test_what_had_its_outcome_then_has_it_on_replay_though_the_code_cancel
         assert report.complete
 
 
+async def test_a_cancellation_that_came_too_late_and_was_taken_back_strikes_nobody(url: str) -> None:
+    """A time-out whose block came to its end all the same takes its cancellation back: the code goes on."""
+    seconds: list[float] = [60]
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def group(ctx: Ctx) -> list[Any]:
+            async def one(key: str) -> Any:
+                async with ctx.scope(key):
+                    async with asyncio.timeout(seconds[0]):
+                        first = await ctx.call(look, 1)
+                    return first + await ctx.call(look, 2)
+
+            async with asyncio.TaskGroup() as tasks:
+                branches = [tasks.create_task(one(key)) for key in "ab"]
+            return [branch.result() for branch in branches]
+
+        run = await app.run(group)
+        assert run.output == [3, 3]
+        seconds[0] = 0
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_a_memory_operation_that_is_cut_off_is_recorded_too(url: str) -> None:
     """The run waits for the disk there, so a time-out can hit it."""
     async with evrt.App(url) as app:

@@ -496,6 +496,33 @@ async def test_a_loser_that_had_its_outcome_already_keeps_it_and_is_cut_off_at_i
         assert (await app.replay(run.run_id)).complete
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_loser_that_is_cut_off_before_it_began_is_recorded_as_cut_off(url: str, turns: int) -> None:
+    """At each turn of the loop that the race takes, so also between the making of a branch and its beginning."""
+    async with evrt.App(url, deps=yard(never=None)) as app:
+
+        @app.workflow
+        async def close(ctx: Ctx) -> list[Any]:
+            async def late() -> Any:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                return await ctx.gather(ctx.call(fetch, "never"), ctx.call(fetch, "never"))
+
+            async def at_once() -> str:
+                return "at once"
+
+            won = await ctx.race(late(), at_once())
+            return [*won, await ctx.call(fetch, "after")]
+
+        run = await app.run(close)
+        assert run.output == [1, "at once", "after is there"]
+        found = await outcomes(app, run.run_id)
+        begun = {identity for identity in found if identity.startswith("race#1:0/")}
+        assert {found[identity] for identity in begun} <= {"cancelled"}
+        assert len(begun) in (0, 2)
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_what_others_learn_while_losers_are_cut_off_comes_in_the_same_order_on_replay(url: str) -> None:
     """The other call has its result at the moment at which the race is decided."""
     gate = asyncio.Event()

@@ -1,0 +1,18 @@
+"""Bugs that somebody could make, and the test that notices each: what a suite is worth is what it catches.
+
+``make mutants`` tries all of them.
+"""
+
+from __future__ import annotations
+
+from mutants.plants.audit import AUDIT
+from mutants.plants.codec import CODEC
+from mutants.plants.disk import DISK
+from mutants.plants.foreign import FOREIGN
+from mutants.plants.log import LOG
+from mutants.plants.model import MODEL
+from mutants.plants.operating import OPERATING
+from mutants.plants.outcomes import OUTCOMES
+from mutants.plants.run import RUN
+
+MUTANTS = (*LOG, *DISK, *FOREIGN, *OPERATING, *RUN, *OUTCOMES, *CODEC, *MODEL, *AUDIT)

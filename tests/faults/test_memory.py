@@ -17,6 +17,7 @@ from evrt.errors import Unavailable
 from evrt.log import open_log
 from evrt.log.check import check
 from evrt.log.sqlite.committing import Committer
+from evrt.log.sqlite.writer import Writer
 from faults.judge import NOTHING, UNKNOWN, rows_of
 from log.stores import append, draft, url
 
@@ -186,3 +187,22 @@ async def test_a_turn_of_the_writer_that_breaks_off_leaves_nobody_waiting(
         with pytest.raises(Unavailable, match=f"^{UNKNOWN}. Writing to .* was broken off"):
             await asyncio.wait_for(log.append(append(draft())), 20)
         assert (await log.append(append(draft()))).position == 1
+
+
+async def test_who_was_answered_before_a_turn_broke_off_hears_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = Writer._deliver
+
+    def break_off_once(self: Writer, batch: Any, wrote: bool) -> None:
+        monkeypatch.setattr(Writer, "_deliver", deliver)
+        deliver(self, batch, wrote)
+        raise MemoryError
+
+    troubles: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, trouble: troubles.append(trouble))
+    async with aclosing(await open_log(url(tmp_path / "evrt.db"))) as log:
+        monkeypatch.setattr(Writer, "_deliver", break_off_once)
+        assert (await log.append(append(draft()))).position == 1
+        assert (await log.append(append(draft()))).position == 2
+    assert troubles == []

@@ -133,18 +133,18 @@ DISK = (
         "tests/log/test_sqlite.py::test_erased_bytes_are_in_no_file",
     ),
     mutant(
-        "a turn that breaks off without a word",
+        "nothing recorded, said of a turn that broke off",
         "log/sqlite/writer.py",
-        "                self._deliver(batch, wrote=False)\n            except MemoryError:",
-        "            except MemoryError:",
+        'was broken off: {error!r}."), UNKNOWN)',
+        'was broken off: {error!r}."), NOTHING)',
         "tests/faults/test_memory.py::test_a_turn_of_the_writer_that_breaks_off_leaves_nobody_waiting",
     ),
     mutant(
-        "an answer for somebody who has gone, at which those behind him get none",
+        "a batch that is answered twice",
         "log/sqlite/writer.py",
         "    if answer.done():\n        return\n",
         "",
-        "tests/log/test_contract_use.py::test_a_cancelled_awaiter_takes_nothing_back",
+        "tests/faults/test_memory.py::test_who_was_answered_before_a_turn_broke_off_hears_nothing_more",
     ),
     mutant(
         "a writer that goes on in a file nobody else sees",

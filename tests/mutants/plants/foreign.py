@@ -62,7 +62,7 @@ FOREIGN = (
         "log/sqlite/recorders.py",
         "0 if start is None else start - inclusive_of_start",
         "0 if start is None else start",
-        f"{RECORDERS}TestApplicationRecorder",
+        f"{RECORDERS}TestApplicationRecorder::test_insert_select",
     ),
     mutant(
         "notifications that begin with what was had already",
@@ -76,7 +76,7 @@ FOREIGN = (
         "log/sqlite/recorders.py",
         "        -1 if gt is None else gt,\n",
         "        gt or 0,\n",
-        f"{RECORDERS}TestAggregateRecorderFromVersion0",
+        f"{RECORDERS}TestAggregateRecorderFromVersion0::test_insert_and_select",
     ),
     mutant(
         "a subscription that searches through the rest again and again",

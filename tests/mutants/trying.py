@@ -59,7 +59,8 @@ def planted(mutant: Mutant, source: Path) -> dict[Path, str]:
 def copy_source(folder: Path) -> Path:
     """The source in a folder of its own, compiled as far as it was: each process that a test starts would do it again."""
     copied = folder / "evrt"
-    shutil.copytree(SOURCE, copied)
+    # Left out are files that Python gives their names only when they are whole.
+    shutil.copytree(SOURCE, copied, ignore=shutil.ignore_patterns("*.pyc.*"))
     return copied
 
 

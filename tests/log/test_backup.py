@@ -69,6 +69,23 @@ def test_the_copy_of_a_log_that_is_being_written_is_the_log_as_of_one_moment(pat
     asyncio.run(compare(path, copy, report.events))
 
 
+def test_what_is_written_between_two_steps_is_not_in_the_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evrt.log.backup.STEP_PAGES", 4)
+    make_log(path, 300)
+    steps: list[int] = []
+
+    def write_beside(done: int, total: int) -> None:
+        steps.append(done)
+        if len(steps) <= 3:
+            make_log(path, 3)
+
+    assert backup(url(path), str(path.with_name("copy.db")), copying=write_beside).events == 300
+    assert len(steps) > 3
+    assert check(url(path)).events == 309
+
+
 async def compare(path: Path, copy: Path, events: int) -> None:
     async with aclosing(await open_log(url(copy))) as log, aclosing(await open_log(url(path))) as source:
         assert log.id == source.id

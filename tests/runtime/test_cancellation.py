@@ -229,6 +229,7 @@ async def test_what_had_its_outcome_then_has_it_on_replay_though_the_code_cancel
 
 async def test_a_cancellation_that_came_too_late_and_was_taken_back_strikes_nobody(url: str) -> None:
     """A time-out whose block came to its end all the same takes its cancellation back: the code goes on."""
+    naps = {"a": 0.02, "b": 0.0}
     seconds: list[float] = [60]
     async with evrt.App(url) as app:
 
@@ -236,6 +237,7 @@ async def test_a_cancellation_that_came_too_late_and_was_taken_back_strikes_nobo
         async def group(ctx: Ctx) -> list[Any]:
             async def one(key: str) -> Any:
                 async with ctx.scope(key):
+                    await asyncio.sleep(naps[key])
                     async with asyncio.timeout(seconds[0]):
                         first = await ctx.call(look, 1)
                     return first + await ctx.call(look, 2)
@@ -246,6 +248,8 @@ async def test_a_cancellation_that_came_too_late_and_was_taken_back_strikes_nobo
 
         run = await app.run(group)
         assert run.output == [3, 3]
+        # Now the first has to wait for its outcome until the other has asked, and its time is over before.
+        naps |= {"a": 0.0, "b": 0.02}
         seconds[0] = 0
         assert (await app.replay(run.run_id)).complete
 

@@ -219,6 +219,51 @@ async def test_what_won_by_a_sleep_of_its_own_wins_on_replay_whatever_the_clock_
         assert (await app.replay(run.run_id)).complete
 
 
+async def test_a_loser_that_needs_nothing_of_the_run_wins_on_no_replay_either(url: str) -> None:
+    """Nothing holds it back: it may well be the first to end, and does not count."""
+    sleeps = [0.0, 0.2]
+    async with evrt.App(url, deps=Yard()) as app:
+
+        @app.workflow
+        async def sleepy(ctx: Ctx) -> list[Any]:
+            async def nap(number: int) -> str:
+                await asyncio.sleep(sleeps[number])
+                return f"slept {number}"
+
+            return [*await ctx.race(nap(0), nap(1)), await ctx.call(fetch, "after")]
+
+        run = await app.run(sleepy)
+        assert run.output == [0, "slept 0", "after is there"]
+        sleeps[:] = [0.05, 0.0]
+        assert (await app.replay(run.run_id)).complete
+        await killed_after(app, run.run_id, "race.won")
+        assert (await app.resume(run.run_id)).output == run.output
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_no_branch_of_a_loser_goes_on_when_the_race_is_decided(url: str, turns: int) -> None:
+    """At each turn of the loop that the race takes."""
+    async with evrt.App(url, deps=yard(never=None)) as app:
+
+        @app.workflow
+        async def close(ctx: Ctx) -> int:
+            async def late() -> Any:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                return await ctx.call(fetch, "never")
+
+            async def at_once() -> str:
+                return "at once"
+
+            return (await ctx.race(ctx.gather(late(), late()), at_once())).branch
+
+        run = await app.run(close)
+        assert run.output == 1
+        types = [envelope.type for envelope in (await app.get(run.run_id)).events]
+        assert "tool_call.requested" not in types[types.index("race.won") :]
+        assert (await app.replay(run.run_id)).complete
+
+
 async def test_a_race_that_was_cut_off_is_not_decided_on_replay_whatever_the_clock_does(url: str) -> None:
     sleeps = [0.0, 0.2]
     async with evrt.App(url, deps=yard(never=None)) as app:

@@ -15,7 +15,7 @@ OPERATING = (
         "log/backup.py",
         '            source.execute("BEGIN")\n',
         "",
-        f"{BACKUP}test_the_copy_of_a_log_that_is_being_written_is_the_log_as_of_one_moment",
+        f"{BACKUP}test_what_is_written_between_two_steps_is_not_in_the_copy",
     ),
     mutant(
         "a copy that bears its name whatever the check finds",
@@ -119,8 +119,8 @@ OPERATING = (
     mutant(
         "a configuration that a program does not read",
         "config.py",
-        '    return db if "://" in db else f"sqlite:///{db}"',
-        "    return db",
+        ' else f"sqlite:///{db}"',
+        " else db",
         "tests/cli/test_config.py::test_a_program_reads_it_too",
     ),
 )

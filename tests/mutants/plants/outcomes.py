@@ -22,7 +22,7 @@ OUTCOMES = (
         "runtime/race.py",
         "    if known is not None:\n        return known if known in branches.ended else None\n",
         "",
-        f"{RACE}test_what_won_by_a_sleep_of_its_own_wins_on_replay_whatever_the_clock_does",
+        f"{RACE}test_a_loser_that_needs_nothing_of_the_run_wins_on_no_replay_either",
     ),
     mutant(
         "a loser that gets further on replay than it did",
@@ -50,7 +50,7 @@ OUTCOMES = (
         "runtime/branches.py",
         "            cut_all()\n",
         "            pass\n",
-        f"{RACE}test_a_race_that_was_cut_off_is_not_decided_on_replay_whatever_the_clock_does",
+        f"{RACE}test_no_branch_of_a_loser_goes_on_when_the_race_is_decided",
     ),
     mutant(
         "a branch that is cut off before it began, without a trace",

@@ -12,7 +12,7 @@ import pytest
 import evrt
 from evrt.events.calls import QuestionExpired, ToolCallInDoubt
 from evrt.testing import ScriptedModel
-from runtime.logs import Ctx, until
+from runtime.logs import Ctx, cut_off, put, until
 
 
 async def forever() -> None:
@@ -248,9 +248,14 @@ async def test_a_cancellation_that_came_too_late_and_was_taken_back_strikes_nobo
 
         run = await app.run(group)
         assert run.output == [3, 3]
-        # Now the first has to wait for its outcome until the other has asked, and its time is over before.
+        # Killed before its last call, the first now waits for its outcome until the other has asked for two: too long.
+        log = await app.log()
+        completed = [row.position for row in await log.read() if row.type == "tool_call.completed"]
+        put(app, await cut_off(log, completed[2]))
+        await log.aclose()
         naps |= {"a": 0.0, "b": 0.02}
         seconds[0] = 0
+        assert (await app.resume(run.run_id)).output == [3, 3]
         assert (await app.replay(run.run_id)).complete
 
 

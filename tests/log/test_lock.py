@@ -50,6 +50,21 @@ def test_who_waits_gets_it_when_it_is_free(two: tuple[FileLock, FileLock]) -> No
     assert not one.try_acquire()
 
 
+def test_who_holds_a_file_that_was_tidied_away_holds_no_lock(
+    two: tuple[FileLock, FileLock], tmp_path: Path
+) -> None:
+    one, other = two
+    (tmp_path / "x-lock").unlink()
+    late = FileLock(str(tmp_path / "x-lock"))
+    assert late.try_acquire()
+    assert not one.acquire_within(0.02)
+    assert not other.try_acquire()
+    late.release()
+    assert one.acquire_within(1.0)
+    assert not late.try_acquire()
+    late.close()
+
+
 def test_it_goes_with_the_process_that_holds_it(two: tuple[FileLock, FileLock], tmp_path: Path) -> None:
     script = """
 import sys

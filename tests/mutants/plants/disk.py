@@ -158,7 +158,7 @@ DISK = (
         "log/sqlite/lock.py",
         "if os.fstat(self._file).st_nlink == 0:",
         "if False:",
-        "tests/log/test_sqlite.py::test_a_lock_file_that_is_tidied_away_locks_no_less",
+        "tests/log/test_lock.py::test_who_holds_a_file_that_was_tidied_away_holds_no_lock",
     ),
     mutant(
         "a file that did not lie still, read as if it had",

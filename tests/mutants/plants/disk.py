@@ -18,8 +18,8 @@ DISK = (
     mutant(
         "a WAL that is believed as it is read back",
         "log/sqlite/recovery.py",
-        "    write_wal_anew(path)\n    if inspect",
-        "    if inspect",
+        "    write_wal_anew(path)\n    connection = connect_writing",
+        "    connection = connect_writing",
         f"{EVERY_IO}test_what_a_failed_sync_left_is_written_anew_before_it_is_believed",
     ),
     mutant(

@@ -48,7 +48,7 @@ OUTCOMES = (
     mutant(
         "a branch that is cut off on one level only",
         "runtime/branches.py",
-        "            cut_all()\n",
+        "            cut_all(before)\n",
         "            pass\n",
         f"{RACE}test_no_branch_of_a_loser_goes_on_when_the_race_is_decided",
     ),
@@ -119,8 +119,8 @@ OUTCOMES = (
     mutant(
         "attempts of a run that a failure resets",
         "folds/journal.py",
-        "                if established(envelope.event)[0]:\n",
-        "                if True:\n",
+        "                if operation.reopened is not None and established(envelope.event)[0]:\n",
+        "                if operation.reopened is not None:\n",
         f"{FOLDS}test_attempts_count_from_the_last_operation_that_came_to_a_result",
     ),
     mutant(

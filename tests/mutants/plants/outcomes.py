@@ -121,7 +121,7 @@ OUTCOMES = (
         "folds/journal.py",
         "                if operation.reopened is not None and established(envelope.event)[0]:\n",
         "                if operation.reopened is not None:\n",
-        f"{FOLDS}test_attempts_count_from_the_last_operation_that_came_to_a_result",
+        "tests/runtime/test_run_retry.py::test_only_the_operation_whose_error_escaped_is_made_again",
     ),
     mutant(
         "attempts of a tool that count on from the run's last",

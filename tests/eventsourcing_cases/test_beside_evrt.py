@@ -140,6 +140,15 @@ def test_the_application_takes_no_stream_of_evrt_for_an_aggregate_it_may_write(p
     bank.close()
 
 
+def test_a_run_can_be_read_as_a_stream_of_the_events_that_evrt_recorded(path: Path) -> None:
+    history = run(path)
+    bank = open_bank(path)
+    read: Callable[[StoredEvent], Any] = bank.mapper.to_domain_event
+    recorded = [one.event for one in envelopes(asyncio.run(rows(path))) if one.stream == history]
+    assert [read(one) for one in bank.recorder.select_events(history)] == recorded
+    bank.close()
+
+
 # --------------------------------------------------------------------------------------- projections
 
 

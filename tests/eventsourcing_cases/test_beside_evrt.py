@@ -145,8 +145,10 @@ def test_a_run_can_be_read_as_a_stream_of_the_events_that_evrt_recorded(path: Pa
     bank = open_bank(path)
     read: Callable[[StoredEvent], Any] = bank.mapper.to_domain_event
     recorded = [one.event for one in envelopes(asyncio.run(rows(path))) if one.stream == history]
-    assert [read(one) for one in bank.recorder.select_events(history)] == recorded
-    bank.close()
+    try:
+        assert [read(one) for one in bank.recorder.select_events(history)] == recorded
+    finally:
+        bank.close()
 
 
 # --------------------------------------------------------------------------------------- projections

@@ -31,13 +31,6 @@ FOREIGN = (
         "test_a_run_can_be_read_as_a_stream_of_the_events_that_evrt_recorded",
     ),
     mutant(
-        "an event of evrt, told as one of the application's",
-        "log/foreign/events.py",
-        "    if payload is not None and meta == META:\n        return Notification(",
-        "    if payload is not None:\n        return Notification(",
-        "tests/eventsourcing_cases/test_beside_evrt.py::test_each_reads_the_others_events_in_one_order",
-    ),
-    mutant(
         "a model that nobody validates",
         "log/foreign/mapper.py",
         "return type(domain_event).model_validate(vars(domain_event))",

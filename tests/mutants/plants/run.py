@@ -93,14 +93,14 @@ RUN = (
         "folds/journal.py",
         "        elif kind in OUTSIDE:\n            operation.outside.append(envelope)\n",
         "        elif kind in OUTSIDE:\n            self._close(operation, envelope)\n",
-        "tests/runtime/test_questions.py::test_a_question_parks_the_run_and_the_answer_lets_it_go_on",
+        "tests/runtime/test_questions.py",
     ),
     mutant(
         "results that are not redacted",
         "runtime/tool_calls.py",
         "result = self.execution.admit(self.tool.result_to_json(returned))",
         "result = self.tool.result_to_json(returned)",
-        "tests/runtime/test_redaction.py::test_tools_get_what_the_code_passes_and_log_and_code_see_it_masked",
+        "tests/runtime/test_redaction.py",
     ),
     mutant(
         "a retry without an end",
@@ -114,7 +114,7 @@ RUN = (
         "runtime/memory.py",
         "{stream: Exact(memory.version)}",
         "{}",
-        "tests/runtime/test_memory.py::test_a_write_on_condition_of_a_version_loses_to_who_was_first",
+        "tests/runtime/test_memory.py",
     ),
     mutant(
         "a cut-off call whose append nobody hears the end of",

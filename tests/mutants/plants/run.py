@@ -93,14 +93,14 @@ RUN = (
         "folds/journal.py",
         "        elif kind in OUTSIDE:\n            operation.outside.append(envelope)\n",
         "        elif kind in OUTSIDE:\n            self._close(operation, envelope)\n",
-        "tests/runtime/test_questions.py",
+        "tests/pure/test_folds.py::test_what_came_from_outside_counts_where_the_run_saw_it",
     ),
     mutant(
         "results that are not redacted",
         "runtime/tool_calls.py",
         "result = self.execution.admit(self.tool.result_to_json(returned))",
         "result = self.tool.result_to_json(returned)",
-        "tests/runtime/test_redaction.py",
+        "tests/runtime/test_redaction.py::test_no_row_and_no_page_of_the_file_holds_the_secret",
     ),
     mutant(
         "a retry without an end",
@@ -114,7 +114,7 @@ RUN = (
         "runtime/memory.py",
         "{stream: Exact(memory.version)}",
         "{}",
-        "tests/runtime/test_memory.py",
+        "tests/runtime/test_memory.py::test_of_many_who_write_on_the_same_condition_one_succeeds",
     ),
     mutant(
         "a cut-off call whose append nobody hears the end of",

@@ -30,10 +30,12 @@ PATTERNS = (
     Pattern(
         "private key",
         ("private key-",),
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+        # Lines of base64 up to its end or to where it is cut off; a text that only names the header goes on as it is.
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\s|\\[nr])*(?:[A-Za-z0-9+/=]{16,}(?:\s|\\[nr])*)+"
+        r"[A-Za-z0-9+/=]*(?:\s|\\[nr])*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
     ),
     Pattern("private key", ("private+key+",), r"PRIVATE\+KEY\+[^\s\"']+"),
-    Pattern("api key", ("sk-",), r"\bsk-[A-Za-z0-9_-]{20,}"),
+    Pattern("api key", ("sk-",), r"\bsk-(?=[A-Za-z_-]{0,100}\d)[A-Za-z0-9_-]{20,}"),
     Pattern("api key", ("k_live_", "k_test_"), r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"),
     Pattern("api key", ("aiza",), r"\bAIza[A-Za-z0-9_-]{35}"),
     Pattern("access key", ("akia", "asia"), r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
@@ -44,8 +46,15 @@ PATTERNS = (
     Pattern("token", ("hf_",), r"\bhf_[A-Za-z0-9]{30,}"),
     Pattern("token", ("npm_",), r"\bnpm_[A-Za-z0-9]{36,}"),
     Pattern("token", ("ya29.",), r"\bya29\.[A-Za-z0-9_-]{20,}"),
-    Pattern("token", ("eyj",), r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
-    Pattern("token", ("bearer ",), r"(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{20,}"),
+    Pattern(
+        "token", ("eyj",), r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+    ),
+    Pattern("token", ("bearer ",), r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{20,}"),
+    Pattern(
+        "password",
+        ("basic ",),
+        r"(?i)(?P<kept>authorization\\*[\"']?\s*[:=]\s*\\*[\"']?basic )[A-Za-z0-9+/=]+",
+    ),
     # Of an address all but what stands between the colon and the @ is kept.
     Pattern("password", ("://",), r"(?P<kept>://[^\s/:@\"']*:)[^\s/@\"']+(?=@)"),
 )
@@ -60,19 +69,23 @@ NAMES = (
     "secret_key",
     "secret_access_key",
     "client_secret",
+    "access_token",
+    "refresh_token",
+    "auth_token",
     "private_key",
     "authorization",
 )
 """Fields whose text is secret whatever it looks like; in any case, and with - for _."""
 
 _NAME = "|".join(name.replace("_", "[_-]?") for name in NAMES)
-_FIELD = re.compile(rf"(?i)(?:.*[_-])?(?:{_NAME})")
+_FIELD = re.compile(rf"(?i).*(?:{_NAME})")
+_REDACTED = re.compile(r"\[redacted [^\]]*\]")
 # In running text a value behind such a name: long enough and with a digit, for "password: required" is none. The
 # digit is looked for no further than this, or a text full of such names would be read from each of them to its end.
 _LABELLED = Pattern(
     "value",
-    ("passw", "passphrase", "_key", "-key", "apikey", "secret", "authorization"),
-    rf"(?i)(?P<kept>(?:{_NAME})[\"']?\s*[:=]\s*[\"']?)(?=[^\s\"',;]{{0,200}}\d)[^\s\"',;\[]{{8,}}",
+    ("passw", "passphrase", "_key", "-key", "apikey", "secret", "authorization", "_token", "-token"),
+    rf"(?i)(?P<kept>(?:{_NAME})\\*[\"']?\s*[:=]\s*\\*[\"']?)(?=[^\s\"',;]{{0,200}}\d)[^\s\"',;\[\\]{{8,}}",
 )
 _EVERY = (*PATTERNS, _LABELLED)
 _SUSPICIOUS = re.compile(
@@ -101,7 +114,14 @@ def _redacted(value: JsonValue) -> JsonValue:
     if isinstance(value, str):
         return _without_secrets(value)
     if isinstance(value, dict):
-        return {_without_secrets(name): _field(name, inner) for name, inner in value.items()}
+        redacted: dict[str, JsonValue] = {}
+        for name, inner in value.items():
+            shown, number = _without_secrets(name), 1
+            while shown in redacted:  # Two secrets as names are two all the same.
+                number += 1
+                shown = f"{_without_secrets(name)} {number}"
+            redacted[shown] = _field(name, inner)
+        return redacted
     if isinstance(value, (list, tuple)):
         return [_redacted(inner) for inner in value]
     return value
@@ -109,7 +129,7 @@ def _redacted(value: JsonValue) -> JsonValue:
 
 def _field(name: str, value: JsonValue) -> JsonValue:
     if isinstance(value, str) and value and _FIELD.fullmatch(name):
-        return value if value.startswith("[redacted ") else f"[redacted {name.lower()}]"
+        return value if _REDACTED.fullmatch(value) else f"[redacted {name.lower()}]"
     return _redacted(value)
 
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evrt.errors import Denied, InvalidInput, NotFound, PayloadTooLarge, UnusableLog
+from evrt.errors import Conflict, Denied, InvalidInput, NotFound, PayloadTooLarge, UnusableLog
 from evrt.log import BLOB_BYTES_MAX, BLOB_PIECE_BYTES, Log, open_log
 from evrt.log.blobs import Blob, Blobs, Source, in_pieces
 from evrt.log.check import check
@@ -158,6 +158,43 @@ async def test_who_reads_a_blob_while_it_is_erased_never_gets_another(path: Path
         await blobs.write(b"b" * 3 * BLOB_PIECE_BYTES)
         with pytest.raises(NotFound, match="it has been erased"):
             await anext(reading)
+
+
+async def test_what_was_erased_while_somebody_reads_an_older_state_leaves_with_the_next_batch_after_that(
+    path: Path,
+) -> None:
+    secret = b"nobody may read this " * 100
+    async with aclosing(await open_log(url(path))) as log:
+        blob = await blobs_of(log).write(secret)
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchone()
+            await blobs_of(log).erase(blob)
+            await log.append(append(draft()))
+            assert any(secret[:40] in file.read_bytes() for file in path.parent.iterdir())
+        await log.append(append(draft()))
+        for file in path.parent.iterdir():
+            assert secret[:40] not in file.read_bytes(), file.name
+
+
+async def test_one_that_was_given_up_takes_nothing_more_and_is_not_another(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b"a" * BLOB_PIECE_BYTES
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("UPDATE blobs SET time = time - 86401000000")
+                connection.commit()
+            other = await blobs_of(log).write(b"another")
+            assert await blobs_of(log).read_all(other) == b"another"
+            yield b"b" * BLOB_PIECE_BYTES
+
+        with pytest.raises(Conflict, match="was under way for more than a day, so it was given up"):
+            await blobs_of(log).write(slow())
+        assert await blobs_of(log).read_all(sha256(b"another").hexdigest().upper()) == b"another"
+        with pytest.raises(InvalidInput, match="not from -1"):
+            await anext(blobs_of(log).read("0" * 64, after=-1))
+    assert check(url(path)).ok
 
 
 async def test_a_source_that_breaks_off_leaves_nothing_to_be_read(open_store: Open) -> None:

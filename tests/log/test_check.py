@@ -55,6 +55,17 @@ def test_a_log_that_nobody_has_touched_is_in_order(path: Path) -> None:
     assert report.file_bytes >= path.stat().st_size
 
 
+def test_a_trigger_of_somebody_else_is_told_of(path: Path) -> None:
+    report = tamper(
+        path,
+        "CREATE TRIGGER forget AFTER INSERT ON events BEGIN "
+        "UPDATE events SET salt = NULL, payload = NULL WHERE position = NEW.position; END",
+    )
+    assert [finding.text for finding in report.findings] == [
+        "The database has a trigger forget that is not ours: it could change what is written."
+    ]
+
+
 def test_progress_is_told_page_by_page(path: Path) -> None:
     asyncio.run(add(f"sqlite:///{path}", PAGE_EVENTS))
     told: list[tuple[int, int]] = []

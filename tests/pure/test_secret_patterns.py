@@ -18,7 +18,8 @@ LETTERS = string.ascii_letters + string.digits
 
 
 def some(length: int, alphabet: str = LETTERS) -> str:
-    return "".join(random.choices(alphabet, k=length))
+    """Made by lot, with a digit early in it, as a real one has."""
+    return "7" + "".join(random.choices(alphabet, k=length - 1))
 
 
 SECRETS: dict[str, Callable[[], str]] = {
@@ -51,7 +52,7 @@ def texts_in(value: Any) -> list[str]:
 
 
 def test_every_pattern_has_an_example_here() -> None:
-    made = "\n".join(f"{make()}" for make in SECRETS.values()) + "\nBearer \npostgres://a:b@c"
+    made = "\n".join(f"{make()}" for make in SECRETS.values()) + "\nBearer \nBasic \npostgres://a:b@c"
     for pattern in PATTERNS:
         assert any(hint in made.lower() for hint in pattern.hints), pattern
 
@@ -81,6 +82,10 @@ def test_a_secret_goes_wherever_it_stands(issuer: str, before: str, after: str, 
         ("the api_key = 'abc12345678' is", "the api_key = '[redacted value]' is"),
         ('{"client-secret": "abc12345678"}', '{"client-secret": "[redacted value]"}'),
         ("DB_PASSWORD=hunter2hunter2 run", "DB_PASSWORD=[redacted value] run"),
+        ('{"a": "{\\"api_key\\": \\"abc12345678\\"}"}', '{"a": "{\\"api_key\\": \\"[redacted value]\\"}"}'),
+        ("Authorization: Basic YW5uOnMzY3JldA==", "Authorization: Basic [redacted password]"),
+        ("AUTHORIZATION: BEARER ABCDEFGHIJKLMNOPQRST", "AUTHORIZATION: BEARER [redacted token]"),
+        ("access_token=abc12345678&x=1", "access_token=[redacted value]"),
     ],
 )
 def test_what_stands_around_a_secret_stays(text: str, redacted: str) -> None:
@@ -99,6 +104,9 @@ def test_the_text_of_a_field_with_such_a_name_goes_whatever_it_looks_like(name: 
     "value",
     [
         "password: required",
+        "A key begins with -----BEGIN PRIVATE KEY----- and then come lines of base64.",
+        "https://evrt.example/sk-slovensko-a-cesko-v-kocke-na-jeden-den",
+        "A basic understanding of authorization, and the bearer of good news.",
         "Mind the sk-iing lesson, and ask for the task-management-board-of-everything.",
         {"task-key": "sk", "asia": "Akihabara", "keyboard": "qwerty", "secretary": "Ann", "token": 7},
         "https://evrt.example/a@b:c",
@@ -128,6 +136,13 @@ def test_a_text_that_begins_a_secret_over_and_over_is_looked_through_in_the_end(
 )
 def test_every_kind_that_an_issuer_has_is_known(secret: str) -> None:
     assert secret not in str(redact_secrets(f"it is {secret}, I think"))
+
+
+def test_names_that_are_secrets_stay_as_many_as_they_were() -> None:
+    found = redact_secrets({SECRETS["OpenAI"](): 1, SECRETS["OpenAI"](): 2, "x": 3})
+    assert found == {"[redacted api key]": 1, "[redacted api key] 2": 2, "x": 3}
+    assert redact_secrets({"password": "[redacted x] secret"}) == {"password": "[redacted password]"}
+    assert redact_secrets({"dbPassword": "x"}) == {"dbPassword": "[redacted dbpassword]"}
 
 
 json_values = st.recursive(

@@ -153,7 +153,8 @@ async def test_what_goes_on_beside_an_operation_that_fails_does_not_give_it_more
     async with running(url, flow, a=1_000) as app:
         run = await asyncio.wait_for(app.run("flow"), 20)
         assert run.status == "failed"
-        assert app.deps.made == ["a", "a", "a"]
+        # Fewer, where a beat began behind the failure: it might have been told of it.
+        assert 1 <= len(app.deps.made) <= 3
         assert (await app.replay(run.run_id)).complete
 
 
@@ -203,14 +204,40 @@ async def test_branches_that_came_to_a_result_keep_it(url: str) -> None:
         return await ctx.gather(ctx.call(read, "a"), ctx.call(read, "b"), slow(ctx))
 
     async def slow(ctx: Ctx) -> Any:
-        await ctx.step("slow", asyncio.sleep, 0.02)
-        return [await ctx.call(read, "c"), await ctx.call(unkeyed, "d")]
+        # With an intent, so that the history knows when it began.
+        await ctx.step("slow", asyncio.sleep, 0.02, effect="read")
+        return "slow"
 
     async with running(url, flow, a=1, b=1) as app:
         run = await app.run("flow")
-        assert run.output == ["a is up", "b is up", ["c is up", "d is up"]]
-        assert sorted(app.deps.made) == ["a", "a", "b", "b", "c", "d"]
+        assert run.output == ["a is up", "b is up", "slow"]
+        assert sorted(app.deps.made) == ["a", "a", "b", "b"]
         assert await retries(app, run.run_id) == [("gather#1:0/read#1", 1), ("gather#1:1/read#1", 1)]
+        assert (await app.replay(run.run_id)).complete
+
+
+async def test_a_run_whose_branches_may_have_told_each_other_of_a_failure_ends_with_it(url: str) -> None:
+    """Made again, the call would wait for the past of a branch that waits for the call to fail."""
+
+    async def flow(ctx: Ctx) -> None:
+        failed = asyncio.Event()
+
+        async def fails() -> None:
+            try:
+                await ctx.call(read, "a")
+            finally:
+                failed.set()
+
+        async def goes_on_after_it() -> None:
+            await failed.wait()
+            await ctx.call(read, "b")
+
+        await ctx.gather(fails(), goes_on_after_it())
+
+    async with running(url, flow, a=1) as app:
+        run = await asyncio.wait_for(app.run("flow"), 20)
+        assert run.status == "failed"
+        assert app.deps.made == ["a", "b"]
         assert (await app.replay(run.run_id)).complete
 
 

@@ -193,8 +193,9 @@ class Journal:
     def may_reopen(self, identity: str) -> bool:
         """Whether an operation that has failed may be made again, and the code be led to the same place.
 
-        Not a write without a key; nor a failure that trying again cannot mend, or that the code has acted
-        on: what it did then, it would not do again if the operation succeeded.
+        Not a write without a key; nor a failure that trying again cannot mend, or that the code may have acted
+        on, by beginning anything after it, in whichever branch, for branches may share what they know: what it
+        did then, it would not do again if the operation succeeded.
         """
         known = self.operations.get(identity)
         failure = known.outcome if known is not None else None
@@ -202,10 +203,7 @@ class Journal:
             return False
         if getattr(failure.event, "retriable", None) is False:
             return False
-        return all(
-            other is known or other.began < failure.version or _beside(other.identity, identity)
-            for other in self.operations.values()
-        )
+        return all(other is known or other.began < failure.version for other in self.operations.values())
 
     def waiting_for_answer(self) -> list[Operation]:
         """Questions nobody has answered yet."""
@@ -214,14 +212,6 @@ class Journal:
     def waiting_for_settlement(self) -> list[Operation]:
         """Writes in doubt that nobody has settled or reported yet."""
         return [o for o in self.operations.values() if o.in_doubt and o.open and not o.outside]
-
-
-def _beside(other: str, identity: str) -> bool:
-    """Whether two operations stand in different branches of the same gather or race."""
-    for mine, theirs in zip(identity.split("/"), other.split("/"), strict=False):
-        if mine != theirs:
-            return ":" in mine and ":" in theirs and mine.partition(":")[0] == theirs.partition(":")[0]
-    return False
 
 
 def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:

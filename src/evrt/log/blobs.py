@@ -57,8 +57,10 @@ class Blobs:
         """Its bytes from offset ``after`` on, piece by piece. Read from the start, they are checked at the end.
 
         Raises NotFound for a blob that the log does not hold (any more), UnusableLog where the bytes are not
-        those that were written.
+        those that were written, InvalidInput for an offset below 0.
         """
+        if after < 0:
+            raise InvalidInput(f"A blob is read from an offset of 0 or more, not from {after}.")
         log = await self._open()
         async for piece in log.read_blob(_sha256(blob), after=after):
             yield piece
@@ -83,7 +85,7 @@ class Blobs:
 
 
 def _sha256(blob: Blob | str) -> str:
-    return blob.sha256 if isinstance(blob, Blob) else blob
+    return blob.sha256 if isinstance(blob, Blob) else blob.lower()
 
 
 async def _no_log() -> Log:

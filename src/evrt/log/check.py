@@ -140,6 +140,17 @@ class _Check:
             if statement not in there:
                 what = " ".join(statement.split("(")[0].split()[1:4]).replace(" BEFORE", "")
                 self.found(None, f"The database lacks its {what}, or has another of that name.")
+        ours = schema_of(read_schema_version(self.connection))
+        for name, sql in self.connection.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+        ):
+            if sql not in ours and not any(
+                statement.startswith(f"CREATE TRIGGER {name} ") for statement in ours
+            ):
+                self.found(
+                    None,
+                    f"The database has a trigger {name} that is not ours: it could change what is written.",
+                )
 
     def blobs(self) -> None:
         if read_schema_version(self.connection) >= 2:

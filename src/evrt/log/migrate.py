@@ -23,6 +23,7 @@ from evrt.log.sqlite.connect import (
     translate,
 )
 from evrt.log.sqlite.lock import FileLock
+from evrt.log.sqlite.recovery import write_wal_anew
 from evrt.log.sqlite.schema import SCHEMA_VERSION, steps_from
 
 LOCK_TIMEOUT_SECONDS = 30.0
@@ -67,6 +68,8 @@ def migrate(
 
 def _migrate(url: str, path: str, copying: Progress | None, checking: Progress | None) -> Migrated:
     """Under the lock: nobody writes between the copy and the change."""
+    # A process may have died in a sync that failed: what it left is made sure of before it is built upon.
+    write_wal_anew(path)
     with closing(connect_to_migrate(path)) as connection:
         before = read_schema_version(connection)
         refuse_newer(path, before)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
@@ -88,6 +89,18 @@ class Branches(Generic[T]):
                 await asyncio.wait(self.tasks)
             raise RunStopped(self._execution.stopped)
         return cancelled
+
+    @contextmanager
+    def passing_on(self) -> Iterator[None]:
+        """Whoever cuts off the task that waits in here, for something else than its branches, cuts those off too."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._execution.waiting_for_branches[task] = self._cut_all
+        try:
+            yield
+        finally:
+            self._execution.waiting_for_branches.pop(task, None)
+            self._cut = False
 
     def were_cut_off(self) -> asyncio.CancelledError:
         """What to raise where the branches were cut off, and the code that waits for them with them."""

@@ -38,7 +38,8 @@ async def race(execution: Execution, awaitables: Sequence[Awaitable[T]]) -> Won[
     if winner is None:
         raise branches.were_cut_off()  # By whoever cut this off.
     try:
-        recorded = await execution.recorded(branches.identity, "race", None)
+        with branches.passing_on():
+            recorded = await execution.recorded(branches.identity, "race", None)
     except asyncio.CancelledError:
         # It is part of a branch that was cut off earlier than this was decided: so it was not.
         for index in range(len(branches.tasks)):

@@ -71,8 +71,8 @@ CODEC = (
     mutant(
         "a secret that is the name of a field",
         "secret_patterns.py",
-        "{_without_secrets(name): _field(name, inner)",
-        "{name: _field(name, inner)",
+        "shown, number = _without_secrets(name), 1",
+        "shown, number = name, 1",
         "tests/pure/test_secret_patterns.py::test_a_secret_goes_wherever_it_stands[npm]",
     ),
     mutant(

@@ -128,8 +128,8 @@ DISK = (
     mutant(
         "what was erased stays in the WAL",
         "log/sqlite/committing.py",
-        '            self.checkpoint("TRUNCATE")\n            # SQLite',
-        "            # SQLite",
+        'self._erased = not self.checkpoint("TRUNCATE")',
+        "self._erased = False",
         "tests/log/test_sqlite.py::test_erased_bytes_are_in_no_file",
     ),
     mutant(

@@ -105,9 +105,9 @@ OUTCOMES = (
     mutant(
         "a retry behind the back of code that has acted on the failure",
         "folds/journal.py",
-        'return ":" in mine and ":" in theirs and mine.partition(":")[0] == theirs.partition(":")[0]',
-        'return ":" in mine and ":" in theirs',
-        f"{FOLDS}test_only_branches_beside_a_failure_may_have_gone_on_after_it",
+        "return all(other is known or other.began < failure.version for other in self.operations.values())",
+        "return True",
+        f"{FOLDS}test_nothing_may_have_begun_after_a_failure_in_whichever_branch",
     ),
     mutant(
         "attempts of a run that are never reset",

@@ -6,12 +6,14 @@ so nobody finds it; it is swept away when another is begun a day later.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
+from evrt.errors import Conflict
 from evrt.log.blobs import unknown_blob
 from evrt.log.contract import BLOB_PIECE_BYTES, BlobKey
 
@@ -44,8 +46,10 @@ class BlobBegun(NamedTuple):
         ).fetchall()
         for (blob,) in swept:
             BlobGone(blob).make(connection)
-        cursor = connection.execute("INSERT INTO blobs (digest, length, time) VALUES (NULL, 0, ?)", (now,))
-        return cursor.lastrowid or 0
+        # Drawn by lot, so that whoever still holds the id of one that is gone never meets another by it.
+        blob = secrets.randbits(ID_BITS)
+        connection.execute("INSERT INTO blobs (id, digest, length, time) VALUES (?, NULL, 0, ?)", (blob, now))
+        return blob
 
 
 class BlobPiece(NamedTuple):
@@ -60,6 +64,7 @@ class BlobPiece(NamedTuple):
         return len(self.content)
 
     def make(self, connection: sqlite3.Connection) -> None:
+        _require_under_way(connection, self.blob)
         # After a commit of which nobody knew whether it was one, this is done once more.
         place = place_of(self.blob, self.number)
         connection.execute("INSERT OR REPLACE INTO blob_pieces VALUES (?, ?)", (place, self.content))
@@ -76,6 +81,7 @@ class BlobFinished(NamedTuple):
         digest = bytes.fromhex(self.key.sha256)
         known = connection.execute(FIND, (digest,)).fetchone()
         if known is None:
+            _require_under_way(connection, self.blob)
             connection.execute(
                 "UPDATE blobs SET digest = ?, length = ? WHERE id = ?", (digest, self.key.length, self.blob)
             )
@@ -107,6 +113,11 @@ class BlobErased(NamedTuple):
         _remove(connection, found[0])
 
 
+def _require_under_way(connection: sqlite3.Connection, blob: int) -> None:
+    if connection.execute(UNFINISHED, (blob,)).fetchone() is None:
+        raise Conflict("This blob was under way for more than a day, so it was given up. Write it again.")
+
+
 def _remove(connection: sqlite3.Connection, blob: int) -> None:
     connection.execute(f"DELETE FROM blob_pieces WHERE {OF_BLOB}", places_of(blob))
     connection.execute("DELETE FROM blobs WHERE id = ?", (blob,))
@@ -114,12 +125,15 @@ def _remove(connection: sqlite3.Connection, blob: int) -> None:
 
 FIND = "SELECT id, length FROM blobs WHERE digest = ?"
 UNFINISHED = "SELECT 1 FROM blobs WHERE id = ? AND digest IS NULL"
-# By the digest too: when a blob is erased, its id may become that of another.
+# By the digest too: whoever has been erased meanwhile gives no more bytes.
 READ_PIECE = """
 SELECT p.bytes FROM blob_pieces AS p
 WHERE p.place = ? AND EXISTS (SELECT 1 FROM blobs WHERE id = ? AND digest = ?)
 """
 OF_BLOB = "place BETWEEN ? AND ?"
+
+ID_BITS = 46
+"""Of a blob's id: with the number of a piece it makes a whole number of 62 bits."""
 
 PIECES_MAX = 65_536
 """More than a blob can have: a piece's place is this times the blob's id, and its number."""

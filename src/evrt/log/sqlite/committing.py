@@ -49,6 +49,8 @@ class Committer:
         self._path = path
         self._lock = lock
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._erased = False
+        """Whether the WAL still holds what has been erased."""
         self._acknowledged = Acknowledged()
         self._unsure = wal_pages(path) > 0
         """Whether there was a WAL whose writer may have died with a sync that failed: nobody has marked the lock."""
@@ -108,9 +110,10 @@ class Committer:
                 return self._commit_after(error, batch, planned, again=again)
             refuse(batch, refusal, NOTHING)
             return False
-        if any(isinstance(job.work, ERASING) for job in batch):
-            # What was erased leaves the WAL as well, before anybody is told that it is gone.
-            self.checkpoint("TRUNCATE")
+        if self._erased or any(isinstance(job.work, ERASING) for job in batch):
+            # What was erased leaves the WAL as well, before anybody is told that it is gone. A reader who holds an
+            # older state keeps it there; then it leaves with the first batch after that reader.
+            self._erased = not self.checkpoint("TRUNCATE")
             # SQLite does not sync the cut; without that, a loss of power could bring it back.
             self._write_wal_anew()
         return True
@@ -241,19 +244,21 @@ class Committer:
     def wal_is_full(self) -> bool:
         return self._poison is None and self._wal_pages >= WAL_PAGES_MAX
 
-    def checkpoint(self, mode: str) -> None:
-        """Copy the WAL into the database, as far as readers allow, without waiting for them.
+    def checkpoint(self, mode: str) -> bool:
+        """Copy the WAL into the database, as far as readers allow, without waiting for them. Whether that was all.
 
         If it fails, what is in the WAL stays there, no less durable; but nothing is written before a recovery.
         """
         self._wal_pages = 0
         try:
             self._connection.execute("PRAGMA busy_timeout = 0")
-            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            [(busy, *_)] = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
             self._connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_seconds * 1_000:.0f}")
         except (sqlite3.Error, MemoryError) as error:
             if not _name(error).startswith(HARMLESS):
                 self.poison(error)
+            return False
+        return not busy
 
     def make_sure(self) -> None:
         """Have the disk hold what can be read in the WAL, before anything is written behind it or copied from it."""

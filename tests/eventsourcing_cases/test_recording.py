@@ -153,6 +153,22 @@ def test_what_no_log_takes_is_a_data_error(recorder: ProcessRecorder) -> None:
     assert recorded(recorder) == []
 
 
+@pytest.mark.parametrize(
+    "place", [("up", 2**63), ("up", -1), ("up", None), (None, 1), ("", 1), ("\ud800", 1)]
+)
+def test_a_place_that_cannot_be_kept_is_a_data_error_of_its_own(
+    recorder: ProcessRecorder, factory: Factory, place: Any
+) -> None:
+    with pytest.raises(DataError, match="has to be"):
+        recorder.insert_tracking(Tracking(*place))
+    for version, state in ((2**63, b""), (1, "text"), (None, b"")):
+        broken: Any = StoredEvent(uuid4(), version, "topic", state)  # type: ignore[arg-type]
+        with pytest.raises(DataError):
+            factory.aggregate_recorder("snapshots").insert_events([broken])
+    recorder.insert_tracking(Tracking("up", 1))
+    assert recorder.max_tracking_id("up") == 1
+
+
 def test_events_and_tracking_are_recorded_both_or_neither(recorder: ProcessRecorder) -> None:
     recorder.insert_events([event(version=1)], tracking=Tracking("upstream", 5))
     with pytest.raises(IntegrityError, match=r"was to have version 1"):

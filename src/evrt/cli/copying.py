@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from evrt.cli.output import out, out_json, progress
+from evrt.cli.output import note, out, out_json, progress
 from evrt.cli.place import Place
 from evrt.cli.text import counted
 from evrt.log.backup import backup
@@ -44,3 +44,4 @@ def bring_up_to_date(place: Place, *, as_json: bool) -> None:
     else:
         out(f"{url} went from version {migrated.before} of the schema to version {migrated.after}.")
         out(f"{migrated.copy} is the log as it was; remove it when you do not need it any more.")
+        note("Processes of an older evrt that still have the log open go on writing to it: end them.")

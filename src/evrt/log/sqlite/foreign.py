@@ -9,8 +9,42 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from evrt.errors import Conflict
+from evrt.errors import Conflict, InvalidInput
 from evrt.log.plan import Checked
+
+NUMBER_MAX = 2**63 - 1
+
+
+def checked_place(application: object, notification_id: object) -> Place:
+    """A place that can be written: checked before it comes among what others write. Raises InvalidInput."""
+    return Place(
+        _text(application, "The name of an application"), _number(notification_id, "A notification's id")
+    )
+
+
+def checked_snapshot(
+    purpose: str, originator: str, version: object, topic: object, state: object
+) -> Snapshot:
+    """A snapshot that can be written. Raises InvalidInput."""
+    if not isinstance(state, bytes):
+        raise InvalidInput(f"The state of a snapshot is bytes, not {type(state).__name__}.")
+    number = _number(version, "The version of a snapshot")
+    return Snapshot(purpose, _text(originator, "An originator's id"), number, _text(topic, "A topic"), state)
+
+
+def _text(value: object, what: str) -> str:
+    try:
+        if isinstance(value, str) and value.encode():
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidInput(f"{what} has to be a text of valid Unicode that is not empty, not {value!r:.80}.")
+
+
+def _number(value: object, what: str) -> int:
+    if type(value) is int and 0 <= value <= NUMBER_MAX:
+        return value
+    raise InvalidInput(f"{what} has to be a whole number from 0 to {NUMBER_MAX}, not {value!r:.80}.")
 
 
 class Place(NamedTuple):

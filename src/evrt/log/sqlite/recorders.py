@@ -28,7 +28,7 @@ from evrt.log.foreign.events import (
 )
 from evrt.log.plan import check_request
 from evrt.log.sqlite.blocking import BlockingLog
-from evrt.log.sqlite.foreign import Place, Snapshot, Snapshots, Tracked
+from evrt.log.sqlite.foreign import Snapshots, Tracked, checked_place, checked_snapshot
 from evrt.log.sqlite.reader import POLL_SECONDS
 from evrt.log.subscribe import PAGE_EVENTS
 
@@ -56,8 +56,12 @@ class LogRecorder(Recorder):
         self, stored_events: Sequence[StoredEvent], tracking: Tracking | None = None
     ) -> Appended | None:
         """Record all of the events and the tracking, or nothing. None where there are no events."""
-        place = None if tracking is None else Place(tracking.application_name, tracking.notification_id)
         with translated():
+            place = (
+                None
+                if tracking is None
+                else checked_place(tracking.application_name, tracking.notification_id)
+            )
             if not stored_events:
                 if place is not None:
                     self._log.write(place)
@@ -199,17 +203,17 @@ class LogSnapshotRecorder(LogRecorder, persistence.AggregateRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Raises IntegrityError where one of that version is there already; then none is kept."""
         if stored_events:
-            rows = [
-                Snapshot(
-                    self._purpose,
-                    stream_of(event.originator_id),
-                    event.originator_version,
-                    event.topic,
-                    event.state,
-                )
-                for event in stored_events
-            ]
             with translated():
+                rows = [
+                    checked_snapshot(
+                        self._purpose,
+                        stream_of(event.originator_id),
+                        event.originator_version,
+                        event.topic,
+                        event.state,
+                    )
+                    for event in stored_events
+                ]
                 self._log.write(Snapshots(rows))
         return None
 

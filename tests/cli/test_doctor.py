@@ -154,3 +154,32 @@ def test_a_damaged_log_is_told_with_what_to_do(shell: Shell) -> None:
     found = verdicts(shell, expect=1)["log"]
     assert found["found"] == "SQLite reports: database disk image is malformed"
     assert "restore" in found["remedy"]
+
+
+def test_locks_that_another_process_is_given_too_are_bad(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert doctor._locks(str(tmp_path)).verdict == "ok"
+    # As on a file system whose locks mean nothing.
+    monkeypatch.setattr(doctor, "_TRY_LOCK", "")
+    found = doctor._locks(str(tmp_path))
+    assert (found.verdict, "is given to another one too" in found.found) == ("bad", True)
+
+
+@pytest.mark.parametrize(
+    "version, verdict, words",
+    [
+        ((3, 36, 0), "bad", "evrt needs 3.37"),
+        ((3, 51, 2), "ok", "before 3.51.3 writing and checkpointing at the same instant"),
+        ((3, 51, 3), "ok", ""),
+    ],
+)
+def test_the_known_bugs_of_a_sqlite_are_told(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], verdict: str, words: str
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    monkeypatch.setattr(sqlite3, "sqlite_version", ".".join(map(str, version)))
+    found = doctor._sqlite()
+    assert found.verdict == verdict
+    assert words in found.found
+    assert ("3.51.3" in found.found.partition(";")[2]) == (version == (3, 51, 2))

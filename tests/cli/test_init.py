@@ -86,6 +86,12 @@ def test_what_is_there_already_is_left_and_nothing_is_written(empty: Shell, name
     assert (empty.folder / name).read_text() == "mine"
 
 
+def test_a_link_that_leads_nowhere_is_something_that_is_there(empty: Shell) -> None:
+    (empty.folder / "evrt.toml").symlink_to(empty.folder / "nowhere")
+    assert empty.refused("init", code=4).startswith("There is evrt.toml in ")
+    assert not (empty.folder / "nowhere").exists()
+
+
 def test_a_file_is_no_folder(empty: Shell) -> None:
     empty.write("desk", "mine")
     assert empty.refused("init", "desk", code=2) == "desk is a file. Name a folder."

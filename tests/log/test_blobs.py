@@ -265,6 +265,15 @@ async def test_other_bytes_than_were_written_are_noticed(path: Path, damage: str
     assert blob.length > 0
 
 
+async def test_pieces_that_belong_to_no_blob_are_noticed(path: Path) -> None:
+    async with aclosing(await open_log(url(path))) as log:
+        await blobs_of(log).write(b"kept")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO blob_pieces VALUES (7, x'00')")
+        connection.commit()
+    assert [finding.text for finding in check(url(path)).findings] == ["1 pieces belong to no blob."]
+
+
 def test_a_process_killed_while_it_writes_leaves_nothing_to_be_read_and_a_sound_log(path: Path) -> None:
     script = f"""
         import asyncio, sys

@@ -29,7 +29,8 @@ def test_a_worker_that_was_overtaken_while_frozen_can_write_no_more(
     place = Death(site, random.randint(FIRST[site.partition(".")[0]], last))
     with crew.trial(target) as trial:
         exit_code = overtake(trial, freeze(trial, place), references[target])
-    assert exit_code == FENCED, place
+    # Between the attempts of a run its worker claims it anew, and hears then that it has ended.
+    assert exit_code in ((FENCED, OVERTAKEN) if target == "contest" else (FENCED,)), place
 
 
 @pytest.mark.parametrize("target", RUNS)

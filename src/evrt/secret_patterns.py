@@ -99,7 +99,7 @@ def _instead(pattern: Pattern) -> str:
     return f"{kept}[redacted {pattern.what}]"
 
 
-_SEARCHED = tuple((each.hints, re.compile(each.secret, re.DOTALL), _instead(each)) for each in _EVERY)
+_SEARCHED = tuple((each.hints, re.compile(each.secret), _instead(each)) for each in _EVERY)
 
 
 def redact_secrets(value: JsonValue) -> JsonValue:

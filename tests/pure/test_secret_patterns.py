@@ -138,6 +138,13 @@ def test_every_kind_that_an_issuer_has_is_known(secret: str) -> None:
     assert secret not in str(redact_secrets(f"it is {secret}, I think"))
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\\n"], ids=["lines", "CRLF", "escaped"])
+def test_every_line_of_a_private_key_goes(between: str) -> None:
+    lines = [some(64), some(64), some(64), f"{some(22)}=="]
+    key = between.join(["-----BEGIN RSA PRIVATE KEY-----", *lines, "-----END RSA PRIVATE KEY-----"])
+    assert redact_secrets(f"It is {key} of mine") == "It is [redacted private key] of mine"
+
+
 def test_names_that_are_secrets_stay_as_many_as_they_were() -> None:
     found = redact_secrets({SECRETS["OpenAI"](): 1, SECRETS["OpenAI"](): 2, "x": 3})
     assert found == {"[redacted api key]": 1, "[redacted api key] 2": 2, "x": 3}

@@ -63,8 +63,8 @@ OPERATING = (
     mutant(
         "a blob that is taken for a second one of itself",
         "log/sqlite/blobs.py",
-        "        elif known[0] != self.blob:\n",
-        "        else:\n",
+        'UNFINISHED = "SELECT 1 FROM blobs WHERE id = ? AND digest IS NULL"',
+        'UNFINISHED = "SELECT 1 FROM blobs WHERE id = ?"',
         f"{BLOBS}test_a_blob_is_there_once_whichever_of_its_commits_failed",
     ),
     mutant(
@@ -74,11 +74,13 @@ OPERATING = (
         "INSERT INTO blob_pieces",
         f"{BLOBS}test_a_blob_is_there_once_whichever_of_its_commits_failed",
     ),
-    mutant(
+    Mutant(
         "old blobs swept away with unfinished ones",
-        "log/sqlite/blobs.py",
-        "WHERE digest IS NULL AND time < ?",
-        "WHERE time < ?",
+        (
+            Edit("log/sqlite/blobs.py", "WHERE digest IS NULL AND time < ?", "WHERE time < ?"),
+            # The second wall: what has been finished is not given up.
+            Edit("log/sqlite/blobs.py", "blobs WHERE id = ? AND digest IS NULL", "blobs WHERE id = ?"),
+        ),
         f"{BLOBS}test_what_was_finished_is_never_swept_away",
     ),
     mutant(

@@ -85,7 +85,8 @@ class BlobFinished(NamedTuple):
             connection.execute(
                 "UPDATE blobs SET digest = ?, length = ? WHERE id = ?", (digest, self.key.length, self.blob)
             )
-        elif known[0] != self.blob:
+        else:
+            # Unless this is said once more, and it is the one that is known.
             BlobGone(self.blob).make(connection)
 
 

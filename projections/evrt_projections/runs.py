@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from evrt.events import Envelope
 from evrt.folds.run import RunState, evolve_run
-from evrt.projection import Projection
+from evrt.projection import Columns, Projection, Stream
 
 PREFIX = "run-"
 
 
-def _key(envelope: Envelope) -> str | None:
-    return envelope.stream if envelope.stream.startswith(PREFIX) else None
+def _key(columns: Columns) -> str | None:
+    return columns.stream if columns.stream.startswith(PREFIX) else None
 
 
 PROJECTION = Projection[RunState](
     name="runs",
     version=1,
-    handles=lambda type: True,
+    document=RunState,
+    handles=frozenset({"*"}),
     key=_key,
-    source=lambda key: key,
-    initial=lambda key: RunState(run=key),
+    source=Stream,
+    initial=lambda key, part: RunState(run=key),
     evolve=evolve_run,
+    indexes=("status", "target", "conversation", "user", "requested_at"),
 )

@@ -16,7 +16,7 @@ from evrt.events import Envelope
 from evrt.folds.run import RunState
 from evrt.log import Log, Recorded
 from evrt.log.envelopes import envelope
-from evrt.projection import Projection
+from evrt.projection import Documents, Projection, fold
 
 GROUP, NAME = "evrt.projections", "runs"
 PAGE_EVENTS = 1_000
@@ -55,17 +55,15 @@ async def list_runs(
 async def fold_runs(log: Log) -> list[RunState]:
     """Every run of a log, newest first."""
     projection = _projection()
-    documents: dict[str, RunState] = {}
+    documents: Documents[RunState] = {}
     last = await log.position()
     after = 0
     with progress("Reading the log") as advance:
         while rows := await log.read(after=after, upto=last, limit=PAGE_EVENTS):
-            for row in rows:
-                if projection.handles(row.type):
-                    _fold(projection, documents, _readable(row))
+            documents = fold(projection, map(_readable, rows), documents)
             after = rows[-1].position
             advance(after, last)
-    return list(reversed(documents.values()))
+    return [document.value for document in reversed(documents.values())]
 
 
 def _readable(row: Recorded) -> Envelope:
@@ -75,17 +73,6 @@ def _readable(row: Recorded) -> Envelope:
     except UnusableLog:
         note(f"Event {row.position} of {row.stream} cannot be read; `evrt log` shows it.")
         return envelope(row._replace(payload=None))
-
-
-def _fold(projection: Projection[RunState], documents: dict[str, RunState], event: Envelope) -> None:
-    key = projection.key(event)
-    if key is None:
-        return
-    document = projection.evolve(documents.get(key) or projection.initial(key), event)
-    if document is None:
-        documents.pop(key, None)
-    else:
-        documents[key] = document
 
 
 def _projection() -> Projection[RunState]:

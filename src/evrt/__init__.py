@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from evrt.history import Run
     from evrt.log import open_log
     from evrt.log.blobs import Blob
+    from evrt.projection import Columns, Correlation, Document, Everything, Projection, Stream
+    from evrt.projector.views import Views
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
     from evrt.runtime.context import Context
@@ -49,9 +51,13 @@ HOMES = {
     "Agent": "evrt.agents.agent",
     "App": "evrt.app",
     "Blob": "evrt.log.blobs",
+    "Columns": "evrt.projection",
     "Completed": "evrt.effects.reconcile",
     "Conflict": "evrt.errors",
     "Context": "evrt.runtime.context",
+    "Correlation": "evrt.projection",
+    "Document": "evrt.projection",
+    "Everything": "evrt.projection",
     "EvrtError": "evrt.errors",
     "Failed": "evrt.effects.reconcile",
     "Fenced": "evrt.errors",
@@ -63,6 +69,7 @@ HOMES = {
     "ModelRequest": "evrt.effects.contract",
     "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
+    "Projection": "evrt.projection",
     "ReplayDivergence": "evrt.errors",
     "ReplayReport": "evrt.result",
     "Reply": "evrt.runtime.reply",
@@ -72,6 +79,7 @@ HOMES = {
     "Running": "evrt.app",
     "StepFailed": "evrt.errors",
     "StepLimitReached": "evrt.errors",
+    "Stream": "evrt.projection",
     "Tool": "evrt.effects.tools",
     "ToolContext": "evrt.effects.tools",
     "ToolFailed": "evrt.errors",
@@ -80,6 +88,7 @@ HOMES = {
     "Unavailable": "evrt.errors",
     "Unknown": "evrt.effects.reconcile",
     "UsageError": "evrt.errors",
+    "Views": "evrt.projector.views",
     "Won": "evrt.runtime.race",
     "Workflow": "evrt.agents.workflow",
     "open_log": "evrt.log",
@@ -91,9 +100,13 @@ __all__ = [
     "Agent",
     "App",
     "Blob",
+    "Columns",
     "Completed",
     "Conflict",
     "Context",
+    "Correlation",
+    "Document",
+    "Everything",
     "EvrtError",
     "Failed",
     "Fenced",
@@ -105,6 +118,7 @@ __all__ = [
     "ModelRequest",
     "NotDone",
     "NotFound",
+    "Projection",
     "ReplayDivergence",
     "ReplayReport",
     "Reply",
@@ -114,6 +128,7 @@ __all__ = [
     "Running",
     "StepFailed",
     "StepLimitReached",
+    "Stream",
     "Tool",
     "ToolContext",
     "ToolFailed",
@@ -122,6 +137,7 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "UsageError",
+    "Views",
     "Won",
     "Workflow",
     "open_log",

@@ -27,6 +27,8 @@ from evrt.inbox import answer_question, ensure_conversation, settle_write, verdi
 from evrt.log import Log, open_log
 from evrt.log.blobs import Blobs
 from evrt.log.ids import new_ref
+from evrt.projection import AnyProjection
+from evrt.projector.views import Views, open_views
 from evrt.replaying import replay_run
 from evrt.result import ReplayReport, Result
 from evrt.retry import RUN_RETRY, Retry, parse_seconds
@@ -69,6 +71,8 @@ class App:
         address of an OpenAI-compatible server for litellm.
     on_delta
         called with (run id, operation, text) as models stream; live only.
+    projections
+        of your own, besides those that are installed: see ``views``.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class App:
         api_base: str | None = None,
         redact: Redact | None = redact_secrets,
         on_delta: Callable[[str, str, str], None] | None = None,
+        projections: Sequence[AnyProjection] = (),
     ) -> None:
         self._url = url
         self.deps = deps
@@ -89,10 +94,12 @@ class App:
         self.api_base = api_base
         self.redact: Redact = redact or keep
         self.on_delta = on_delta
+        self.projections = tuple(projections)
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
         self._log: Log | None = None
         self._turn = Turn()
+        self._views: Views | None = None
         self._opening: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Result]] = set()
         self._provider: LiteLLM | None = None
@@ -229,6 +236,15 @@ class App:
                 self._turn = Turn()
         return self._log
 
+    async def views(self) -> Views:
+        """What projections make of the log, opened on first use. Raises what ``evrt.projector.views.open_views`` raises."""
+        log = await self.log()
+        assert self._opening is not None
+        async with self._opening:
+            if self._views is None:
+                self._views = await open_views(log, self.projections)
+        return self._views
+
     async def __aenter__(self) -> Self:
         await self.log()
         return self
@@ -248,6 +264,9 @@ class App:
         provider, self._provider = self._provider, None
         if provider is not None:
             await provider.aclose()
+        views, self._views = self._views, None
+        if views is not None:
+            await views.aclose()
         log, self._log, self._opening = self._log, None, None
         if log is not None:
             await log.aclose()

@@ -152,13 +152,24 @@ class Following:
         return self
 
     async def __anext__(self) -> Recorded:
+        await self._have_page()
+        row = self._page.popleft()
+        self._after = row.position
+        return row
+
+    async def page(self) -> list[Recorded]:
+        """Everything that has been read and not been delivered yet, at least one event: waits for it."""
+        await self._have_page()
+        rows = list(self._page)
+        self._page.clear()
+        self._after = rows[-1].position
+        return rows
+
+    async def _have_page(self) -> None:
         if not self._page:
             if self._bell is not None:
                 raise UsageError("A subscription can be read by one task at a time; open one for each.")
             await self._next_page()
-        row = self._page.popleft()
-        self._after = row.position
-        return row
 
     async def aclose(self) -> None:
         self._closed = True

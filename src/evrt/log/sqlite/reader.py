@@ -29,10 +29,11 @@ IDLE_POLLS_MAX = 50
 
 
 class Reader:
-    """One read-only connection. Rows come back to whichever loop asks."""
+    """One read-only connection. Rows come back to whichever loop asks. ``what`` is at the path, for errors."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, what: str = "The log") -> None:
         self._path = path
+        self._what = what
         self._opening: asyncio.Task[aiosqlite.Connection] | None = None
         self._connection: aiosqlite.Connection | None = None
         self._still: Shape | None = None
@@ -55,15 +56,15 @@ class Reader:
                 if self._closed:
                     raise closed_error() from None
                 if isinstance(error, sqlite3.Error):
-                    raise cannot_read(error, self._path, "The log cannot be read") from error
+                    raise cannot_read(error, self._path, f"{self._what} cannot be read") from error
                 if connection is self._connection:
                     raise
             except MemoryError:
                 raise Unavailable(
-                    f"The log {self._path} cannot be read: this process has run out of memory."
+                    f"{self._what} {self._path} cannot be read: this process has run out of memory."
                 ) from None
             except OSError as error:
-                raise Unavailable(f"The log {self._path} cannot be read: {error.strerror}.") from error
+                raise Unavailable(f"{self._what} {self._path} cannot be read: {error.strerror}.") from error
 
     async def _open(self) -> aiosqlite.Connection:
         if self._closed:
@@ -111,12 +112,12 @@ class Reader:
 class LoopReaders:
     """What one event loop reads with: a connection for rows, and a poller while somebody waits."""
 
-    def __init__(self, path: str, bell: Bell) -> None:
+    def __init__(self, path: str, bell: Bell, what: str = "The log") -> None:
         self._path = path
         self._bell = bell
         self._loop = asyncio.get_running_loop()
         self._poller: asyncio.Task[None] | None = None
-        self.rows = Reader(path)
+        self.rows = Reader(path, what)
 
     def watch(self) -> None:
         """Have the bell rung when another connection commits, as long as somebody waits for it."""

@@ -1,0 +1,241 @@
+"""Reading views: documents and the cursor they are as of, in one look that sees one committed state of the file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from evrt.errors import EvrtError, InvalidInput, Unavailable, UnusableLog, UsageError
+from evrt.log.sqlite.reader import LoopReaders
+from evrt.log.subscribe import Bell
+from evrt.projection import (
+    AnyProjection,
+    Document,
+    Documents,
+    Projection,
+    decode_document,
+    digest_encoded,
+)
+from evrt.projector.schema import INDEX_COLUMN, documents, marks, snapshots
+from evrt.projector.store import Generation, Mark, fits
+
+D = TypeVar("D", bound=BaseModel)
+
+LOOKS_MAX = 10
+"""How often a reader looks again when a view has been rebuilt under its eyes."""
+
+DIGEST_ROWS = 1_000
+"""Documents that are read at once when a whole view is read."""
+
+GENERATION = "v.id, v.name, v.version, v.shape, v.stage, v.cursor, v.leaf, v.owner, v.error, v.error_position"
+DOCUMENT = "d.key, d.part, d.first, d.position, d.document"
+
+
+class Seen(NamedTuple, Generic[D]):
+    """Documents of one generation of a view, and the generation as it was then: its cursor is what they are as of."""
+
+    generation: Generation
+    documents: list[Document[D]]
+
+
+class ViewReader:
+    """Reads views, on the event loop that made it. ``bell`` is rung when this process has changed views."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.bell = Bell()
+        self._readers = LoopReaders(path, self.bell, "The file of the views")
+
+    async def generations(self) -> list[Generation]:
+        """Every generation of every view."""
+        rows = await self._fetch(f"SELECT {GENERATION} FROM views AS v ORDER BY v.name, v.stage DESC")
+        return [Generation(*row) for row in rows]
+
+    async def live(self, projection: AnyProjection) -> Generation | None:
+        """The generation that readers see; None where the view has never been built.
+
+        Raises UsageError where it is of a newer version of the projection than this program has.
+        """
+        rows = await self._fetch(
+            f"SELECT {GENERATION} FROM views AS v WHERE v.name = ? AND v.stage = 'live'", projection.name
+        )
+        if not rows:
+            return None
+        found = Generation(*rows[0])
+        if found.version > projection.version:
+            raise newer(found, projection)
+        return found
+
+    async def document(self, projection: Projection[D], key: str, part: str) -> Seen[D] | None:
+        """One document, or none. None where there is nothing to be read yet (see ``_seen``)."""
+        return await self._seen(projection, "WHERE d.key = ? AND d.part = ?", (key, part))
+
+    async def family(self, projection: Projection[D], key: str) -> Seen[D] | None:
+        """All documents of a key, in the order of their parts."""
+        return await self._seen(projection, "WHERE d.key = ? ORDER BY d.part", (key,))
+
+    async def listed(
+        self,
+        projection: Projection[D],
+        *,
+        where: Mapping[str, object],
+        since: Mapping[str, object],
+        until: Mapping[str, object],
+        beyond: int | None,
+        limit: int,
+        oldest_first: bool,
+    ) -> Seen[D] | None:
+        """Documents whose indexed fields are so, in the order in which they began, from the newest on.
+
+        ``beyond`` is the ``first`` of the last document of the page before.
+        """
+        conditions: list[str] = []
+        parameters: list[object] = []
+        for operator, wanted in (("IS", where), (">=", since), ("<", until)):
+            for name, value in wanted.items():
+                _check_indexed(projection, name)
+                conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
+                parameters.append(value)
+        if beyond is not None:
+            conditions.append("d.first > ?" if oldest_first else "d.first < ?")
+            parameters.append(beyond)
+        chosen = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        order = f"ORDER BY d.first {'ASC' if oldest_first else 'DESC'} LIMIT ?"
+        return await self._seen(projection, f"{chosen} {order}", (*parameters, limit))
+
+    async def _seen(
+        self, projection: Projection[D], which: str, parameters: Sequence[object]
+    ) -> Seen[D] | None:
+        """The documents that a clause chooses. None where the view has not been built in the projection's version yet."""
+        for _ in range(LOOKS_MAX):
+            live = await self.live(projection)
+            if live is None or not fits(live, projection):
+                return None
+            try:
+                # One statement, so that cursor and documents are of one moment. The generation may be gone by now.
+                rows = await self._fetch(
+                    f"SELECT {GENERATION} FROM views AS v WHERE v.id = ? AND v.stage = 'live' "
+                    f"UNION ALL SELECT * FROM (SELECT {DOCUMENT}, NULL, NULL, NULL, NULL, NULL "
+                    f"FROM {documents(live.id)} AS d {which})",
+                    *(live.id, *parameters),
+                )
+            except EvrtError:
+                if await self._is_there(live):
+                    raise
+                continue
+            if rows and rows[0][:2] == (live.id, live.name):
+                found = [
+                    Document(key, part, first, position, decode_document(projection, document))
+                    for key, part, first, position, document, *_ in rows[1:]
+                ]
+                return Seen(Generation(*rows[0]), found)
+        raise Unavailable(f"The view {projection.name} is being rebuilt again and again; try again later.")
+
+    async def _is_there(self, generation: Generation) -> bool:
+        return bool(await self._fetch("SELECT 1 FROM views WHERE id = ? AND stage = 'live'", generation.id))
+
+    # ---------------------------------------------------------------------------- as of a moment
+
+    async def mark(self, generation: Generation, key: str, position: int) -> Mark | None:
+        """The last moment up to this position for which the documents of a key have been kept."""
+        rows = await self._fetch(
+            f"SELECT position, version FROM {marks(generation.id)} WHERE key = ? AND position <= ? "
+            "ORDER BY position DESC LIMIT 1",
+            *(key, position),
+        )
+        return Mark(*rows[0]) if rows else None
+
+    async def kept(
+        self,
+        projection: Projection[D],
+        generation: Generation,
+        key: str,
+        position: int,
+        part: str | None = None,
+    ) -> Documents[D]:
+        """The documents of a key, or one of them, as they were kept last up to this position."""
+        table = snapshots(generation.id)
+        if part is None:
+            rows = await self._fetch(
+                f"SELECT s.key, s.part, s.first, s.changed, s.document, max(s.position) FROM {table} AS s "
+                "WHERE s.key = ? AND s.position <= ? GROUP BY s.part",
+                *(key, position),
+            )
+        else:
+            rows = await self._fetch(
+                f"SELECT key, part, first, changed, document, position FROM {table} "
+                "WHERE key = ? AND part = ? AND position <= ? ORDER BY position DESC LIMIT 1",
+                *(key, part, position),
+            )
+        return {
+            (at, its): Document(at, its, first, changed, decode_document(projection, document))
+            for at, its, first, changed, document, _ in rows
+            if document is not None
+        }
+
+    # ------------------------------------------------------------------------------ whole views
+
+    async def count(self, generation: Generation) -> int:
+        """How many documents it has."""
+        [(count,)] = await self._fetch(f"SELECT count(*) FROM {documents(generation.id)}")
+        return int(count)
+
+    async def encoded(self, generation: Generation) -> AsyncIterator[tuple[str, str, int, int, bytes]]:
+        """Every document with its place and positions, in the order of places; not of one moment while it is written."""
+        last: tuple[str, str] | None = None
+        while True:
+            where = "" if last is None else "WHERE (key, part) > (?, ?) "
+            rows = await self._fetch(
+                f"SELECT key, part, first, position, document FROM {documents(generation.id)} {where}"
+                "ORDER BY key, part LIMIT ?",
+                *(last or ()),
+                DIGEST_ROWS,
+            )
+            for key, part, first, position, document in rows:
+                yield key, part, first, position, document.encode()
+            if len(rows) < DIGEST_ROWS:
+                return
+            last = rows[-1][:2]
+
+    async def digest(self, generation: Generation) -> str:
+        """See ``evrt.projection.digest``."""
+        return digest_encoded([row async for row in self.encoded(generation)])
+
+    # ---------------------------------------------------------------------------------- waiting
+
+    async def changed(self, seen: int, timeout_seconds: float) -> None:
+        """Return when views have changed since the bell's count was ``seen``, or when the time is over."""
+        self._readers.watch()
+        await self.bell.wait(seen, timeout_seconds)
+
+    async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
+        try:
+            return await self._readers.rows.fetch(sql, parameters)
+        except UnusableLog as error:
+            raise UnusableLog(
+                f"The file of the views {self._path} is damaged ({error.__cause__}). Nothing of the log is lost: remove "
+                "the file and its -wal and -shm while no program uses it, and the views are built again from the log."
+            ) from error
+
+    async def aclose(self) -> None:
+        """Close the connections; whoever waits is woken."""
+        self.bell.ring()
+        await self._readers.close()
+
+
+def newer(generation: Generation, projection: AnyProjection) -> UsageError:
+    """What a program is told that has an older version of a projection than its view was built with."""
+    return UsageError(
+        f"The view {projection.name} was built with version {generation.version} of its projection, and this program "
+        f"has version {projection.version}. Run the newer program, or raise the version to build the view anew."
+    )
+
+
+def _check_indexed(projection: AnyProjection, name: str) -> None:
+    if name not in projection.indexed:
+        raise InvalidInput(
+            f"The view {projection.name} has no index on {name!r}, so it cannot be listed by it. It can by: "
+            f"{', '.join(projection.indexed) or 'nothing'}."
+        )

@@ -1,0 +1,365 @@
+"""Views: what the projections of a program make of the log, kept current and read. ``open_views`` gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, Unavailable, UnusableLog, UsageError
+from evrt.log import Log
+from evrt.log.address import parse_url
+from evrt.projection import WHOLE, AnyProjection, Document, Projection
+from evrt.projector.projector import Projector
+from evrt.projector.reading import Seen, ViewReader
+from evrt.projector.registry import named, projections
+from evrt.projector.store import Generation, ViewStore, fits, open_store
+
+D = TypeVar("D", bound=BaseModel)
+
+WAIT_SECONDS = 10.0
+"""How long a reader waits, by default, for a view to be as fresh as was asked."""
+
+BELL_SECONDS = 1.0
+"""A reader that waits looks again after this time even if no bell rang."""
+
+LIST_LIMIT = 50
+LIST_LIMIT_MAX = 1_000
+"""Documents of one page."""
+
+Advance = Callable[[int, int], None]
+"""Is told how many events of how many have been folded."""
+
+
+class Page(NamedTuple, Generic[D]):
+    """Documents in the order in which they began. ``position`` is what they are as of; ``more`` leads to the next page."""
+
+    documents: Sequence[Document[D]]
+    position: int
+    more: int | None
+
+
+class ViewStatus(NamedTuple):
+    """How a generation of a view stands. ``lag`` is in events; a ``building`` one takes the live one's place."""
+
+    name: str
+    version: int
+    stage: str
+    position: int
+    lag: int
+    documents: int
+    error: str | None
+    error_position: int | None
+    known: bool
+    """Whether this program has the projection, in this version."""
+
+
+class Views:
+    """The views of a log, for one event loop. They are kept current from the first read on, here or by another process."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: ViewStore,
+        own: Mapping[str, AnyProjection],
+        folder: tempfile.TemporaryDirectory[str] | None,
+    ) -> None:
+        self.log = log
+        self.projections = own
+        self.store = store
+        self.reader = ViewReader(store.path)
+        self._folder = folder
+        self._projector = Projector(log, store, own, on_commit=self.reader.bell.ring)
+        self._projecting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def path(self) -> str:
+        """The file of the views."""
+        return self.store.path
+
+    # ------------------------------------------------------------------------------------ reading
+
+    async def view(
+        self,
+        name: str,
+        key: str,
+        part: str = WHOLE,
+        *,
+        min_position: int | None = None,
+        timeout_seconds: float = WAIT_SECONDS,
+    ) -> Document[Any]:
+        """One document of a view.
+
+        ``min_position`` is the position of an event that it has to have seen: without it that of the log's last event
+        now, and 0 takes what is there.
+
+        Raises NotFound (no such projection, no such document), Unavailable (not that fresh in time, or parked),
+        InvalidInput, UsageError (built by a newer program).
+        """
+        projection = named(self.projections, name)
+        seen = await self._fresh(
+            projection, lambda: self.reader.document(projection, key, part), min_position, timeout_seconds
+        )
+        if not seen.documents:
+            raise no_document(projection, key, part, seen.generation.cursor)
+        return seen.documents[0]
+
+    async def family(
+        self,
+        name: str,
+        key: str,
+        *,
+        min_position: int | None = None,
+        timeout_seconds: float = WAIT_SECONDS,
+    ) -> Sequence[Document[Any]]:
+        """All documents of a key in the order of their parts, none where there are none. See ``view``."""
+        projection = named(self.projections, name)
+        seen = await self._fresh(
+            projection, lambda: self.reader.family(projection, key), min_position, timeout_seconds
+        )
+        return seen.documents
+
+    async def list(
+        self,
+        name: str,
+        *,
+        where: Mapping[str, object] | None = None,
+        since: Mapping[str, object] | None = None,
+        until: Mapping[str, object] | None = None,
+        limit: int = LIST_LIMIT,
+        more: int | None = None,
+        oldest_first: bool = False,
+        min_position: int | None = None,
+        timeout_seconds: float = WAIT_SECONDS,
+    ) -> Page[Any]:
+        """Documents whose indexed fields are so: equal to ``where``, not below ``since``, below ``until``.
+
+        The newest come first, by the event that began them. ``more`` is that of the page before. Raises InvalidInput
+        for a field without an index, or a limit outside 1 to 1,000; and what ``view`` raises.
+        """
+        projection = named(self.projections, name)
+        if not 1 <= limit <= LIST_LIMIT_MAX:
+            raise InvalidInput(f"A page has 1 to {LIST_LIMIT_MAX:,} documents, not {limit}.")
+        seen = await self._fresh(
+            projection,
+            lambda: self.reader.listed(
+                projection,
+                where=where or {},
+                since=since or {},
+                until=until or {},
+                beyond=more,
+                limit=limit + 1,
+                oldest_first=oldest_first,
+            ),
+            min_position,
+            timeout_seconds,
+        )
+        shown = seen.documents[:limit]
+        return Page(shown, seen.generation.cursor, shown[-1].first if len(seen.documents) > limit else None)
+
+    # ------------------------------------------------------------------------------------ waiting
+
+    async def wait_for(
+        self,
+        position: int,
+        *names: str,
+        timeout_seconds: float | None = WAIT_SECONDS,
+        advance: Advance = lambda done, total: None,
+    ) -> None:
+        """Return when these views, or all, have seen the event at this position.
+
+        Raises NotFound, InvalidInput (there is no such event yet), Unavailable (not in time, or parked before it).
+        """
+        await self._check_position(position)
+        for name in names or self.projections:
+            await self._reached(named(self.projections, name), position, timeout_seconds, advance)
+
+    async def _fresh(
+        self,
+        projection: Projection[D],
+        read: Callable[[], Any],
+        min_position: int | None,
+        timeout_seconds: float,
+    ) -> Seen[D]:
+        """What ``read`` finds once the view has come to the position asked for."""
+        self.project()
+        if min_position is None:
+            min_position = await self.log.position()
+        else:
+            await self._check_position(min_position)
+        while True:
+            seen: Seen[D] | None = await read()
+            if seen is not None and seen.generation.cursor >= min_position:
+                return seen
+            await self._reached(projection, min_position, timeout_seconds, lambda done, total: None)
+
+    async def _reached(
+        self, projection: AnyProjection, position: int, timeout_seconds: float | None, advance: Advance
+    ) -> None:
+        self.project()
+        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            rung = self.reader.bell.rung
+            generation = await self._read_by(projection)
+            if generation is not None:
+                if generation.cursor >= position and generation.stage == "live":
+                    return
+                _raise_if_parked(generation)
+                advance(min(generation.cursor, position), position)
+            trouble = self._projector.trouble
+            if isinstance(trouble, UnusableLog | Denied):
+                raise trouble
+            left = BELL_SECONDS if until is None else min(until - time.monotonic(), BELL_SECONDS)
+            if left <= 0:
+                raise _too_late(projection, position, generation, trouble)
+            await self.reader.changed(rung, left)
+
+    async def _read_by(self, projection: AnyProjection) -> Generation | None:
+        """The generation that this program's readers wait for."""
+        await self.reader.live(projection)
+        generations = [g for g in await self.reader.generations() if g.name == projection.name]
+        return next((g for g in generations if fits(g, projection) and g.stage == "live"), None) or next(
+            (g for g in generations if fits(g, projection)), None
+        )
+
+    async def _check_position(self, position: int) -> None:
+        head = await self.log.position()
+        if position > head or position < 0:
+            raise InvalidInput(
+                f"There is no event {position} to wait for: the log has positions 1 to {head}."
+                if head
+                else f"There is no event {position} to wait for: the log is empty."
+            )
+
+    # ----------------------------------------------------------------------------------- keeping
+
+    def project(self) -> None:
+        """Keep the views current in the background, from now until they are closed."""
+        if self._closed:
+            raise UsageError("These views have been closed; open them again.")
+        if self._projecting is None or self._projecting.done():
+            self._projecting = asyncio.get_running_loop().create_task(self._projector.run(), name="projector")
+
+    async def rebuild(
+        self, name: str, *, anew: bool = False, advance: Advance = lambda done, total: None
+    ) -> None:
+        """Build a view from the log's first event, while readers see the old one, and put it in its place.
+
+        A rebuild that was interrupted goes on where it stopped, unless it is to begin ``anew``.
+        Raises NotFound, Unavailable (its projection raised).
+        """
+        projection = named(self.projections, name)
+        self.project()
+        begun = await self.store.build(projection, anew=anew)
+        while True:
+            rung = self.reader.bell.rung
+            found = {g.id: g for g in await self.reader.generations()}.get(begun.id)
+            if found is None or found.stage == "live":
+                break
+            _raise_if_parked(found)
+            advance(found.cursor, await self.log.position())
+            await self.reader.changed(rung, BELL_SECONDS)
+
+    async def status(self) -> Sequence[ViewStatus]:
+        """How every view stands, those of other programs too."""
+        head = await self.log.position()
+        found = []
+        for generation in await self.reader.generations():
+            projection = self.projections.get(generation.name)
+            found.append(
+                ViewStatus(
+                    generation.name,
+                    generation.version,
+                    generation.stage,
+                    generation.cursor,
+                    head - generation.cursor,
+                    await self.reader.count(generation),
+                    generation.error,
+                    generation.error_position,
+                    projection is not None and fits(generation, projection),
+                )
+            )
+        return found
+
+    async def aclose(self) -> None:
+        """Stop keeping them, let others take over, close the file. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._projecting is not None:
+            self._projecting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._projecting
+        await self.reader.aclose()
+        await self.store.aclose()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+async def open_views(log: Log, own: Iterable[AnyProjection] = ()) -> Views:
+    """The views of a log: of the projections that are installed, and of one's own.
+
+    They are kept in the file ``<log>-views``. Where that cannot be written, and for a log in memory, they are built for
+    this process alone, in a temporary file.
+
+    Raises UsageError, UnusableLog (another file is in the way, or of a newer evrt), Unavailable.
+    """
+    found = projections(own)
+    path = views_path(log.url)
+    if path is not None and _may_keep(path):
+        return Views(log, await open_store(path, log.id), found, None)
+    folder = tempfile.TemporaryDirectory(prefix="evrt-views-")
+    try:
+        return Views(log, await open_store(os.path.join(folder.name, "views"), log.id), found, folder)
+    except BaseException:
+        folder.cleanup()
+        raise
+
+
+def views_path(url: str) -> str | None:
+    """Where the views of a log are kept; None for a log in memory."""
+    path = parse_url(url)
+    return None if path is None else f"{os.path.abspath(path)}-views"
+
+
+def _may_keep(path: str) -> bool:
+    folder = os.path.dirname(path)
+    return os.access(folder, os.W_OK | os.X_OK) and (not os.path.exists(path) or os.access(path, os.W_OK))
+
+
+def no_document(projection: AnyProjection, key: str, part: str, position: int) -> NotFound:
+    """What a reader is told who asks for a document that is not there."""
+    which = f"{key} {part}".strip() if part else key
+    return NotFound(
+        f"The view {projection.name} has no document {which!r} as of position {position}. `evrt projections list` shows the "
+        "views and how many documents they have."
+    )
+
+
+def _raise_if_parked(generation: Generation) -> None:
+    if generation.error is not None:
+        raise Unavailable(
+            f"The view {generation.name} stands still at position {generation.cursor}, as its projection failed: "
+            f"{generation.error}. The others go on. Mend the projection and start the program again: it goes on from there."
+        )
+
+
+def _too_late(
+    projection: AnyProjection, position: int, generation: Generation | None, trouble: EvrtError | None
+) -> Unavailable:
+    if trouble is not None:
+        detail = str(trouble)
+    elif generation is None:
+        detail = "nobody has begun to build it yet."
+    elif generation.stage == "building":
+        detail = f"version {generation.version} of it is being built, and has come to position {generation.cursor}."
+    else:
+        detail = f"it has come to position {generation.cursor}. Wait longer, or see `evrt projections lag`."
+    return Unavailable(f"The view {projection.name} has not come to position {position} in time: {detail}")

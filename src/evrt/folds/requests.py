@@ -27,10 +27,13 @@ def chain(previous: bytes, message: JsonObject) -> bytes:
 
 def tool_message(outcome: Event, tool_call_id: str) -> JsonObject:
     """What the model reads of a tool call: the result as text, or an object with ``error``."""
-    succeeded, value = established(outcome)
-    if not succeeded:
-        failure = cast(Failure, value)
-        content = canonical({"error": failure.message, "error_type": failure.error_type}).decode()
+    return tool_result(established(outcome)[1], tool_call_id)
+
+
+def tool_result(value: object, tool_call_id: str) -> JsonObject:
+    """The same of a value, or of a failure."""
+    if isinstance(value, Failure):
+        content = canonical({"error": value.message, "error_type": value.error_type}).decode()
     elif isinstance(value, str):
         content = value
     else:

@@ -21,6 +21,7 @@ from evrt.events.run import (
     RunTimedOut,
     RunWaiting,
 )
+from evrt.folds.documents import changed
 
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "timed_out", "step_limit"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "timed_out", "step_limit"})
@@ -83,7 +84,7 @@ def evolve_run(state: RunState, envelope: Envelope) -> RunState:
     }
     event = envelope.event
     if state.ended:
-        return state.model_copy(update=change)  # Whatever comes after the end, a late report say, it stays.
+        return changed(state, change)  # Whatever comes after the end, a late report say, it stays.
     if envelope.type in COUNTED:
         name = COUNTED[envelope.type]
         change[name] = getattr(state, name) + 1
@@ -93,7 +94,7 @@ def evolve_run(state: RunState, envelope: Envelope) -> RunState:
         change |= _lifecycle(envelope)
     elif isinstance(event, CheckpointSaved):
         change["state"] = event.state
-    return state.model_copy(update=change)
+    return changed(state, change)
 
 
 def _used(state: RunState, usage: Usage | None) -> dict[str, object]:

@@ -1,0 +1,94 @@
+"""Questions: what waits for a person, or did: questions that were asked, and writes nobody knows the outcome of.
+
+Its key is the run, its part the operation, as in ``steps``, where the arguments of a write in doubt are. ``open`` is
+what somebody has to answer or settle now. A run that has ended waits for nothing any more: it has a document whose part
+is the empty text, and ``evrt.folds.waiting`` leaves out what belongs to it.
+"""
+
+from __future__ import annotations
+
+from evrt.events import Envelope
+from evrt.events.run import TERMINAL
+from evrt.folds.clip import clip_text, clip_texts
+from evrt.folds.documents import changed
+from evrt.folds.operation import change_of, operation_in
+from evrt.folds.waiting import Waiting
+from evrt.projection import WHOLE, Columns, Projection, Stream
+
+PREFIX = "run-"
+VALUE_BYTES_MAX = 12 * 1024
+QUESTION_BYTES_MAX = 8 * 1024
+OPTIONS_BYTES_MAX = 8 * 1024
+NAME_BYTES_MAX = 2 * 1024
+
+BEGINS = frozenset({"question.asked", "tool_call.in_doubt", "tool_call.settled", "tool_call.reported"})
+"""What begins a document. A tool call that was never in doubt has none."""
+
+NOTHING = Waiting()
+
+
+def _key(columns: Columns) -> str | None:
+    return columns.stream if columns.stream.startswith(PREFIX) else None
+
+
+def _part(envelope: Envelope) -> str | None:
+    return WHOLE if envelope.type in TERMINAL else operation_in(envelope)
+
+
+def _evolve(before: Waiting, envelope: Envelope) -> Waiting | None:
+    if envelope.type in TERMINAL:
+        return before if before.kind else Waiting(kind="run", status="ended", since=envelope.time)
+    if not before.kind and envelope.type not in BEGINS:
+        return None
+    change = change_of(before, envelope, VALUE_BYTES_MAX)
+    if not before.kind:
+        change["kind"] = "question" if envelope.type.startswith("question.") else "write"
+        change["since"] = envelope.time
+    if envelope.type == "question.asked" and before.intent is None:
+        change |= _asked(envelope)
+    elif envelope.type == "tool_call.in_doubt":
+        cause = envelope.event.__dict__["cause"]
+        change |= {
+            "since": envelope.time,
+            "question": clip_text(cause, NAME_BYTES_MAX, envelope.position),
+        }
+    elif envelope.type in ("question.answered", "tool_call.settled"):
+        by = envelope.event.__dict__["by"]
+        change["by"] = by and clip_text(by, NAME_BYTES_MAX, envelope.position)
+    after = changed(before, change)
+    return changed(after, {"status": _status(after)})
+
+
+def _asked(envelope: Envelope) -> dict[str, object]:
+    fields = envelope.event.__dict__
+    position = envelope.position
+    options = fields["options"]
+    return {
+        "question": clip_text(fields["question"], QUESTION_BYTES_MAX, position),
+        "options": options and clip_texts(options, OPTIONS_BYTES_MAX, position),
+    }
+
+
+def _status(known: Waiting) -> str:
+    if known.outcome is not None and known.outcome.type == "question.expired":
+        return "expired"
+    came = known.outcome is not None or bool(known.outside)
+    if known.kind == "question":
+        return "answered" if came else "open"
+    return "open" if known.in_doubt and not came else "settled"
+
+
+PROJECTION = Projection[Waiting](
+    name="questions",
+    version=1,
+    document=Waiting,
+    handles=frozenset({"question.*", "tool_call.in_doubt", "tool_call.settled", "tool_call.reported"})
+    | {"tool_call.completed", "tool_call.failed", "input.received", "run.retry_scheduled"}
+    | TERMINAL,
+    key=_key,
+    source=Stream,
+    initial=lambda key, part: NOTHING,
+    evolve=_evolve,
+    part=_part,
+    indexes=("status", ("status", "kind"), "since"),
+)

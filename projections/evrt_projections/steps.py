@@ -1,0 +1,134 @@
+"""Steps: one document per operation of a run, from its intent through its attempts to what it came to.
+
+Its key is the run, its part the operation's identity. Steps, model calls, tool calls and questions are here, and
+what has no intent too: values of the clock, checkpoints, memory, messages.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from evrt.events import Envelope, JsonValue
+from evrt.events.run import CANCELLED
+from evrt.folds.clip import clip, clip_text
+from evrt.folds.documents import changed
+from evrt.folds.journal import INTENTS
+from evrt.folds.operation import Known, Outcome, change_of, operation_in
+from evrt.projection import Columns, Projection, Stream
+
+PREFIX = "run-"
+VALUE_BYTES_MAX = 12 * 1024
+NAME_BYTES_MAX = 2 * 1024
+
+
+class Step(Known):
+    """An operation. Times are microseconds since 1970, UTC; ``began`` is the position of its first event."""
+
+    kind: str = ""
+    """``step``, ``model_call``, ``tool_call``, ``question``, ``value``, ``memory`` …: the family of its first event."""
+    name: str = ""
+    """The tool's or the model's name, else that part of its identity that the code gave it."""
+    effect: Literal["pure", "read", "write"] | None = None
+    status: Literal["open", "in_doubt", "completed", "failed", "cancelled"] = "open"
+    began: int = 0
+    began_at: int = 0
+    arguments: JsonValue = None
+    """A tool's arguments, a model's parameters, a question's text."""
+    tool_call_id: str | None = None
+
+
+def _key(columns: Columns) -> str | None:
+    return columns.stream if columns.stream.startswith(PREFIX) else None
+
+
+NOTHING = Step()
+
+
+def _evolve(step: Step, envelope: Envelope) -> Step | None:
+    change = change_of(step, envelope, VALUE_BYTES_MAX)
+    if not step.kind:
+        if envelope.type == "run.retry_scheduled":
+            return None
+        change |= _beginning(envelope)
+    if envelope.type in INTENTS and step.intent is None:
+        change |= _intent(envelope)
+    elif "outcome" in change or "in_doubt" in change:
+        outcome: Outcome | None = change.get("outcome", step.outcome)  # type: ignore[assignment]
+        change["status"] = _status(outcome, bool(change.get("in_doubt", step.in_doubt)))
+    return changed(step, change)
+
+
+def _beginning(envelope: Envelope) -> dict[str, object]:
+    # The name that is replaced where an intent has a better one.
+    name = envelope.event.__dict__["operation"].rpartition("/")[2].partition("#")[0]
+    return {
+        "kind": envelope.type.partition(".")[0],
+        "name": clip_text(name, NAME_BYTES_MAX, envelope.position),
+        "began": envelope.position,
+        "began_at": envelope.time,
+    }
+
+
+def _intent(envelope: Envelope) -> dict[str, object]:
+    fields = envelope.event.__dict__
+    position = envelope.position
+    match envelope.type:
+        case "tool_call.requested":
+            tool_call_id = fields["tool_call_id"]
+            return {
+                "name": clip_text(fields["tool"], NAME_BYTES_MAX, position),
+                "effect": fields["effect"],
+                "arguments": clip(fields["arguments"], VALUE_BYTES_MAX, position),
+                "tool_call_id": tool_call_id and clip_text(tool_call_id, NAME_BYTES_MAX, position),
+            }
+        case "model_call.requested":
+            return {
+                "name": clip_text(fields["model"], NAME_BYTES_MAX, position),
+                "arguments": clip(fields["parameters"], VALUE_BYTES_MAX, position),
+            }
+        case "question.asked":
+            return {"arguments": clip(fields["question"], VALUE_BYTES_MAX, position)}
+        case _:
+            return {}
+
+
+def _status(outcome: Outcome | None, in_doubt: bool) -> str:
+    if outcome is None:
+        return "in_doubt" if in_doubt else "open"
+    if outcome.type == "question.expired":
+        return "cancelled"
+    if outcome.failure is None:
+        return "completed"
+    return "cancelled" if outcome.failure.error_type == CANCELLED else "failed"
+
+
+PROJECTION = Projection[Step](
+    name="steps",
+    version=1,
+    document=Step,
+    handles=frozenset(
+        {
+            "step.*",
+            "model_call.*",
+            "tool_call.*",
+            "question.*",
+            "value.recorded",
+            "race.won",
+            "memory.written",
+            "memory.recalled",
+            "message.produced",
+            "error.reported",
+            "guard.applied",
+            "checkpoint.saved",
+            "input.received",
+            "run.emitted",
+            "run.retry_scheduled",
+        }
+    ),
+    key=_key,
+    source=Stream,
+    initial=lambda key, part: NOTHING,
+    evolve=_evolve,
+    part=operation_in,
+    indexes=("status", ("kind", "name"), "began_at"),
+)

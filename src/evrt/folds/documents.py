@@ -1,0 +1,36 @@
+"""A frozen document with some fields changed, which is most of what folding events into documents does."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from evrt.events import JsonObject
+
+M = TypeVar("M", bound=BaseModel)
+
+_new = object.__new__
+_put = object.__setattr__
+
+
+def changed(document: M, change: dict[str, object]) -> M:
+    """``document.model_copy(update=change)`` of a model without extra or private fields, in a third of its time.
+
+    Nothing is validated: what an event holds has been, where it was decoded.
+    """
+    copy = _new(type(document))
+    _put(copy, "__dict__", {**document.__dict__, **change})
+    _put(copy, "__pydantic_fields_set__", document.__pydantic_fields_set__ | change.keys())
+    _put(copy, "__pydantic_extra__", None)
+    _put(copy, "__pydantic_private__", None)
+    return copy
+
+
+META_CHARACTERS_MAX = 256
+
+
+def meta_text(meta: JsonObject, name: str) -> str | None:
+    """A short text of an event's meta, or None: another program may have written anything there."""
+    value = meta.get(name)
+    return value[:META_CHARACTERS_MAX] if isinstance(value, str) else None

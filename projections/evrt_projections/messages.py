@@ -92,14 +92,15 @@ def _called(envelope: Envelope) -> Said | None:
 
 def _came(before: Said, envelope: Envelope) -> Said:
     assert before.tool_call_id is not None
-    change = change_of(before, envelope, MESSAGES_BYTES_MAX)
+    change = change_of(before, envelope, None)
     if "outcome" in change:
         outcome: Outcome | None = change["outcome"]  # type: ignore[assignment]
         if outcome is None:  # The run is attempted again: this failure was never said.
             change |= {"messages": (), "at": 0, "whole_at": None}
         else:
             change |= _result(outcome, envelope, before.tool_call_id)
-            change["outcome"] = changed(outcome, {"value": None, "failure": None})
+            if outcome.position != envelope.position:
+                change["outcome"] = changed(outcome, {"value": None, "failure": None})
     return changed(before, change)
 
 

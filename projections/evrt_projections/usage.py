@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from functools import lru_cache
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict
@@ -130,12 +131,17 @@ def _version(table: Mapping[str, Price]) -> int:
 def _beginning(envelope: Envelope) -> dict[str, object]:
     correlation = envelope.correlation
     return {
-        "day": date.fromordinal(FIRST_DAY + envelope.time // DAY_MICROSECONDS).isoformat(),
+        "day": _day(envelope.time // DAY_MICROSECONDS),
         "began_at": envelope.time,
         "user": meta_text(envelope.meta, "on_behalf_of"),
         "actor": meta_text(envelope.meta, "actor"),
         "conversation": correlation if correlation.startswith("conversation-") else None,
     }
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return date.fromordinal(FIRST_DAY + number).isoformat()
 
 
 def _attempt(before: ModelUsage, envelope: Envelope, table: Mapping[str, Price]) -> dict[str, object]:

@@ -102,7 +102,7 @@ def _beginning(text: str, bytes_max: int) -> str:
 
 
 def is_deep(value: JsonValue, encoded: bytes) -> bool:
-    if encoded.count(b"[") + encoded.count(b"{") <= DEPTH_MAX:
+    if len(encoded) <= 2 * DEPTH_MAX or encoded.count(b"[") + encoded.count(b"{") <= DEPTH_MAX:
         return False
     layer = [value]
     for _ in range(DEPTH_MAX + 1):

@@ -12,16 +12,21 @@ M = TypeVar("M", bound=BaseModel)
 
 _new = object.__new__
 _put = object.__setattr__
+_fields: dict[type[BaseModel], set[str]] = {}
 
 
 def changed(document: M, change: dict[str, object]) -> M:
     """``document.model_copy(update=change)`` of a model without extra or private fields, in a third of its time.
 
-    Nothing is validated: what an event holds has been, where it was decoded.
+    Nothing is validated: what an event holds has been, where it was decoded. Every field counts as set.
     """
-    copy = _new(type(document))
+    cls = type(document)
+    fields = _fields.get(cls)
+    if fields is None:
+        fields = _fields[cls] = set(cls.model_fields)
+    copy = _new(cls)
     _put(copy, "__dict__", {**document.__dict__, **change})
-    _put(copy, "__pydantic_fields_set__", document.__pydantic_fields_set__ | change.keys())
+    _put(copy, "__pydantic_fields_set__", fields)
     _put(copy, "__pydantic_extra__", None)
     _put(copy, "__pydantic_private__", None)
     return copy

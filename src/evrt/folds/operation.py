@@ -7,15 +7,14 @@ takes back the failure it names. A property test holds the two together.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from evrt.events import Envelope, JsonValue
-from evrt.events.calls import ToolCallInDoubt
-from evrt.events.run import Failure, InputReceived
+from evrt.events.run import Failure
 from evrt.folds.clip import clip, clip_failure
-from evrt.folds.documents import changed
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE
 
 OUTSIDE_MAX = 8
@@ -67,87 +66,104 @@ class Known(BaseModel):
     """What came from outside and the run's code has not seen yet, oldest first."""
 
 
-K = TypeVar("K", bound=Known)
-
-
 def operation_in(envelope: Envelope) -> str | None:
     """The operation that an event belongs to, a retry of a run to the one it reopens, or None."""
     # From the fields themselves: pydantic takes long to say that a model has no such attribute.
     fields = envelope.event.__dict__
-    if envelope.type == "run.retry_scheduled":
-        return fields.get("reopens")
-    return fields.get("operation")
+    return fields.get("operation") or fields.get("reopens")
 
 
-def evolve_operation(known: K, envelope: Envelope, value_bytes_max: int) -> K:
-    """The operation after one more of its events. Its value has at most that many bytes, or is clipped."""
-    change = change_of(known, envelope, value_bytes_max)
-    return changed(known, change) if change else known
+def change_of(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    """What an event changes of an operation; ``outcome`` is in it where that came, or was taken back.
+
+    Its value has at most that many bytes, or is clipped; with None it is left out where it is the run's own event that
+    says it, for whoever makes something else of that event.
+    """
+    change = CHANGES.get(envelope.type)
+    return {} if change is None else change(known, envelope, value_bytes_max)
 
 
-def change_of(known: Known, envelope: Envelope, value_bytes_max: int) -> dict[str, object]:
-    """What an event changes of an operation; ``outcome`` is in it where that came, or was taken back."""
-    kind = envelope.type
-    event = envelope.event
-    if kind in INTENTS:
-        attempts = max(known.attempts, event.__dict__.get("attempt", 1))
-        return {"intent": known.intent or kind, "attempts": attempts}
-    if kind in OUTCOMES:
-        return _closing(known, envelope, value_bytes_max)
-    if kind in FAILURES:
-        attempts = max(known.attempts, event.__dict__["attempt"])
-        if event.__dict__["final"]:
-            return {"attempts": attempts, **_closing(known, envelope, value_bytes_max)}
-        return {"attempts": attempts + 1}
-    if kind in OUTSIDE:
-        if len(known.outside) >= OUTSIDE_MAX:
-            return {}
-        return {"outside": (*known.outside, outcome_of(envelope, OUTSIDE_BYTES_MAX))}
-    if isinstance(event, ToolCallInDoubt):
-        left = tuple(one for one in known.outside if one.event_id != event.refused)
-        return {"in_doubt": True, "outside": left}
-    if isinstance(event, InputReceived):
-        return _observing(known, event)
-    if kind == "run.retry_scheduled" and known.outcome is not None and known.outcome.type in FAILURES:
-        return {"outcome": None, "attempts": known.attempts + 1}
-    return {}
+def _intended(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    attempts = max(known.attempts, envelope.event.__dict__.get("attempt", 1))
+    return {"intent": known.intent or envelope.type, "attempts": attempts}
 
 
-def outcome_of(envelope: Envelope, value_bytes_max: int) -> Outcome:
-    """What an outcome says, the same for those from outside."""
-    fields = envelope.event.__dict__
-    position = envelope.position
-    given = fields.get("failure")
-    value, failure = None, None
-    if given is None:
-        given = fields.get(VALUES.get(envelope.type, "result"))
-        value = clip(given, value_bytes_max, position)
-    else:
-        failure = clip_failure(given, position)
-    return Outcome(
-        type=AGAIN if fields.get("outcome") == AGAIN else envelope.type,
-        position=position,
-        time=envelope.time,
-        event_id=envelope.event_id,
-        latency_ms=fields.get("latency_ms"),
-        value=value,
-        failure=failure,
-        clipped=given is not (value if failure is None else failure),
-    )
-
-
-def _closing(known: Known, envelope: Envelope, value_bytes_max: int) -> dict[str, object]:
+def _closed(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
     if known.outcome is not None:
         return {}
     return {"outcome": outcome_of(envelope, value_bytes_max), "in_doubt": False}
 
 
-def _observing(known: Known, event: InputReceived) -> dict[str, object]:
+def _failed(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    fields = envelope.event.__dict__
+    attempts = max(known.attempts, fields["attempt"])
+    if fields["final"]:
+        return {"attempts": attempts, **_closed(known, envelope, value_bytes_max)}
+    return {"attempts": attempts + 1}  # This event is the next attempt's intent.
+
+
+def _came_from_outside(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    if len(known.outside) >= OUTSIDE_MAX:
+        return {}
+    return {"outside": (*known.outside, outcome_of(envelope, OUTSIDE_BYTES_MAX))}
+
+
+def _doubted(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    refused = envelope.event.__dict__["refused"]
+    return {"in_doubt": True, "outside": tuple(one for one in known.outside if one.event_id != refused)}
+
+
+def _observed(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    event_id = envelope.event.__dict__["event_id"]
     for number, seen in enumerate(known.outside):
-        if seen.event_id == event.event_id:
+        if seen.event_id == event_id:
             # What came before it and was passed over will not be looked at again.
             left: dict[str, object] = {"outside": known.outside[number + 1 :]}
             if seen.type == AGAIN:
                 return {**left, "in_doubt": False}
             return left if known.outcome is not None else {**left, "outcome": seen, "in_doubt": False}
     return {}
+
+
+def _reopened(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    if known.outcome is None or known.outcome.type not in FAILURES:
+        return {}
+    return {"outcome": None, "attempts": known.attempts + 1}
+
+
+CHANGES: dict[str, Callable[[Known, Envelope, int | None], dict[str, object]]] = {
+    **dict.fromkeys(INTENTS, _intended),
+    **dict.fromkeys(OUTCOMES, _closed),
+    **dict.fromkeys(FAILURES, _failed),
+    **dict.fromkeys(OUTSIDE, _came_from_outside),
+    "tool_call.in_doubt": _doubted,
+    "input.received": _observed,
+    "run.retry_scheduled": _reopened,
+}
+
+
+def outcome_of(envelope: Envelope, value_bytes_max: int | None) -> Outcome:
+    """What an outcome says, the same for those from outside."""
+    fields = envelope.event.__dict__
+    kind = envelope.type
+    position = envelope.position
+    given: Any = fields.get("failure")
+    failure: Failure | None = None
+    value: JsonValue = None
+    if value_bytes_max is None:
+        given = None
+    elif given is not None:
+        failure = clip_failure(given, position)
+    else:
+        given = fields.get(VALUES.get(kind, "result"))
+        value = clip(given, value_bytes_max, position)
+    return Outcome(
+        type=AGAIN if fields.get("outcome") == AGAIN else kind,
+        position=position,
+        time=envelope.time,
+        event_id=envelope.event_id,
+        latency_ms=fields.get("latency_ms"),
+        value=value,
+        failure=failure,
+        clipped=given is not value and given is not failure,
+    )

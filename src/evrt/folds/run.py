@@ -82,15 +82,15 @@ def evolve_run(state: RunState, envelope: Envelope) -> RunState:
         "position": envelope.position,
         "changed_at": envelope.time,
     }
-    event = envelope.event
-    if state.ended:
+    if state.status in ENDED:
         return changed(state, change)  # Whatever comes after the end, a late report say, it stays.
-    if envelope.type in COUNTED:
-        name = COUNTED[envelope.type]
-        change[name] = getattr(state, name) + 1
+    event = envelope.event
+    kind = envelope.type
+    if (counted := COUNTED.get(kind)) is not None:
+        change[counted] = getattr(state, counted) + 1
     if isinstance(event, ModelCallCompleted | ModelCallFailed):
         change |= _used(state, event.usage)
-    elif envelope.type.startswith("run.") or envelope.type in GOES_ON:
+    elif kind.startswith("run.") or kind in GOES_ON:
         change |= _lifecycle(envelope)
     elif isinstance(event, CheckpointSaved):
         change["state"] = event.state

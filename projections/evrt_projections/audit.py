@@ -146,6 +146,8 @@ def _details(envelope: Envelope, bytes_max: int) -> dict[str, JsonValue]:
         value = fields.get(name)
         if isinstance(value, BaseModel):
             value = value.__dict__
+        elif isinstance(value, tuple):
+            value = list(value)
         if value is not None:
             details[name] = clip(value, bytes_max, position)
     return details

@@ -14,7 +14,7 @@ WAITING_FOR_BYTES_MAX = 6 * 1024
 NAME_BYTES_MAX = 2 * 1024
 
 MAY_BE_LONG = {
-    "run.requested": ("target", "input"),
+    "run.requested": ("target", "input", "conversation", "user"),
     "run.waiting": ("waiting_for",),
     "run.retry_scheduled": ("waiting_for",),
     "run.succeeded": ("output",),
@@ -44,7 +44,9 @@ def _evolve(before: RunState, envelope: Envelope) -> RunState:
 
 def _clipped(field: str, value: object, position: int) -> object:
     match field:
-        case "target":
+        case _ if value is None:
+            return None
+        case "target" | "conversation" | "user":
             return clip_text(value, NAME_BYTES_MAX, position)  # type: ignore[arg-type]
         case "waiting_for":
             return clip_texts(value, WAITING_FOR_BYTES_MAX, position)  # type: ignore[arg-type]

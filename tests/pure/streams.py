@@ -69,6 +69,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         effect=st.sampled_from(["pure", "read", "write"]),
         arguments=json,
         key=st.none() | texts,
+        tool_call_id=st.none() | st.just("c1"),
         attempt=attempts,
     ),
     st.builds(c.ToolCallCompleted, operation=operations, result=json, attempt=attempts),
@@ -76,7 +77,9 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         c.ToolCallFailed, operation=operations, failure=failures, attempt=attempts, final=st.booleans()
     ),
     st.builds(c.ToolCallInDoubt, operation=operations, cause=texts),
-    st.builds(c.ToolCallReported, operation=operations, epoch=attempts, result=json),
+    st.builds(
+        c.ToolCallReported, operation=operations, epoch=attempts, result=json, failure=st.none() | failures
+    ),
     st.builds(
         c.ToolCallSettled,
         operation=operations,
@@ -112,7 +115,13 @@ any_event: st.SearchStrategy[Event] = st.one_of(
             cost_usd=st.none() | st.integers(0, 9).map(float),
         ),
     ),
-    st.builds(c.ModelCallFailed, operation=operations, failure=failures, final=st.booleans()),
+    st.builds(
+        c.ModelCallFailed,
+        operation=operations,
+        failure=failures,
+        final=st.booleans(),
+        usage=st.none() | st.builds(c.Usage, input_tokens=attempts, cost_usd=st.none() | st.just(2.0)),
+    ),
     st.builds(r.RunRequested, target=texts, kind=st.just("workflow"), input=json),
     st.builds(r.RunClaimed, epoch=attempts, worker=texts, reason=st.sampled_from(["start", "resume"])),
     st.builds(r.RunStarted),

@@ -217,10 +217,15 @@ def fold(
 
 def encode_document(projection: Projection[D], document: Document[D]) -> bytes:
     """A document's value as JSON, without what is as the class has it by default. Raises InvalidInput if it is too large."""
-    encoded: bytes = document.value.__pydantic_serializer__.to_json(document.value, exclude_defaults=True)
+    return encode_value(projection, document.place, document.value)
+
+
+def encode_value(projection: Projection[D], place: Place, value: D) -> bytes:
+    """The same of a value that is to be the document of this place."""
+    encoded: bytes = value.__pydantic_serializer__.to_json(value, exclude_defaults=True)
     if len(encoded) > DOCUMENT_BYTES_MAX:
         raise InvalidInput(
-            f"The document {' '.join(filter(None, document.place))} of the projection {projection.name} would have "
+            f"The document {' '.join(filter(None, place))} of the projection {projection.name} would have "
             f"{len(encoded):,} bytes; at most {DOCUMENT_BYTES_MAX:,} are kept. Cut what is long, or make many documents "
             "of it with `part`."
         )

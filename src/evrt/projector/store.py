@@ -91,26 +91,19 @@ class Kept(NamedTuple):
     document: str | None
 
 
-class Written(NamedTuple):
-    """A document as the table takes it: its place and positions, its JSON, and the values of its indexed fields."""
-
-    key: str
-    part: str
-    first: int
-    position: int
-    document: str
-    indexed: tuple[object, ...]
-
-
 @dataclass(slots=True)
 class Change:
-    """What one batch makes of one generation. ``deletes`` are the ``first`` of documents that are no more."""
+    """What one batch makes of one generation.
+
+    ``inserts`` are rows of the table of documents, their indexed fields last; ``updates`` a position, a document, the
+    indexed fields, and the ``first`` of the row; ``deletes`` the ``first`` of documents that are no more.
+    """
 
     generation: Generation
     cursor: int
     leaf: bytes | None
-    inserts: list[Written] = field(default_factory=list)
-    updates: list[Written] = field(default_factory=list)
+    inserts: list[tuple[object, ...]] = field(default_factory=list)
+    updates: list[tuple[object, ...]] = field(default_factory=list)
     deletes: list[int] = field(default_factory=list)
     families: dict[str, Family] = field(default_factory=dict)
     marks: list[tuple[str, Mark]] = field(default_factory=list)
@@ -286,13 +279,13 @@ class ViewStore:
             await self._many(
                 f"UPDATE {documents(view)} SET position = ?, document = ?{''.join(f', {f} = ?' for f in fields)} "
                 "WHERE first = ?",
-                ((w.position, w.document, *w.indexed, w.first) for w in change.updates),
+                change.updates,
             )
         if change.inserts:
             await self._many(
                 f"INSERT INTO {documents(view)} (first, key, part, position, document{''.join(f', {f}' for f in fields)}) "
                 f"VALUES (?, ?, ?, ?, ?{', ?' * len(fields)})",
-                ((w.first, w.key, w.part, w.position, w.document, *w.indexed) for w in change.inserts),
+                change.inserts,
             )
         if change.families:
             await self._many(

@@ -42,6 +42,10 @@ PLANTS = (
     Plant(PURE, "src/evrt/audit/tree.py", "import os"),
     Plant(PURE, "src/evrt/folds/planted.py", "from time import time"),
     Plant(PURE, "projections/evrt_projections/planted.py", "import uuid"),
+    Plant(
+        PURE, "projections/evrt_projections/planted.py", "def late() -> None:\n    from urllib import request"
+    ),
+    Plant(PURE, "projections/evrt_projections/planted.py", "from builtins import open as peek"),
     Plant(PUBLIC_NAMES, "projections/evrt_projections/planted.py", "import evrt.log"),
     Plant(PUBLIC_NAMES, "projections/evrt_projections/planted.py", "from evrt import App"),
     Plant(INDEPENDENT, "projections/evrt_projections/planted.py", "import evrt_projections.runs"),

@@ -8,11 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from evrt.events import Envelope, Event, JsonObject
-from evrt.events import calls as c
 from evrt.events import run as r
 from evrt.events.conversation import ConversationStarted
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE, Journal, Operation
-from pure.streams import enveloped, memory_event, streams, texts
+from pure.streams import around_tools, ends, enveloped, intents, memory_event, others, texts
 
 HOUR = 3_600_000_000
 CONVERSATIONS = ("conversation-a", "conversation-b")
@@ -29,7 +28,7 @@ def lifelike(events: Iterable[Event], run: str) -> list[Event]:
     """Of these events those that a runner, or somebody outside, could write into a run's stream after one another.
 
     Identities belong to one kind of operation, outcomes come to what is open, a run that has ended stays so, and what
-    names another event, ``input.received`` and ``run.retry_scheduled``, names one that is there.
+    names an operation or another event names one that is there.
     """
     journal = Journal(run)
     kept: list[Event] = []
@@ -47,32 +46,38 @@ def _fitting(event: Event, journal: Journal, number: int) -> Event | None:
         return None
     if isinstance(event, r.RunRequested):
         return event if journal.requested is None else None
-    if isinstance(event, r.RunRetryScheduled):
-        failed = [o for o in journal.operations.values() if o.outcome and o.outcome.type in FAILURES]
-        return _with(event, reopens=failed[number % len(failed)].identity) if failed else None
-    if isinstance(event, r.InputReceived):
-        waiting = [o for o in journal.operations.values() if o.outside and o.open]
-        return _seen(event, waiting[number % len(waiting)], number) if waiting else None
-    operation = event.__dict__.get("operation")
-    if operation is None or kind == "run.failed":
+    of_an_operation = "operation" in event.__dict__ or isinstance(event, r.RunRetryScheduled)
+    if not of_an_operation or kind == "run.failed":
         return event
-    event = _with(event, operation=f"{kind.partition('.')[0]}-{operation}")
-    return event if _may_be_written(event, journal.operations.get(event.__dict__["operation"])) else None
+    named = [known for known in journal.operations.values() if _may_be_named(event, known)]
+    chosen = named[number % len(named)] if named else None
+    if isinstance(event, r.RunRetryScheduled):
+        return _with(event, reopens=chosen.identity) if chosen else None
+    if isinstance(event, r.InputReceived):
+        return _seen(event, chosen, number) if chosen else None
+    if chosen is not None:
+        return _with(event, operation=chosen.identity)
+    identity = f"{kind.partition('.')[0]}-{event.__dict__['operation']}"
+    begins = kind in INTENTS or (kind in OUTCOMES and not kind.startswith(("tool_call.", "question.")))
+    return _with(event, operation=identity) if begins and identity not in journal.operations else None
 
 
-def _may_be_written(event: Event, known: Operation | None) -> bool:
+def _may_be_named(event: Event, known: Operation) -> bool:
+    """Whether an event can be this operation's next."""
     kind = event.type
+    if isinstance(event, r.RunRetryScheduled):
+        return known.outcome is not None and known.outcome.type in FAILURES
+    if isinstance(event, r.InputReceived):
+        return known.open and bool(known.outside)
+    if known.kind != kind.partition(".")[0] or known.intent is None:
+        return False
     if kind in OUTSIDE:
-        return known is not None and known.intent is not None and len(known.outside) < 3
-    if kind in INTENTS and known is not None and isinstance(event, c.ToolCallRequested):
-        first = known.intent.event if known.intent is not None else None
+        return len(known.outside) < 3
+    if kind in INTENTS:
         again = ("tool_call_id", "effect", "key")  # What does not change from one attempt to the next.
-        return known.open and first is not None and all(getattr(first, n) == getattr(event, n) for n in again)
-    if kind == "tool_call.in_doubt":
-        return known is not None and known.open and known.intent is not None
-    if kind in FAILURES or kind in OUTCOMES or kind in INTENTS:
-        return known is None or known.open
-    return True
+        first, this = known.intent.event.__dict__, event.__dict__
+        return known.open and known.attempts > 1 and all(first.get(name) == this.get(name) for name in again)
+    return known.open
 
 
 def _seen(event: r.InputReceived, waiting: Operation, number: int) -> Event:
@@ -87,7 +92,14 @@ def _with(event: Event, **fields: Any) -> Event:
 @st.composite
 def run_streams(draw: st.DrawFn, run: str = "run-a") -> list[Event]:
     """The events of a run, as they could really come about."""
-    return lifelike([draw(requests), *draw(streams)], run)
+    begun = st.tuples(intents, st.lists(around_tools, min_size=2, max_size=5)).map(
+        lambda some: [some[0], *some[1]]
+    )
+    scenes = draw(st.lists(begun | st.lists(others, min_size=1, max_size=4), min_size=1, max_size=6))
+    life = [event for scene in scenes for event in scene]
+    end = draw(st.lists(ends, max_size=1))
+    late = draw(st.lists(around_tools, max_size=2))
+    return lifelike([draw(requests), *life, *end, *late], run)
 
 
 @st.composite

@@ -57,10 +57,7 @@ def enveloped(events: Iterable[Event], stream: str = RUN, meta: JsonObject | Non
     ]
 
 
-any_event: st.SearchStrategy[Event] = st.one_of(
-    st.builds(c.StepStarted, operation=operations, digest=texts),
-    st.builds(c.StepCompleted, operation=operations, digest=texts, result=json, attempt=attempts),
-    st.builds(c.StepFailed, operation=operations, digest=texts, failure=failures, attempt=attempts),
+intents: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         c.ToolCallRequested,
         operation=operations,
@@ -72,6 +69,11 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         tool_call_id=st.none() | st.just("c1"),
         attempt=attempts,
     ),
+    st.builds(c.QuestionAsked, operation=operations, digest=texts, question=texts),
+)
+# Tool calls and questions, with what comes from outside, doubts and retries: the part with the most rules.
+around_tools: st.SearchStrategy[Event] = st.one_of(
+    intents,
     st.builds(c.ToolCallCompleted, operation=operations, result=json, attempt=attempts),
     st.builds(
         c.ToolCallFailed, operation=operations, failure=failures, attempt=attempts, final=st.booleans()
@@ -88,10 +90,28 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         failure=st.none() | failures,
     ),
     st.builds(c.ToolCallUnreconciled, operation=operations, failure=st.none() | failures),
-    st.builds(c.RaceWon, operation=operations, winner=st.integers(0, 2), branches=st.just(3)),
-    st.builds(c.QuestionAsked, operation=operations, digest=texts, question=texts),
     st.builds(c.QuestionAnswered, operation=operations, answer=json, by=st.none() | texts),
     st.builds(c.QuestionExpired, operation=operations, cause=texts),
+    st.builds(
+        r.RunRetryScheduled,
+        reopens=operations,
+        attempt=attempts,
+        delay_ms=st.integers(0, 9).map(float),
+        failure=failures,
+    ),
+    st.builds(r.InputReceived, operation=operations, event_id=event_ids),
+)
+ends: st.SearchStrategy[Event] = st.one_of(
+    st.builds(r.RunSucceeded, output=json),
+    st.builds(r.RunFailed, failure=failures, operation=st.none() | operations),
+    st.builds(r.RunTimedOut, timeout_seconds=st.integers(1, 9).map(float)),
+    st.builds(r.RunStepLimitReached, model_turns_max=attempts, summary=st.none() | texts),
+)
+others: st.SearchStrategy[Event] = st.one_of(
+    st.builds(c.StepStarted, operation=operations, digest=texts),
+    st.builds(c.StepCompleted, operation=operations, digest=texts, result=json, attempt=attempts),
+    st.builds(c.StepFailed, operation=operations, digest=texts, failure=failures, attempt=attempts),
+    st.builds(c.RaceWon, operation=operations, winner=st.integers(0, 2), branches=st.just(3)),
     st.builds(
         c.ValueRecorded, operation=operations, kind=st.sampled_from(["now", "uuid", "random"]), value=json
     ),
@@ -126,24 +146,12 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(r.RunClaimed, epoch=attempts, worker=texts, reason=st.sampled_from(["start", "resume"])),
     st.builds(r.RunStarted),
     st.builds(r.RunWaiting, reason=st.sampled_from(["question", "in_doubt", "diverged"])),
-    st.builds(
-        r.RunRetryScheduled,
-        reopens=operations,
-        attempt=attempts,
-        delay_ms=st.integers(0, 9).map(float),
-        failure=failures,
-    ),
     st.builds(r.RunDiverged, operation=operations, message=texts),
-    st.builds(r.InputReceived, operation=operations, event_id=event_ids),
     st.builds(r.MessageProduced, operation=operations, role=st.just("assistant"), content=json),
     st.builds(r.ErrorReported, operation=operations, message=texts, details=json),
     st.builds(r.RunEmitted, operation=operations, name=texts, payload=json),
     st.builds(r.CheckpointSaved, operation=operations, name=st.none() | texts, state=json),
     st.builds(r.GuardApplied, operation=operations, guard=texts, message=texts),
-    st.builds(r.RunSucceeded, output=json),
-    st.builds(r.RunFailed, failure=failures, operation=st.none() | operations),
-    st.builds(r.RunTimedOut, timeout_seconds=st.integers(1, 9).map(float)),
-    st.builds(r.RunStepLimitReached, model_turns_max=attempts, summary=st.none() | texts),
     st.builds(
         m.MemoryWritten,
         operation=operations,
@@ -161,6 +169,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         found=st.booleans(),
     ),
 )
+any_event: st.SearchStrategy[Event] = others | around_tools | ends
 
 streams: st.SearchStrategy[Sequence[Event]] = st.lists(any_event, max_size=25)
 

@@ -10,8 +10,6 @@ stay a text ends in a note that says the same. Nesting counts too: JSON readers 
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import orjson
 
 from evrt.events import JsonObject, JsonValue
@@ -27,7 +25,7 @@ NOTE_BYTES = 120
 FAILURE_BYTES_MAX = 2_048
 
 
-def is_clipped(value: JsonValue) -> TypeGuard[JsonObject]:
+def is_clipped(value: JsonValue) -> bool:
     """Whether ``clip`` made this: it is an object with the one key ``$clipped``."""
     return isinstance(value, dict) and len(value) == 1 and CLIPPED in value
 

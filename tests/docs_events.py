@@ -94,13 +94,13 @@ def _table(cls: type[BaseModel], volatile: frozenset[str]) -> str:
     if not cls.model_fields:
         return "It has no fields.\n"
     rows = [
-        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {'volatile' if name in volatile else ''} |"
+        f"| `{name}` | {type_of(field.annotation)} | {default_of(field)} | {'volatile' if name in volatile else ''} |"
         for name, field in cls.model_fields.items()
     ]
     return "\n".join(["| field | type | default | |", "|---|---|---|---|", *rows, ""])
 
 
-def _default(field: FieldInfo) -> str:
+def default_of(field: FieldInfo) -> str:
     if field.is_required() or field.default is PydanticUndefined:
         return "required"
     if isinstance(field.default, BaseModel):
@@ -110,15 +110,15 @@ def _default(field: FieldInfo) -> str:
     return f"`{known or field.default}`"
 
 
-def _type(annotation: Any) -> str:
+def type_of(annotation: Any) -> str:
     """An annotation as JSON readers call it."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(argument) for argument in arguments)
+        return " or ".join(type_of(argument) for argument in arguments)
     if origin is Literal:
         return ", ".join(f'`"{value}"`' for value in arguments)
     if origin is tuple:
-        return f"list of {_type(arguments[0])}"
+        return f"list of {type_of(arguments[0])}"
     if origin is dict:
         return "JSON object"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -1,9 +1,9 @@
 """Audit trail: one document per fact that an auditor asks for: who, what, when, for whom, and where it stands in the log.
 
-Its key is the stream, its part the event's version, so that parts in order are the order of events. Only a call of a tool
-that writes has one document for all of its events, whose part is the version of none but the operation's identity: it
-begins with the request, and its attempts and its outcome follow. Position and event id lead to the event itself, and
-from there to a proof. Values of memory are not repeated here.
+Its key is the stream, its part the event's version, so that parts in order are the order of events. A call of a tool
+that writes has one document for all of its events, whose part is the operation's identity: it begins with the request,
+and its attempts and its outcome follow. Position and event id lead to the event itself, and from there to a proof.
+Values of memory are not repeated here.
 """
 
 from __future__ import annotations

@@ -10,15 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from docs_projections import BUILT_IN
 from evrt.projection import AnyProjection, digest, fold
 from evrt.testing import check_projection, history_of
-from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, usage
 from histories import golden
 
 DIGESTS = Path(__file__).parent / "digests.json"
-BUILT_IN: tuple[AnyProjection, ...] = tuple(
-    module.PROJECTION for module in (audit, conversations, memory, messages, questions, runs, steps, usage)
-)
 HISTORIES = {path.stem: history_of(path) for path in sorted(golden.FOLDER.glob("*.jsonl"))}
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from docs_projections import BUILT_IN
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.memory import MemorySet
 from evrt.events.run import Failure
@@ -25,9 +26,6 @@ from evrt_projections import audit, conversations, memory, messages, questions, 
 from pure.histories import histories, placed, run_streams
 from pure.streams import streams
 
-BUILT_IN: tuple[AnyProjection, ...] = tuple(
-    module.PROJECTION for module in (audit, conversations, memory, messages, questions, runs, steps, usage)
-)
 RUN = "run-a"
 each_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda projection: projection.name)
 

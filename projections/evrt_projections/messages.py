@@ -68,26 +68,22 @@ def _run(before: Said, envelope: Envelope) -> Said:
 
 def _said(envelope: Envelope, message: JsonObject) -> Said:
     position = envelope.position
-    messages, whole_at = clip_messages([message], MESSAGES_BYTES_MAX, position)
-    return Said(
-        run=envelope.stream,
-        at=position,
-        messages=messages,
-        whole_at=whole_at,
-        operation=_operation(envelope),
-    )
+    change = _clipped([message], position)
+    change |= {"run": envelope.stream, "at": position, "operation": _operation(envelope)}
+    return changed(NOTHING, change)
 
 
 def _called(envelope: Envelope) -> Said | None:
     tool_call_id: str | None = envelope.event.__dict__["tool_call_id"]
     if tool_call_id is None:
         return None
-    return Said(
-        run=envelope.stream,
-        intent=envelope.type,
-        operation=_operation(envelope),
-        tool_call_id=clip_text(tool_call_id, NAME_BYTES_MAX, envelope.position),
-    )
+    change: dict[str, object] = {
+        "run": envelope.stream,
+        "intent": envelope.type,
+        "operation": _operation(envelope),
+        "tool_call_id": clip_text(tool_call_id, NAME_BYTES_MAX, envelope.position),
+    }
+    return changed(NOTHING, change)
 
 
 def _came(before: Said, envelope: Envelope) -> Said:

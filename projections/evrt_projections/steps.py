@@ -50,7 +50,7 @@ def _evolve(step: Step, envelope: Envelope) -> Step | None:
         if envelope.type == "run.retry_scheduled":
             return None
         change |= _beginning(envelope)
-    if envelope.type in INTENTS and step.intent is None:
+    if step.intent is None and envelope.type in INTENTS:
         change |= _intent(envelope)
     elif "outcome" in change or "in_doubt" in change:
         outcome: Outcome | None = change.get("outcome", step.outcome)  # type: ignore[assignment]

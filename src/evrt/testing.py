@@ -17,7 +17,7 @@ import orjson
 
 from evrt.effects.contract import ModelError, ModelReply, ModelRequest, OnDelta
 from evrt.errors import InvalidInput, UsageError
-from evrt.events import Envelope, Erased, JsonObject, JsonValue
+from evrt.events import Envelope, Erased, JsonObject, JsonValue, Unknown
 from evrt.projection import (
     AnyProjection,
     Correlation,
@@ -166,7 +166,8 @@ def check_projection(
 
     At once, event by event, in pieces cut at random, twice, and key by key from where ``source`` says the key's events
     are; documents go through their JSON each time, as they do in a view. Also that ``key`` looks at clear columns only,
-    that nothing given to ``evolve`` is changed, that erased events are no obstacle, and that no document is too large.
+    that nothing given to ``evolve`` is changed, that events which are erased or of an unknown shape are no obstacle, and
+    that no document is too large.
 
     Raises AssertionError in one paragraph that says what differs and at which event.
     """
@@ -182,9 +183,10 @@ def check_projection(
                 projection, whole, _in_pieces(projection, events, chance), "when it is folded in pieces"
             )
         _check_sources(projection, events, whole)
-        for share in (1.0, 0.5):
-            erased = [_erased(envelope) if chance.random() < share else envelope for envelope in events]
-            _checked_fold(projection, erased)
+        for unreadable in (_erased, _unknown):
+            for share in (1.0, 0.5):
+                mixed = [unreadable(event) if chance.random() < share else event for event in events]
+                _checked_fold(projection, mixed)
     if not handled:
         _wrong(
             projection, "handles no event of the histories it was given, so that nothing has been shown of it"
@@ -373,11 +375,18 @@ def _erased(envelope: Envelope) -> Envelope:
     return envelope._replace(event=Erased(logical_type=envelope.type))
 
 
+def _unknown(envelope: Envelope) -> Envelope:
+    event = Unknown(logical_type=envelope.type, schema_version=99, state=envelope.event.__dict__)
+    return envelope._replace(event=event)
+
+
 def _wrong(projection: AnyProjection, what: str, envelope: Envelope | None = None) -> NoReturn:
     where = ""
     if envelope is not None:
-        erased = ", erased" if isinstance(envelope.event, Erased) else ""
-        where = f" (at position {envelope.position}: {envelope.type}{erased}, event {envelope.version} of {envelope.stream})"
+        unreadable = {Erased: ", erased", Unknown: ", of a shape it does not know"}.get(
+            type(envelope.event), ""
+        )
+        where = f" (at position {envelope.position}: {envelope.type}{unreadable}, event {envelope.version} of {envelope.stream})"
     raise AssertionError(
         f"The projection {projection.name} {what}{where}. A projection is a pure fold: its documents follow from the "
         "events alone."

@@ -61,13 +61,15 @@ def test_no_order_of_events_whatsoever_is_an_obstacle(
         encode_document(projection, document)
 
 
-@given(events=streams)
+@settings(max_examples=60)
+@given(events=streams | run_streams())
 def test_a_run_s_document_is_the_fold_of_its_stream(events: Sequence[Event]) -> None:
     history = placed(events, RUN)
     assert values(runs.PROJECTION, history) == ({"": fold_run(RUN, history)} if history else {})
 
 
-@given(events=streams)
+@settings(max_examples=150)
+@given(events=streams | run_streams())
 def test_steps_know_what_the_journal_knows(events: Sequence[Event]) -> None:
     history = placed(events, RUN)
     journal = fold_journal(RUN, history)
@@ -127,6 +129,7 @@ def test_what_was_used_up_is_what_the_run_has_used_up(events: Sequence[Event]) -
         assert sum(attempt.input_tokens for attempt in call.attempts) == call.input_tokens
 
 
+@settings(max_examples=50)
 @given(history=histories())
 def test_memory_holds_what_its_stream_holds(history: Sequence[Envelope]) -> None:
     found = fold(memory.PROJECTION, history)
@@ -141,6 +144,7 @@ def test_memory_holds_what_its_stream_holds(history: Sequence[Envelope]) -> None
         }
 
 
+@settings(max_examples=50)
 @given(history=histories())
 def test_a_conversation_counts_its_runs_and_how_they_ended(history: Sequence[Envelope]) -> None:
     own = {e.stream for e in history if e.stream.startswith("run-")}
@@ -152,6 +156,7 @@ def test_a_conversation_counts_its_runs_and_how_they_ended(history: Sequence[Env
         assert document.value.ended == {status: ended.count(status) for status in set(ended)}
 
 
+@settings(max_examples=50)
 @given(history=histories())
 def test_an_auditor_finds_every_fact_once_and_where_it_stands(history: Sequence[Envelope]) -> None:
     told = [

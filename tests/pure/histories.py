@@ -11,7 +11,7 @@ from evrt.events import Envelope, Event, JsonObject
 from evrt.events import run as r
 from evrt.events.conversation import ConversationStarted
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE, Journal, Operation
-from pure.streams import around_tools, ends, enveloped, intents, memory_event, others, texts
+from pure.streams import around_tools, ends, enveloped, from_outside, intents, memory_event, others, texts
 
 HOUR = 3_600_000_000
 CONVERSATIONS = ("conversation-a", "conversation-b")
@@ -92,7 +92,7 @@ def _with(event: Event, **fields: Any) -> Event:
 @st.composite
 def run_streams(draw: st.DrawFn, run: str = "run-a") -> list[Event]:
     """The events of a run, as they could really come about."""
-    begun = st.tuples(intents, st.lists(around_tools, min_size=2, max_size=5)).map(
+    begun = st.tuples(intents, st.lists(from_outside | around_tools, min_size=2, max_size=6)).map(
         lambda some: [some[0], *some[1]]
     )
     scenes = draw(st.lists(begun | st.lists(others, min_size=1, max_size=4), min_size=1, max_size=6))

@@ -72,12 +72,7 @@ intents: st.SearchStrategy[Event] = st.one_of(
     st.builds(c.QuestionAsked, operation=operations, digest=texts, question=texts),
 )
 # Tool calls and questions, with what comes from outside, doubts and retries: the part with the most rules.
-around_tools: st.SearchStrategy[Event] = st.one_of(
-    intents,
-    st.builds(c.ToolCallCompleted, operation=operations, result=json, attempt=attempts),
-    st.builds(
-        c.ToolCallFailed, operation=operations, failure=failures, attempt=attempts, final=st.booleans()
-    ),
+from_outside: st.SearchStrategy[Event] = st.one_of(
     st.builds(c.ToolCallInDoubt, operation=operations, cause=texts),
     st.builds(
         c.ToolCallReported, operation=operations, epoch=attempts, result=json, failure=st.none() | failures
@@ -89,8 +84,17 @@ around_tools: st.SearchStrategy[Event] = st.one_of(
         result=json,
         failure=st.none() | failures,
     ),
-    st.builds(c.ToolCallUnreconciled, operation=operations, failure=st.none() | failures),
     st.builds(c.QuestionAnswered, operation=operations, answer=json, by=st.none() | texts),
+    st.builds(r.InputReceived, operation=operations, event_id=event_ids),
+)
+around_tools: st.SearchStrategy[Event] = st.one_of(
+    intents,
+    from_outside,
+    st.builds(c.ToolCallCompleted, operation=operations, result=json, attempt=attempts),
+    st.builds(
+        c.ToolCallFailed, operation=operations, failure=failures, attempt=attempts, final=st.booleans()
+    ),
+    st.builds(c.ToolCallUnreconciled, operation=operations, failure=st.none() | failures),
     st.builds(c.QuestionExpired, operation=operations, cause=texts),
     st.builds(
         r.RunRetryScheduled,
@@ -99,7 +103,6 @@ around_tools: st.SearchStrategy[Event] = st.one_of(
         delay_ms=st.integers(0, 9).map(float),
         failure=failures,
     ),
-    st.builds(r.InputReceived, operation=operations, event_id=event_ids),
 )
 ends: st.SearchStrategy[Event] = st.one_of(
     st.builds(r.RunSucceeded, output=json),

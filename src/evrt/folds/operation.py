@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from evrt.events import Envelope, JsonValue
 from evrt.events.run import Failure
 from evrt.folds.clip import clip, clip_failure
+from evrt.folds.documents import changed
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE
 
 OUTSIDE_MAX = 8
@@ -48,6 +49,9 @@ class Outcome(BaseModel):
     failure: Failure | None = None
     clipped: bool = False
     """Whether the value or the failure is cut, so that only the event at ``position`` has it whole."""
+
+
+NO_OUTCOME = Outcome(type="", position=0, time=0, event_id="")
 
 
 class Known(BaseModel):
@@ -157,13 +161,14 @@ def outcome_of(envelope: Envelope, value_bytes_max: int | None) -> Outcome:
     else:
         given = fields.get(VALUES.get(kind, "result"))
         value = clip(given, value_bytes_max, position)
-    return Outcome(
-        type=AGAIN if fields.get("outcome") == AGAIN else kind,
-        position=position,
-        time=envelope.time,
-        event_id=envelope.event_id,
-        latency_ms=fields.get("latency_ms"),
-        value=value,
-        failure=failure,
-        clipped=given is not value and given is not failure,
-    )
+    change = {
+        "type": AGAIN if fields.get("outcome") == AGAIN else kind,
+        "position": position,
+        "time": envelope.time,
+        "event_id": envelope.event_id,
+        "latency_ms": fields.get("latency_ms"),
+        "value": value,
+        "failure": failure,
+        "clipped": given is not value and given is not failure,
+    }
+    return changed(NO_OUTCOME, change)

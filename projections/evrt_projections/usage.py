@@ -3,9 +3,10 @@
 Its key is the run, its part the model call's operation. Sums by model, by day, by user, by conversation and by agent
 are sums over the documents that an index lists.
 
-The cost is what evrt recorded when the call was made. ``usage(prices)`` makes the same projection with the costs that a
-table of prices gives instead. The table is part of what the projection is: its version follows from the prices, so
-another table is another version, and the view is rebuilt with it as it is after any change of a projection.
+The cost is what evrt recorded when the call was made. ``usage(prices, name)`` makes the same projection with the costs
+that a table of prices gives instead, under a name of its own, to be registered beside this one. The table is part of
+what the projection is: its version follows from the prices, so another table is another version, and the view is
+rebuilt with it as it is after any change of a projection.
 """
 
 from __future__ import annotations
@@ -86,8 +87,11 @@ class ModelUsage(BaseModel):
 NOTHING = ModelUsage()
 
 
-def usage(prices: Mapping[str, Price] | None = None) -> Projection[ModelUsage]:
+def usage(prices: Mapping[str, Price] | None = None, name: str = "usage") -> Projection[ModelUsage]:
     """The projection, with recorded costs or with those of a table.
+
+        repriced = usage({"gpt-4o": Price(input=2.5, output=10)}, name="usage_at_list_price")
+        app = evrt.App(projections=[repriced])
 
     ``prices`` has prices by the name of the model, as it was returned or as it was asked for. Calls of a model that is
     not in it keep the cost that was recorded.
@@ -103,7 +107,7 @@ def usage(prices: Mapping[str, Price] | None = None) -> Projection[ModelUsage]:
         return changed(before, change)
 
     return Projection[ModelUsage](
-        name="usage",
+        name=name,
         version=_version(table),
         document=ModelUsage,
         handles=ENDS | {"model_call.requested"},

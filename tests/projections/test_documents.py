@@ -275,6 +275,7 @@ def test_totals_are_of_all_attempts_even_where_the_list_is_not() -> None:
 
 def test_another_table_of_prices_is_another_version_of_the_view() -> None:
     cheap, dear = ({"fast-2": Price(input=1, output=10)}, {"fast-2": Price(input=2, output=20)})
+    assert usage.usage(cheap, name="usage_at_list_price").name == "usage_at_list_price"
     used = documents(usage.usage(cheap), *TWO_ATTEMPTS)["model#1"]
     # The first attempt had been asked of a name that is not in the table.
     assert [one.cost_usd for one in used.attempts] == [0.5, 0.002]

@@ -7,16 +7,19 @@ thrown away, and another begins at what the file holds.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from evrt.errors import InvalidInput
 from evrt.log.envelopes import Row
 from evrt.projection import WHOLE, Everything, Place, Projection, encode_value
-from evrt.projector.store import Change, Family, Generation, Kept, Mark, ViewStore
+from evrt.projector.schema import column
+from evrt.projector.store import Change, Family, Generation, Kept, Mark, Misfit, ViewStore
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -24,10 +27,13 @@ MARK_EVENTS = 500
 """Events of a key after which its documents are kept: what a reader as of a moment has to fold at most."""
 
 CACHED_DOCUMENTS_MAX = 2_000
-"""Documents of one view that are held in memory between batches."""
+CACHED_BYTES_MAX = 16 * 1024 * 1024
+"""What is held in memory of one view between batches: documents, and bytes of their JSON."""
 
-AS_THEY_ARE = (str, int, float, type(None))
-"""Types of indexed values that SQLite takes; any other is found as its text."""
+SLICE_EVENTS = 100
+"""Events after which whoever else waits for the event loop has a turn: some milliseconds."""
+
+ERROR_CHARS_MAX = 1_000
 
 
 class Trouble(NamedTuple):
@@ -40,16 +46,18 @@ class Trouble(NamedTuple):
 class Counted:
     """A key: how many events it has had, and where its documents were kept last."""
 
-    __slots__ = ("due", "events", "keeps_all", "key", "mark", "marked", "touched")
+    __slots__ = ("due", "events", "keeps_all", "key", "known", "mark", "marked", "touched")
 
     def __init__(self, key: str, keeps_all: bool) -> None:
         self.key = key
         self.keeps_all = keeps_all
         self.touched = False
         self.take_up(Family())
+        self.known = False
 
     def take_up(self, family: Family) -> None:
         """Go on from what the file holds."""
+        self.known = True
         self.events, self.marked, self.mark = family
         self.due = self.marked + (1 if self.keeps_all else MARK_EVENTS)
 
@@ -60,17 +68,21 @@ class Counted:
 
 
 class Slot(Generic[D]):
-    """A place for a document, and the one that is there. ``stored`` is the ``first`` of the one in the file."""
+    """A place for a document, and the one that is there. ``stored`` is the ``first`` of the one in the file.
 
-    __slots__ = ("counted", "first", "part", "position", "stored", "touched", "value")
+    ``misfit`` says why the one in the file cannot be gone on from. ``position`` is -1 until it has been looked up.
+    """
+
+    __slots__ = ("counted", "first", "misfit", "part", "position", "stored", "touched", "value")
 
     def __init__(self, counted: Counted, part: str) -> None:
         self.counted = counted
         self.part = part
         self.value: D | None = None
         self.first = 0
-        self.position = 0
+        self.position = -1
         self.stored: int | None = None
+        self.misfit: str | None = None
         self.touched = False
 
     @property
@@ -92,16 +104,22 @@ class Folding(Generic[D]):
         self._slots: dict[Place, Slot[D]] = {}
         self._keys: dict[str, Counted] = {}
         self._wants: dict[str, bool] = {}
+        self._bytes = 0
 
     async def fold(self, rows: Sequence[Row]) -> Change:
         """What these rows, which begin right after the cursor or before, make of the view.
 
-        Where the projection raises, the change goes as far as the event before, and says so.
+        Where the projection raises, the change goes as far as the event before, and says so. The folding is then of no
+        use unless the change is written: see ``committed``.
         """
+        if rows[0].position > self.generation.cursor + 1:
+            raise ValueError(
+                f"Events between {self.generation.cursor} and {rows[0].position} would be passed over."
+            )
         change = await self._try(rows, careful=False)
         if change is None:
             # Some document is too large, or cannot be written as JSON: find the event that made it so.
-            self._forget(lambda slot: False)
+            self._forget()
             change = await self._try(rows, careful=True)
             assert change is not None
         return change
@@ -111,46 +129,42 @@ class Folding(Generic[D]):
         self.generation = self.generation._replace(
             cursor=change.cursor, leaf=change.leaf, error=change.error, error_position=change.error_position
         )
-        if len(self._slots) > CACHED_DOCUMENTS_MAX:
-            self._forget(lambda slot: slot.position == change.cursor or slot.touched)
-        for slot in self._slots.values():
-            slot.touched = False
+        if len(self._slots) > CACHED_DOCUMENTS_MAX or self._bytes > CACHED_BYTES_MAX:
+            self._forget()
 
-    def _forget(self, but: Callable[[Slot[D]], bool]) -> None:
-        self._slots = {place: slot for place, slot in self._slots.items() if but(slot)}
-        self._keys = {slot.counted.key: slot.counted for slot in self._slots.values()}
+    def _forget(self) -> None:
+        """Begin again at what the file holds."""
+        self._slots, self._keys, self._bytes = {}, {}, 0
 
     async def _try(self, rows: Sequence[Row], *, careful: bool) -> Change | None:
         """None where something cannot be written, and nobody was careful to see at which event that came to be."""
-        routed, trouble = self._route(rows)
-        unreadable = await self._load([slot for _, slot in routed if slot.position < 0])
-        if unreadable is not None:
-            routed, trouble = [], Trouble(rows[0].position, unreadable)
-        batch = _Batch(self.projection, self.generation.cursor, careful=careful)
-        trouble = batch.take(routed) or trouble
-        change = Change(self.generation, rows[-1].position, rows[-1].recorded.leaf)
+        before = self.generation
+        routed, trouble = await self._route(rows)
+        await self._load([slot for _, slot in routed if slot.position < 0])
+        batch = _Batch(self.projection, before.cursor, careful=careful)
+        trouble = await batch.take(routed) or trouble
+        change = Change(before, rows[-1].position, rows[-1].recorded.leaf)
         if trouble is not None:
-            change.cursor = max(trouble.position - 1, self.generation.cursor)
+            change.cursor = trouble.position - 1
             leaves = {row.position: row.recorded.leaf for row in rows}
-            change.leaf = leaves.get(change.cursor, self.generation.leaf)
-            change.error, change.error_position = trouble.text, change.cursor + 1
-        if not batch.describe(change):
+            change.leaf = before.leaf if change.cursor == before.cursor else leaves[change.cursor]
+            change.error, change.error_position = trouble.text, trouble.position
+        if not await batch.describe(change):
             return None
-        for counted, since, mark, seen in batch.older:
-            older = await self.store.changed_since(self.generation, counted.key, since)
-            change.kept.extend(
-                kept._replace(position=mark.position) for kept in older if kept.part not in seen
-            )
+        for key, since, mark, seen in batch.older:
+            older = await self.store.changed_since(before, key, since)
+            change.kept += [kept._replace(position=mark.position) for kept in older if kept.part not in seen]
+        self._bytes += batch.written_bytes
         return change
 
-    def _route(self, rows: Sequence[Row]) -> tuple[list[Routed], Trouble | None]:
+    async def _route(self, rows: Sequence[Row]) -> tuple[list[Routed], Trouble | None]:
         """The events that belong to documents, up to where the projection raises."""
         projection, wants, cursor, slots = self.projection, self._wants, self.generation.cursor, self._slots
         key_of = projection.key
         part_of = None if type(projection).part is projection.part else projection.part
         part: str | None = WHOLE
         routed: list[Routed] = []
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             wanted = wants.get(row.type)
             if wanted is None:
                 wanted = wants[row.type] = projection.wants(row.type)
@@ -166,45 +180,45 @@ class Folding(Generic[D]):
                         continue
                 slot = slots.get((key, part))  # type: ignore[arg-type]
                 if slot is None:
-                    slot = self._new_slot(key, part)  # type: ignore[arg-type]
+                    slot = self._new_slot(key, part)
             except Exception as error:  # noqa: BLE001  # Whatever it raises is its author's, and parks it alone.
                 return routed, Trouble(row.position, _told(row, error))
             routed.append((row, slot))
+            if number % SLICE_EVENTS == 0 and part_of is not None:
+                await asyncio.sleep(0)
         return routed, None
 
-    def _new_slot(self, key: str, part: str) -> Slot[D]:
+    def _new_slot(self, key: object, part: object) -> Slot[D]:
+        key, part = _text(key), _text(part)
         counted = self._keys.get(key)
         if counted is None:
             counted = Counted(key, isinstance(self.projection.source(key), Everything))
-            counted.mark = -1  # Until it has been looked up.
             self._keys[key] = counted
         slot: Slot[D] = Slot(counted, part)
-        slot.position = -1  # Likewise.
         self._slots[key, part] = slot
         return slot
 
-    async def _load(self, missing: Sequence[Slot[D]]) -> str | None:
-        """Look up documents and counts, all at once. Returns why the documents cannot be read, if so."""
-        keys = list(dict.fromkeys(slot.counted.key for slot in missing if slot.counted.mark < 0))
-        families = await self.store.families(self.generation, keys) if keys else {}
-        for key in keys:
-            self._keys[key].take_up(families.get(key) or Family())
+    async def _load(self, missing: Sequence[Slot[D]]) -> None:
+        """Look up documents and counts, all at once."""
+        keys = list(dict.fromkeys(slot.counted.key for slot in missing if not slot.counted.known))
+        if keys:
+            families = await self.store.families(self.generation, keys)
+            for key in keys:
+                self._keys[key].take_up(families.get(key) or Family())
         places = list(dict.fromkeys(slot.place for slot in missing))
-        try:
-            found = await self.store.load(self.generation, self.projection, places) if places else {}
-        except ValidationError as error:
-            self._forget(lambda slot: slot.position >= 0)
-            return (
-                f"its stored documents do not fit {self.projection.document.__name__} ({error.error_count()} faults, the "
-                f"first: {error.errors()[0]['msg']}). Raise the projection's version, and the view is built anew"
-            )
-        for slot in missing:
-            slot.position = 0
-        for place, document in found.items():
+        if not places:
+            return
+        found, loaded_bytes = await self.store.load(self.generation, self.projection, places)
+        self._bytes += loaded_bytes
+        for place in places:
             slot = self._slots[place]
-            slot.value, slot.position = document.value, document.position
-            slot.first = slot.stored = document.first
-        return None
+            document = found.get(place)
+            slot.position = 0
+            if isinstance(document, Misfit):
+                slot.misfit = document.text
+            elif document is not None:
+                slot.value, slot.position = document.value, document.position
+                slot.first = slot.stored = document.first
 
 
 class _Batch(Generic[D]):
@@ -212,6 +226,7 @@ class _Batch(Generic[D]):
 
     def __init__(self, projection: Projection[D], cursor: int, *, careful: bool) -> None:
         self._projection = projection
+        self._columns = _columns(projection)
         self._cursor = cursor
         self._careful = careful
         """Whether every document is encoded after every event, to see at which one it cannot be."""
@@ -219,44 +234,61 @@ class _Batch(Generic[D]):
         self._counted: list[Counted] = []
         self._marks: list[tuple[str, Mark]] = []
         self._kept: dict[tuple[str, str, int], Kept] = {}
-        self.older: list[tuple[Counted, int, Mark, frozenset[str]]] = []
+        self.older: list[tuple[str, int, Mark, frozenset[str]]] = []
         """Marks for which the documents that this batch had not touched by then are still to be looked up."""
+        self.written_bytes = 0
 
-    def take(self, routed: Iterable[Routed]) -> Trouble | None:
+    async def take(self, routed: Sequence[Routed]) -> Trouble | None:
         """Fold the events, up to where the projection raises."""
+        for start in range(0, len(routed), SLICE_EVENTS):
+            trouble = self._take(routed[start : start + SLICE_EVENTS])
+            if trouble is not None:
+                return trouble
+            await asyncio.sleep(0)
+        return None
+
+    def _take(self, routed: Sequence[Routed]) -> Trouble | None:
         projection, careful = self._projection, self._careful
-        evolve, initial = projection.evolve, projection.initial
-        touch, count = self._touched.append, self._counted.append
+        evolve, initial, document = projection.evolve, projection.initial, projection.document
         for row, slot in routed:
             before = slot.value
             counted = slot.counted
+            if slot.misfit is not None:
+                return Trouble(row.position, f"{slot.misfit}, at event {row.position}")
             try:
                 value = evolve(initial(counted.key, slot.part) if before is None else before, row.envelope)
-                if careful and value is not None:
-                    encode_value(projection, slot.place, value)
+                if value is not None:
+                    if value.__class__ is not document and not isinstance(value, document):
+                        raise TypeError(
+                            f"evolve returned a {type(value).__name__}, not a {document.__name__}"
+                        )
+                    if careful:
+                        self._encoded(slot, value)
+                        self._columns(value)
+                slot.value, slot.position = value, row.position
+                if before is None:
+                    slot.first = row.position
+                if not slot.touched:
+                    slot.touched = True
+                    self._touched.append(slot)
+                counted.events += 1
+                if not counted.touched:
+                    counted.touched = True
+                    self._counted.append(counted)
+                if counted.events >= counted.due:
+                    self._mark(counted, slot, before, row)
+                elif value is None and before is not None and counted.mark:
+                    # The mark to come would not find it among the documents.
+                    self._keep(slot, row.position)
             except Exception as error:  # noqa: BLE001  # As above.
                 return Trouble(row.position, _told(row, error))
-            slot.value = value
-            slot.position = row.position
-            if before is None:
-                slot.first = row.position
-            elif value is None and counted.mark:
-                self._keep(slot, row.position)
-            if not slot.touched:
-                slot.touched = True
-                touch(slot)
-            counted.events += 1
-            if not counted.touched:
-                counted.touched = True
-                count(counted)
-            if counted.events >= counted.due:
-                self._mark(counted, slot, row)
         return None
 
-    def _mark(self, counted: Counted, slot: Slot[D], row: Row) -> None:
+    def _mark(self, counted: Counted, slot: Slot[D], before: D | None, row: Row) -> None:
         """Keep the documents of a key that have changed since its last mark, as of this event."""
         if counted.keeps_all:
-            self._keep(slot, row.position)
+            if slot.value is not None or before is not None:
+                self._keep(slot, row.position)
         else:
             mark, since = Mark(row.position, row.version), counted.mark
             of_key = [one for one in self._touched if one.counted is counted]
@@ -264,7 +296,7 @@ class _Batch(Generic[D]):
                 if one.position > since:
                     self._keep(one, row.position)
             if since <= self._cursor:
-                self.older.append((counted, since, mark, frozenset(one.part for one in of_key)))
+                self.older.append((counted.key, since, mark, frozenset(one.part for one in of_key)))
             self._marks.append((counted.key, mark))
         counted.kept_at(row.position)
 
@@ -272,42 +304,47 @@ class _Batch(Generic[D]):
         key, part = slot.place
         kept = Kept(key, part, position, None, None, None)
         if slot.value is not None:
-            document = encode_value(self._projection, slot.place, slot.value).decode()
-            kept = Kept(key, part, position, slot.first, slot.position, document)
+            kept = Kept(key, part, position, slot.first, slot.position, self._encoded(slot, slot.value))
         self._kept[key, part, position] = kept
 
-    def describe(self, change: Change) -> bool:
+    def _encoded(self, slot: Slot[D], value: D) -> str:
+        return encode_value(self._projection, slot.place, value).decode()
+
+    async def describe(self, change: Change) -> bool:
         """Say what is to be written. False where a document cannot be."""
-        projection = self._projection
-        columns = _columns(projection)
-        inserts, updates, deletes = change.inserts, change.updates, change.deletes
-        for slot in self._touched:
-            value, stored = slot.value, slot.stored
-            if value is None:
-                if stored is not None:
-                    deletes.append(stored)
-                slot.stored = None
-                continue
+        for start in range(0, len(self._touched), SLICE_EVENTS):
             try:
-                encoded = encode_value(projection, slot.place, value).decode()
+                for slot in self._touched[start : start + SLICE_EVENTS]:
+                    self._describe(slot, change)
             except Exception:  # Which event it was, and why, a careful batch finds out.
                 if self._careful:
                     raise
                 return False
-            first = slot.first
-            if stored == first:
-                updates.append((slot.position, encoded, *columns(value), first))
-                continue
-            if stored is not None:
-                deletes.append(stored)
-            inserts.append((first, slot.counted.key, slot.part, slot.position, encoded, *columns(value)))
-            slot.stored = first
+            await asyncio.sleep(0)
         for counted in self._counted:
             counted.touched = False
             change.families[counted.key] = Family(counted.events, counted.marked, counted.mark)
         change.marks = self._marks
         change.kept = list(self._kept.values())
         return True
+
+    def _describe(self, slot: Slot[D], change: Change) -> None:
+        value, stored, first = slot.value, slot.stored, slot.first
+        slot.touched = False
+        if stored is not None and (value is None or first != stored):
+            change.deletes.append(stored)
+            slot.stored = stored = None
+        if value is None:
+            return
+        encoded = self._encoded(slot, value)
+        self.written_bytes += len(encoded)
+        if stored is not None:
+            change.updates.append((slot.position, encoded, *self._columns(value), first))
+        else:
+            change.inserts.append(
+                (first, slot.counted.key, slot.part, slot.position, encoded, *self._columns(value))
+            )
+            slot.stored = first
 
 
 def _columns(projection: Projection[D]) -> Callable[[D], tuple[object, ...]]:
@@ -319,13 +356,23 @@ def _columns(projection: Projection[D]) -> Callable[[D], tuple[object, ...]]:
 
     def columns(value: D) -> tuple[object, ...]:
         found = read(value) if len(fields) > 1 else (read(value),)
-        return tuple(one if isinstance(one, AS_THEY_ARE) else str(one) for one in found)
+        return tuple([column(one) for one in found])
 
     return columns
+
+
+def _text(text: object) -> str:
+    """A key or a part. Raises what says that this cannot be one."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"a key or part has to be a text, not {text!r:.80}")
+    if not text.isascii():
+        text.encode()
+    return text
 
 
 def _told(row: Row, error: Exception) -> str:
     """An author's error in one line: what it is, at which event, and where in the code."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}, at event {row.position}, {row.type} of {row.stream}"
+    text = " ".join(str(error).split())[:ERROR_CHARS_MAX].encode(errors="replace").decode()
+    return f"{type(error).__name__}: {text}{where}, at event {row.position}, {row.type} of {row.stream}"

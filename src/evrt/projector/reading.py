@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from evrt.errors import EvrtError, InvalidInput, Unavailable, UnusableLog, UsageError
+from evrt.log.sqlite.connect import Identity, file_identity
 from evrt.log.sqlite.reader import LoopReaders
 from evrt.log.subscribe import Bell
 from evrt.projection import (
@@ -18,7 +19,8 @@ from evrt.projection import (
     decode_document,
     digest_encoded,
 )
-from evrt.projector.schema import INDEX_COLUMN, documents, marks, snapshots
+from evrt.projector.records import misfit, newer
+from evrt.projector.schema import INDEX_COLUMN, column, documents, marks, snapshots
 from evrt.projector.store import Generation, Mark, fits
 
 D = TypeVar("D", bound=BaseModel)
@@ -28,6 +30,8 @@ LOOKS_MAX = 10
 
 DIGEST_ROWS = 1_000
 """Documents that are read at once when a whole view is read."""
+
+WHAT = "The file of the views"
 
 GENERATION = "v.id, v.name, v.version, v.shape, v.stage, v.cursor, v.leaf, v.owner, v.error, v.error_position"
 DOCUMENT = "d.key, d.part, d.first, d.position, d.document"
@@ -46,7 +50,8 @@ class ViewReader:
     def __init__(self, path: str) -> None:
         self._path = path
         self.bell = Bell()
-        self._readers = LoopReaders(path, self.bell, "The file of the views")
+        self._identity: Identity | None = None
+        self._readers = LoopReaders(path, self.bell, WHAT)
 
     async def generations(self) -> list[Generation]:
         """Every generation of every view."""
@@ -97,7 +102,7 @@ class ViewReader:
             for name, value in wanted.items():
                 _check_indexed(projection, name)
                 conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
-                parameters.append(value)
+                parameters.append(column(value))
         if beyond is not None:
             conditions.append("d.first > ?" if oldest_first else "d.first < ?")
             parameters.append(beyond)
@@ -127,7 +132,7 @@ class ViewReader:
                 continue
             if rows and rows[0][:2] == (live.id, live.name):
                 found = [
-                    Document(key, part, first, position, decode_document(projection, document))
+                    Document(key, part, first, position, decoded(projection, document))
                     for key, part, first, position, document, *_ in rows[1:]
                 ]
                 return Seen(Generation(*rows[0]), found)
@@ -170,7 +175,7 @@ class ViewReader:
                 *(key, part, position),
             )
         return {
-            (at, its): Document(at, its, first, changed, decode_document(projection, document))
+            (at, its): Document(at, its, first, changed, decoded(projection, document))
             for at, its, first, changed, document, _ in rows
             if document is not None
         }
@@ -211,6 +216,7 @@ class ViewReader:
         await self.bell.wait(seen, timeout_seconds)
 
     async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
+        await self._look_for_another_file()
         try:
             return await self._readers.rows.fetch(sql, parameters)
         except UnusableLog as error:
@@ -218,6 +224,24 @@ class ViewReader:
                 f"The file of the views {self._path} is damaged ({error.__cause__}). Nothing of the log is lost: remove "
                 "the file and its -wal and -shm while no program uses it, and the views are built again from the log."
             ) from error
+        except Unavailable as error:
+            if "no such table: views" in str(error.__cause__):
+                return []  # The file has just been made.
+            raise
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise InvalidInput(
+                f"No view can be asked for what is no text or no number in 64 bits: {error}."
+            ) from error
+
+    async def _look_for_another_file(self) -> None:
+        """Read the file that is there now, where the one that was open has been removed and made anew."""
+        there = _identity(self._path)
+        if there is None or there == self._identity:
+            return
+        before, self._identity = self._identity, there
+        if before is not None:
+            readers, self._readers = self._readers, LoopReaders(self._path, self.bell, WHAT)
+            await readers.close()
 
     async def aclose(self) -> None:
         """Close the connections; whoever waits is woken."""
@@ -225,12 +249,21 @@ class ViewReader:
         await self._readers.close()
 
 
-def newer(generation: Generation, projection: AnyProjection) -> UsageError:
-    """What a program is told that has an older version of a projection than its view was built with."""
-    return UsageError(
-        f"The view {projection.name} was built with version {generation.version} of its projection, and this program "
-        f"has version {projection.version}. Run the newer program, or raise the version to build the view anew."
-    )
+def decoded(projection: Projection[D], document: str) -> D:
+    """A stored document. Raises UsageError where its class does not take it."""
+    try:
+        return decode_document(projection, document)
+    except ValidationError as error:
+        raise UsageError(
+            f"The view {projection.name} cannot be read: {misfit(projection, error)}."
+        ) from error
+
+
+def _identity(path: str) -> Identity | None:
+    try:
+        return file_identity(path)
+    except OSError:
+        return None
 
 
 def _check_indexed(projection: AnyProjection, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import orjson
 
+from evrt.errors import InvalidInput
 from evrt.projection import AnyProjection
 
 APPLICATION_ID = 0x45565256
@@ -44,6 +45,20 @@ INDEX_COLUMN = "by_"
 def shape(projection: AnyProjection) -> str:
     """What a projection's tables depend on besides its version."""
     return orjson.dumps(projection.index_fields).decode()
+
+
+def column(value: object) -> object:
+    """An indexed value as SQLite takes it; whatever is not a text, a number or None is found as its text.
+
+    Raises InvalidInput for a number that SQLite cannot hold.
+    """
+    if value is None or isinstance(value, str | float):
+        return value
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidInput(f"{value} is beyond 64 bits, so nothing can be found by it.")
+        return value
+    return str(value)
 
 
 def documents(view: int) -> str:
@@ -110,6 +125,9 @@ CREATE TABLE {snapshots(view)} (
 ) STRICT
 """,
     ]
+    if type(projection).part is not projection.part:
+        # A mark looks for what has changed since the mark before, of a key that may have very many documents.
+        made.append(f"CREATE INDEX changed_{view} ON {documents(view)} (key, position)")
     for number, index in enumerate(projection.index_fields):
         fields = ", ".join(f'"{INDEX_COLUMN}{field}"' for field in index)
         made.append(f"CREATE INDEX index_{view}_{number} ON {documents(view)} ({fields})")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -16,10 +17,10 @@ from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, Unavailable, 
 from evrt.log import Log
 from evrt.log.address import parse_url
 from evrt.projection import WHOLE, AnyProjection, Document, Projection
-from evrt.projector.projector import Projector
+from evrt.projector.projector import Projector, of_other_histories
 from evrt.projector.reading import Seen, ViewReader
 from evrt.projector.registry import named, projections
-from evrt.projector.store import Generation, ViewStore, fits, open_store
+from evrt.projector.store import Generation, ViewStore, fits, forked, open_store
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -68,13 +69,15 @@ class Views:
         log: Log,
         store: ViewStore,
         own: Mapping[str, AnyProjection],
-        folder: tempfile.TemporaryDirectory[str] | None,
+        folder: TemporaryFolder | None,
     ) -> None:
         self.log = log
         self.projections = own
         self.store = store
         self.reader = ViewReader(store.path)
         self._folder = folder
+        self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
         self._projector = Projector(log, store, own, on_commit=self.reader.bell.ring)
         self._projecting: asyncio.Task[None] | None = None
         self._closed = False
@@ -177,9 +180,11 @@ class Views:
 
         Raises NotFound, InvalidInput (there is no such event yet), Unavailable (not in time, or parked before it).
         """
+        self.project()
         await self._check_position(position)
+        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         for name in names or self.projections:
-            await self._reached(named(self.projections, name), position, timeout_seconds, advance)
+            await self._reached(named(self.projections, name), position, until, advance)
 
     async def _fresh(
         self,
@@ -190,6 +195,7 @@ class Views:
     ) -> Seen[D]:
         """What ``read`` finds once the view has come to the position asked for."""
         self.project()
+        until = time.monotonic() + timeout_seconds
         if min_position is None:
             min_position = await self.log.position()
         else:
@@ -198,27 +204,24 @@ class Views:
             seen: Seen[D] | None = await read()
             if seen is not None and seen.generation.cursor >= min_position:
                 return seen
-            await self._reached(projection, min_position, timeout_seconds, lambda done, total: None)
+            await self._reached(projection, min_position, until, lambda done, total: None)
 
     async def _reached(
-        self, projection: AnyProjection, position: int, timeout_seconds: float | None, advance: Advance
+        self, projection: AnyProjection, position: int, until: float | None, advance: Advance
     ) -> None:
-        self.project()
-        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
+            self.project()
             rung = self.reader.bell.rung
             generation = await self._read_by(projection)
             if generation is not None:
                 if generation.cursor >= position and generation.stage == "live":
                     return
-                _raise_if_parked(generation)
+                self._raise_if_parked(generation)
                 advance(min(generation.cursor, position), position)
-            trouble = self._projector.trouble
-            if isinstance(trouble, UnusableLog | Denied):
-                raise trouble
+            self._raise_if_hopeless()
             left = BELL_SECONDS if until is None else min(until - time.monotonic(), BELL_SECONDS)
             if left <= 0:
-                raise _too_late(projection, position, generation, trouble)
+                raise _too_late(projection, position, generation, self._projector.trouble)
             await self.reader.changed(rung, left)
 
     async def _read_by(self, projection: AnyProjection) -> Generation | None:
@@ -228,6 +231,21 @@ class Views:
         return next((g for g in generations if fits(g, projection) and g.stage == "live"), None) or next(
             (g for g in generations if fits(g, projection)), None
         )
+
+    def _raise_if_parked(self, generation: Generation) -> None:
+        """Raises Unavailable where the projection has failed, and this program has tried it."""
+        if generation.error is not None and self._projector.gave_up(generation):
+            raise Unavailable(
+                f"The view {generation.name} stands still at position {generation.cursor}, as its projection failed: "
+                f"{generation.error}. The others go on. Mend the projection and start the program again: it goes on "
+                "from there."
+            )
+
+    def _raise_if_hopeless(self) -> None:
+        """Raises what keeps views from being written, where waiting does not mend it."""
+        trouble = self._projector.trouble
+        if isinstance(trouble, UnusableLog | Denied | UsageError):
+            raise trouble
 
     async def _check_position(self, position: int) -> None:
         head = await self.log.position()
@@ -242,8 +260,15 @@ class Views:
 
     def project(self) -> None:
         """Keep the views current in the background, from now until they are closed."""
+        if self._process != os.getpid():
+            raise forked(self.path)
         if self._closed:
             raise UsageError("These views have been closed; open them again.")
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(
+                f"The views {self.path} were opened in another event loop. Close them there, or open others here "
+                "with evrt.projector.views.open_views: any number of them can be open at once."
+            )
         if self._projecting is None or self._projecting.done():
             self._projecting = asyncio.get_running_loop().create_task(self._projector.run(), name="projector")
 
@@ -259,11 +284,18 @@ class Views:
         self.project()
         begun = await self.store.build(projection, anew=anew)
         while True:
+            self.project()
             rung = self.reader.bell.rung
-            found = {g.id: g for g in await self.reader.generations()}.get(begun.id)
+            of_view = [g for g in await self.store.generations() if g.name == name]
+            found = next((g for g in of_view if g.id == begun.id), None)
+            if found is None:
+                # It was live and has been replaced, unless somebody else has begun anew before it was.
+                found = next((g for g in of_view if g.stage == "building" and fits(g, projection)), None)
+                begun = found or begun
             if found is None or found.stage == "live":
                 break
-            _raise_if_parked(found)
+            self._raise_if_parked(found)
+            self._raise_if_hopeless()
             advance(found.cursor, await self.log.position())
             await self.reader.changed(rung, BELL_SECONDS)
 
@@ -293,10 +325,11 @@ class Views:
         if self._closed:
             return
         self._closed = True
-        if self._projecting is not None:
+        if self._process != os.getpid():
+            return  # The connections are the parent's.
+        if self._projecting is not None and asyncio.get_running_loop() is self._loop:
             self._projecting.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._projecting
+            await asyncio.wait([self._projecting])
         await self.reader.aclose()
         await self.store.aclose()
         if self._folder is not None:
@@ -314,13 +347,40 @@ async def open_views(log: Log, own: Iterable[AnyProjection] = ()) -> Views:
     found = projections(own)
     path = views_path(log.url)
     if path is not None and _may_keep(path):
-        return Views(log, await open_store(path, log.id), found, None)
-    folder = tempfile.TemporaryDirectory(prefix="evrt-views-")
+        return await _opened(log, path, found, None)
+    folder = TemporaryFolder()
     try:
-        return Views(log, await open_store(os.path.join(folder.name, "views"), log.id), found, folder)
+        return await _opened(log, os.path.join(folder.name, "views"), found, folder)
     except BaseException:
         folder.cleanup()
         raise
+
+
+async def _opened(
+    log: Log, path: str, found: Mapping[str, AnyProjection], folder: TemporaryFolder | None
+) -> Views:
+    store = await open_store(path, log.id)
+    try:
+        # Before anybody reads: what was built from events that are gone would look as if it were ahead.
+        for generation in await of_other_histories(log, await store.generations(), found):
+            await store.remove(generation)
+    except BaseException:
+        await store.aclose()
+        raise
+    return Views(log, store, found, folder)
+
+
+class TemporaryFolder:
+    """A folder that is removed with the process that made it, or before; not by its forked children."""
+
+    def __init__(self) -> None:
+        self.name = tempfile.mkdtemp(prefix="evrt-views-")
+        self.cleanup = weakref.finalize(self, _remove_folder, self.name, os.getpid())
+
+
+def _remove_folder(name: str, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(name, ignore_errors=True)
 
 
 def views_path(url: str) -> str | None:
@@ -341,14 +401,6 @@ def no_document(projection: AnyProjection, key: str, part: str, position: int) -
         f"The view {projection.name} has no document {which!r} as of position {position}. `evrt projections list` shows the "
         "views and how many documents they have."
     )
-
-
-def _raise_if_parked(generation: Generation) -> None:
-    if generation.error is not None:
-        raise Unavailable(
-            f"The view {generation.name} stands still at position {generation.cursor}, as its projection failed: "
-            f"{generation.error}. The others go on. Mend the projection and start the program again: it goes on from there."
-        )
 
 
 def _too_late(

@@ -85,6 +85,7 @@ class ModelUsage(BaseModel):
 
 
 NOTHING = ModelUsage()
+NO_ATTEMPT = Attempt(number=0, time=0)
 
 
 def usage(prices: Mapping[str, Price] | None = None, name: str = "usage") -> Projection[ModelUsage]:
@@ -154,25 +155,29 @@ def _attempt(before: ModelUsage, envelope: Envelope, table: Mapping[str, Price])
     used: Usage | None = fields["usage"]
     returned: str | None = fields.get("model_returned")
     cost_usd = _cost(used, table.get(returned or "") or table.get(before.model or ""))
-    failure = fields.get("failure")
-    attempt = Attempt(
-        number=fields["attempt"],
-        time=envelope.time,
-        latency_ms=fields["latency_ms"],
-        input_tokens=used.input_tokens if used else 0,
-        output_tokens=used.output_tokens if used else 0,
-        cost_usd=cost_usd,
-        error_type=failure and clip_text(failure.error_type, NAME_BYTES_MAX, position),
-    )
+    input_tokens = used.input_tokens if used else 0
+    output_tokens = used.output_tokens if used else 0
+    latency_ms: float = fields["latency_ms"]
     change: dict[str, object] = {
-        "input_tokens": before.input_tokens + attempt.input_tokens,
-        "output_tokens": before.output_tokens + attempt.output_tokens,
-        "latency_ms": before.latency_ms + attempt.latency_ms,
+        "input_tokens": before.input_tokens + input_tokens,
+        "output_tokens": before.output_tokens + output_tokens,
+        "latency_ms": before.latency_ms + latency_ms,
         "attempts_count": before.attempts_count + 1,
     }
     if cost_usd is not None:
         change["cost_usd"] = (before.cost_usd or 0.0) + cost_usd
     if len(before.attempts) < ATTEMPTS_MAX:
+        made: dict[str, object] = {
+            "number": fields["attempt"],
+            "time": envelope.time,
+            "latency_ms": latency_ms,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "cost_usd": cost_usd,
+        }
+        if (failure := fields.get("failure")) is not None:
+            made["error_type"] = clip_text(failure.error_type, NAME_BYTES_MAX, position)
+        attempt = changed(NO_ATTEMPT, made)
         change["attempts"] = (*before.attempts, attempt)
     if returned is not None:
         change["model_returned"] = clip_text(returned, NAME_BYTES_MAX, position)

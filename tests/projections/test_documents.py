@@ -101,6 +101,18 @@ def test_a_settlement_closes_a_step_when_the_run_has_seen_it() -> None:
     assert documents(steps.PROJECTION, *events)["pay#1"].outcome.value == "paid"
 
 
+def test_a_retry_leaves_alone_what_had_succeeded() -> None:
+    retry = r.RunRetryScheduled(reopens="pay#1", attempt=1, delay_ms=1, failure=BROKEN)
+    step = documents(steps.PROJECTION, PAY, c.ToolCallCompleted(operation="pay#1", result=1), retry)["pay#1"]
+    assert (step.status, step.attempts) == ("completed", 1)
+
+
+def test_a_write_that_is_to_be_made_again_is_open_and_in_doubt_no_more() -> None:
+    again = c.ToolCallSettled(operation="pay#1", outcome="again")
+    step = documents(steps.PROJECTION, PAY, IN_DOUBT, again, seen(3))["pay#1"]
+    assert (step.status, step.in_doubt, step.outcome) == ("open", False, None)
+
+
 def test_what_the_code_cut_off_itself_was_cancelled() -> None:
     cut = r.Failure(error_type="cancelled", message="")
     events = (PAY, c.ToolCallFailed(operation="pay#1", failure=cut))

@@ -11,7 +11,20 @@ from evrt.events import Envelope, Event, JsonObject
 from evrt.events import run as r
 from evrt.events.conversation import ConversationStarted
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE, Journal, Operation
-from pure.streams import around_tools, ends, enveloped, from_outside, intents, memory_event, others, texts
+from pure.streams import (
+    around_tools,
+    doubts,
+    ends,
+    enveloped,
+    failed_calls,
+    intents,
+    memory_event,
+    observations,
+    others,
+    outside,
+    retries,
+    texts,
+)
 
 HOUR = 3_600_000_000
 CONVERSATIONS = ("conversation-a", "conversation-b")
@@ -89,13 +102,26 @@ def _with(event: Event, **fields: Any) -> Event:
     return event.model_copy(update=fields)
 
 
+# Scenes of a run. What comes from outside has the most rules, and needs what came before it.
+begun = st.tuples(intents, st.lists(around_tools, min_size=1, max_size=6)).map(
+    lambda some: [some[0], *some[1]]
+)
+settled = st.tuples(
+    intents,
+    st.lists(doubts | outside, min_size=1, max_size=3),
+    observations,
+    st.lists(around_tools, max_size=3),
+).map(lambda some: [some[0], *some[1], some[2], *some[3]])
+retried = st.tuples(intents, failed_calls, retries, st.lists(around_tools, max_size=3)).map(
+    lambda some: [*some[:3], *some[3]]
+)
+aside = st.lists(others, min_size=1, max_size=4)
+
+
 @st.composite
 def run_streams(draw: st.DrawFn, run: str = "run-a") -> list[Event]:
     """The events of a run, as they could really come about."""
-    begun = st.tuples(intents, st.lists(from_outside | around_tools, min_size=2, max_size=6)).map(
-        lambda some: [some[0], *some[1]]
-    )
-    scenes = draw(st.lists(begun | st.lists(others, min_size=1, max_size=4), min_size=1, max_size=6))
+    scenes = draw(st.lists(begun | settled | retried | aside, min_size=1, max_size=6))
     life = [event for scene in scenes for event in scene]
     end = draw(st.lists(ends, max_size=1))
     late = draw(st.lists(around_tools, max_size=2))

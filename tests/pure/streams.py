@@ -72,8 +72,8 @@ intents: st.SearchStrategy[Event] = st.one_of(
     st.builds(c.QuestionAsked, operation=operations, digest=texts, question=texts),
 )
 # Tool calls and questions, with what comes from outside, doubts and retries: the part with the most rules.
-from_outside: st.SearchStrategy[Event] = st.one_of(
-    st.builds(c.ToolCallInDoubt, operation=operations, cause=texts),
+doubts: st.SearchStrategy[Event] = st.builds(c.ToolCallInDoubt, operation=operations, cause=texts)
+outside: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         c.ToolCallReported, operation=operations, epoch=attempts, result=json, failure=st.none() | failures
     ),
@@ -85,24 +85,28 @@ from_outside: st.SearchStrategy[Event] = st.one_of(
         failure=st.none() | failures,
     ),
     st.builds(c.QuestionAnswered, operation=operations, answer=json, by=st.none() | texts),
-    st.builds(r.InputReceived, operation=operations, event_id=event_ids),
+)
+observations: st.SearchStrategy[Event] = st.builds(r.InputReceived, operation=operations, event_id=event_ids)
+failed_calls: st.SearchStrategy[Event] = st.builds(
+    c.ToolCallFailed, operation=operations, failure=failures, attempt=attempts, final=st.booleans()
+)
+retries: st.SearchStrategy[Event] = st.builds(
+    r.RunRetryScheduled,
+    reopens=operations,
+    attempt=attempts,
+    delay_ms=st.integers(0, 9).map(float),
+    failure=failures,
 )
 around_tools: st.SearchStrategy[Event] = st.one_of(
     intents,
-    from_outside,
+    doubts,
+    outside,
+    observations,
     st.builds(c.ToolCallCompleted, operation=operations, result=json, attempt=attempts),
-    st.builds(
-        c.ToolCallFailed, operation=operations, failure=failures, attempt=attempts, final=st.booleans()
-    ),
     st.builds(c.ToolCallUnreconciled, operation=operations, failure=st.none() | failures),
     st.builds(c.QuestionExpired, operation=operations, cause=texts),
-    st.builds(
-        r.RunRetryScheduled,
-        reopens=operations,
-        attempt=attempts,
-        delay_ms=st.integers(0, 9).map(float),
-        failure=failures,
-    ),
+    failed_calls,
+    retries,
 )
 ends: st.SearchStrategy[Event] = st.one_of(
     st.builds(r.RunSucceeded, output=json),

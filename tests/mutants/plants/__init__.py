@@ -13,6 +13,7 @@ from mutants.plants.log import LOG
 from mutants.plants.model import MODEL
 from mutants.plants.operating import OPERATING
 from mutants.plants.outcomes import OUTCOMES
+from mutants.plants.projections import PROJECTIONS
 from mutants.plants.run import RUN
 
-MUTANTS = (*LOG, *DISK, *FOREIGN, *OPERATING, *RUN, *OUTCOMES, *CODEC, *MODEL, *AUDIT)
+MUTANTS = (*LOG, *DISK, *FOREIGN, *OPERATING, *RUN, *OUTCOMES, *CODEC, *MODEL, *AUDIT, *PROJECTIONS)

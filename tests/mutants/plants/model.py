@@ -15,8 +15,8 @@ MODEL = (
     mutant(
         "what a failed attempt used up is not counted",
         "folds/run.py",
-        "isinstance(event, ModelCallCompleted | ModelCallFailed)",
-        "isinstance(event, ModelCallCompleted)",
+        'frozenset({"model_call.completed", "model_call.failed"})',
+        'frozenset({"model_call.completed"})',
         "tests/effects/test_failed_attempts.py::test_what_a_failed_attempt_used_up_is_recorded_and_counted",
     ),
     mutant(

@@ -133,8 +133,8 @@ OUTCOMES = (
     mutant(
         "a run that comes to an end twice",
         "folds/run.py",
-        "    if state.ended:\n        return state.model_copy(update=change)",
-        "    if False:\n        return state.model_copy(update=change)",
+        "    if state.status in ENDED:\n        return changed(state, change)",
+        "    if False:\n        return changed(state, change)",
         f"{FOLDS}test_the_first_end_of_a_run_is_its_end",
     ),
     mutant(

@@ -27,6 +27,8 @@ from pure.histories import histories, placed, run_streams
 from pure.streams import streams
 
 RUN = "run-a"
+EXAMPLES = (settings.default or settings()).max_examples
+"""100, in a soak 2,000; the costly properties take a share of them for each projection."""
 each_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda projection: projection.name)
 
 
@@ -42,7 +44,7 @@ def test_the_built_in_projections_are_found_by_their_entry_points() -> None:
 
 
 @each_projection
-@settings(max_examples=12)
+@settings(max_examples=EXAMPLES // 8)
 @given(history=histories())
 def test_a_view_is_the_same_however_it_is_folded(
     projection: AnyProjection, history: Sequence[Envelope]
@@ -52,7 +54,7 @@ def test_a_view_is_the_same_however_it_is_folded(
 
 
 @each_projection
-@settings(max_examples=25)
+@settings(max_examples=EXAMPLES // 4)
 @given(events=streams)
 def test_no_order_of_events_whatsoever_is_an_obstacle(
     projection: AnyProjection, events: Sequence[Event]
@@ -61,7 +63,7 @@ def test_no_order_of_events_whatsoever_is_an_obstacle(
         encode_document(projection, document)
 
 
-@settings(max_examples=60)
+@settings(max_examples=EXAMPLES // 2)
 @given(events=streams | run_streams())
 def test_a_run_s_document_is_the_fold_of_its_stream(events: Sequence[Event]) -> None:
     history = placed(events, RUN)
@@ -136,7 +138,7 @@ def test_what_was_used_up_is_what_the_run_has_used_up(events: Sequence[Event]) -
         assert sum(attempt.input_tokens for attempt in call.attempts) == call.input_tokens
 
 
-@settings(max_examples=50)
+@settings(max_examples=EXAMPLES // 2)
 @given(history=histories())
 def test_memory_holds_what_its_stream_holds(history: Sequence[Envelope]) -> None:
     found = fold(memory.PROJECTION, history)
@@ -151,7 +153,7 @@ def test_memory_holds_what_its_stream_holds(history: Sequence[Envelope]) -> None
         }
 
 
-@settings(max_examples=50)
+@settings(max_examples=EXAMPLES // 2)
 @given(history=histories())
 def test_a_conversation_counts_its_runs_and_how_they_ended(history: Sequence[Envelope]) -> None:
     own = {e.stream for e in history if e.stream.startswith("run-")}
@@ -163,7 +165,7 @@ def test_a_conversation_counts_its_runs_and_how_they_ended(history: Sequence[Env
         assert document.value.ended == {status: ended.count(status) for status in set(ended)}
 
 
-@settings(max_examples=50)
+@settings(max_examples=EXAMPLES // 2)
 @given(history=histories())
 def test_an_auditor_finds_every_fact_once_and_where_it_stands(history: Sequence[Envelope]) -> None:
     told = [
@@ -229,7 +231,7 @@ def grown(event: Event, huge: JsonValue) -> Event:
 
 
 @each_projection
-@settings(max_examples=6)
+@settings(max_examples=EXAMPLES // 16)
 @given(events=run_streams(), data=st.data())
 def test_no_document_is_too_large_whatever_the_events_hold(
     projection: AnyProjection, events: Sequence[Event], data: st.DataObject
@@ -242,7 +244,7 @@ def test_no_document_is_too_large_whatever_the_events_hold(
             assert projection.document.model_validate_json(encoded) == document.value
 
 
-@settings(max_examples=10)
+@settings(max_examples=EXAMPLES // 10)
 @given(events=run_streams(), data=st.data())
 def test_messages_that_were_cut_can_be_read_whole(events: Sequence[Event], data: st.DataObject) -> None:
     huge = data.draw(st.sampled_from([*HUGE, nested(120)]))

@@ -142,7 +142,7 @@ def _details(envelope: Envelope, bytes_max: int) -> dict[str, JsonValue]:
     fields = envelope.event.__dict__
     position = envelope.position
     details: dict[str, JsonValue] = {}
-    for name in DETAILS[envelope.type]:
+    for name in DETAILS.get(envelope.type, ()):
         value = fields.get(name)
         if isinstance(value, BaseModel):
             value = value.__dict__

@@ -12,6 +12,7 @@ from evrt.events.conversation import ConversationStarted
 from evrt.events.memory import MemoryForgotten, MemorySet
 from evrt.folds.chats import Said, last_assistant_message, messages_of
 from evrt.folds.clip import is_clipped
+from evrt.folds.run import ERASED
 from evrt.folds.waiting import still_waiting
 from evrt.projection import AnyProjection, encode_document, fold
 from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, usage
@@ -394,3 +395,9 @@ def test_what_happened_is_known_of_erased_events_as_far_as_their_type_says() -> 
         "run.requested",
         "run.failed",
     ]
+
+
+def test_every_end_of_a_run_has_a_status_that_projections_know_without_its_payload() -> None:
+    """A type of end that is added later has to be in both, or the views of conversations and messages park."""
+    assert ERASED.keys() >= r.TERMINAL
+    assert audit.DETAILS.keys() >= r.TERMINAL

@@ -121,8 +121,13 @@ def test_what_waits_for_a_person_is_what_the_journal_says_waits(events: Sequence
 def test_the_messages_of_a_run_are_those_that_its_stream_folds_to(events: Sequence[Event]) -> None:
     history = placed(events, RUN)
     for upto in {len(history), len(history) // 2}:
-        known = values(messages.PROJECTION, history[:upto]).values()
-        assert messages_of(known, include_failed_runs=True) == fold_messages(RUN, history[:upto])
+        known = values(messages.PROJECTION, history[:upto])
+        assert messages_of(known.values(), include_failed_runs=True) == fold_messages(RUN, history[:upto])
+        journal = fold_journal(RUN, history[:upto])
+        for part, document in known.items():
+            if document.tool_call_id is not None:
+                outcome = journal.operations[part.partition("/")[2]].outcome
+                assert document.at == (outcome.position if outcome is not None else 0)
 
 
 @given(events=run_streams())

@@ -46,27 +46,26 @@ NOTHING = Step()
 
 def _evolve(step: Step, envelope: Envelope) -> Step | None:
     change = change_of(step, envelope, VALUE_BYTES_MAX)
-    if not step.kind:
-        if envelope.type == "run.retry_scheduled":
-            return None
-        change |= _beginning(envelope)
     if step.intent is None and envelope.type in INTENTS:
         change |= _intent(envelope)
     elif "outcome" in change or "in_doubt" in change:
         outcome: Outcome | None = change.get("outcome", step.outcome)  # type: ignore[assignment]
         change["status"] = _status(outcome, bool(change.get("in_doubt", step.in_doubt)))
+    if not step.kind:
+        if envelope.type == "run.retry_scheduled":
+            return None
+        change["kind"] = envelope.type.partition(".")[0]
+        change["began"] = envelope.position
+        change["began_at"] = envelope.time
+        if "name" not in change:
+            change["name"] = _name(envelope)
     return changed(step, change)
 
 
-def _beginning(envelope: Envelope) -> dict[str, object]:
-    # The name that is replaced where an intent has a better one.
+def _name(envelope: Envelope) -> str:
+    """What the code called its operation: without the scopes it stands in, and how often it was called there."""
     name = envelope.event.__dict__["operation"].rpartition("/")[2].partition("#")[0]
-    return {
-        "kind": envelope.type.partition(".")[0],
-        "name": clip_text(name, NAME_BYTES_MAX, envelope.position),
-        "began": envelope.position,
-        "began_at": envelope.time,
-    }
+    return clip_text(name, NAME_BYTES_MAX, envelope.position)
 
 
 def _intent(envelope: Envelope) -> dict[str, object]:

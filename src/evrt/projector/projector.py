@@ -173,7 +173,9 @@ class Projector:
         try:
             while (left := until - time.monotonic()) > 0:
                 try:
-                    page = await asyncio.wait_for(subscription.page(), left)
+                    # Not wait_for: on Python 3.11 that can lose a cancellation which comes together with a page.
+                    async with asyncio.timeout(left):
+                        page = await subscription.page()
                 except TimeoutError:
                     return
                 await self._fold([Row(recorded) for recorded in page])

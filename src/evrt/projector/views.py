@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -269,6 +269,11 @@ class Views:
                 f"The views {self.path} were opened in another event loop. Close them there, or open others here "
                 "with evrt.projector.views.open_views: any number of them can be open at once."
             )
+        projecting = self._projecting
+        if projecting is not None and projecting.done() and not projecting.cancelled():
+            self._projecting = None
+            # Whoever is first hears of an error that nobody thought of.
+            projecting.result()
         if self._projecting is None or self._projecting.done():
             self._projecting = asyncio.get_running_loop().create_task(self._projector.run(), name="projector")
 
@@ -336,15 +341,20 @@ class Views:
             self._folder.cleanup()
 
 
-async def open_views(log: Log, own: Iterable[AnyProjection] = ()) -> Views:
-    """The views of a log: of the projections that are installed, and of one's own.
+async def open_views(
+    log: Log, own: Iterable[AnyProjection] = (), *, only: Collection[str] | None = None
+) -> Views:
+    """The views of a log: of the projections that are installed, and of one's own; or ``only`` those with these names.
 
     They are kept in the file ``<log>-views``. Where that cannot be written, and for a log in memory, they are built for
     this process alone, in a temporary file.
 
-    Raises UsageError, UnusableLog (another file is in the way, or of a newer evrt), Unavailable.
+    Raises NotFound (no such projection), UsageError, UnusableLog (another file is in the way, or of a newer evrt),
+    Unavailable.
     """
     found = projections(own)
+    if only is not None:
+        found = {name: named(found, name) for name in only}
     path = views_path(log.url)
     if path is not None and _may_keep(path):
         return await _opened(log, path, found, None)

@@ -1,0 +1,1 @@
+"""Views: kept by a projector, read, and read as of any moment."""

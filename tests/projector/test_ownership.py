@@ -47,13 +47,15 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cursors(path: Path) -> dict[str, int]:
+    if not path.exists():
+        return {}
     with closing(sqlite3.connect(path)) as connection:
         return dict(connection.execute("SELECT name, cursor FROM views WHERE stage = 'live'"))
 
 
 def reached(path: Path, position: int) -> Callable[[], Awaitable[bool]]:
     async def has_come() -> bool:
-        found = cursors(path) if path.exists() else {}
+        found = cursors(path)
         return bool(found) and min(found.values()) >= position
 
     return has_come

@@ -90,6 +90,9 @@ async def work(job: Job) -> None:
             assert found.position == position, (found, position)
             assert found.value.count == number + 1, found
         if "upto" in job:
+            views.project()
+            while await log.position() < job["upto"]:  # noqa: ASYNC110  # Another process appends.
+                await asyncio.sleep(0.01)
             await views.wait_for(job["upto"], timeout_seconds=None)
         elif not {"rebuild", "puts"} & job.keys():
             views.project()

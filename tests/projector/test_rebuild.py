@@ -33,7 +33,7 @@ from projector.tallies import (
 )
 from projector.worker import Job, Nursery
 
-EVENTS = 1_000
+EVENTS = 2_000
 SECOND = tally("boxes", version=2)
 
 
@@ -52,7 +52,7 @@ def views_of(folder: Path) -> list[tuple[Any, ...]]:
 def tables_in(folder: Path) -> list[str]:
     with closing(sqlite3.connect(folder / "log.db-views")) as connection:
         rows = connection.execute(
-            "SELECT name FROM sqlite_schema WHERE name LIKE 'view_%' AND type = 'table'"
+            "SELECT name FROM sqlite_schema WHERE name GLOB 'view_[0-9]*' AND type = 'table'"
         )
         return sorted(name for (name,) in rows)
 
@@ -73,7 +73,7 @@ class Sample(NamedTuple):
     version: int
     cursor: int
     of_version: int
-    count: int
+    counted: int
 
 
 async def test_readers_see_one_or_the_other_never_a_mix_never_backward_at_full_speed_of_writing(
@@ -119,7 +119,7 @@ async def test_readers_see_one_or_the_other_never_a_mix_never_backward_at_full_s
             done.set()
         rows = [row.position for row in await log.read(limit=1_000_000) if row.stream == "box-1"]
         written = await log.position()
-    assert written > EVENTS + 20, "Nothing was written meanwhile."
+    assert written > EVENTS + 8, "Nothing was written meanwhile."
     versions = [sample.version for sample in samples]
     assert versions == sorted(versions), "It went back."
     assert set(versions) == {1, 2}
@@ -127,7 +127,7 @@ async def test_readers_see_one_or_the_other_never_a_mix_never_backward_at_full_s
     assert positions == sorted(positions), "It went back."
     for one in samples:
         assert one.of_version == one.version, "A document of one version, a cursor of the other."
-        assert one.count == sum(position <= one.cursor for position in rows), one
+        assert one.counted == sum(position <= one.cursor for position in rows), one
     assert tables_in(tmp_path) == [f"view_{views_of(tmp_path)[0][0]}"]
 
 
@@ -176,7 +176,9 @@ async def test_it_takes_its_place_in_an_empty_log_too(tmp_path: Path) -> None:
 
 
 async def test_it_takes_its_place_though_the_older_one_stands_still_at_an_error(tmp_path: Path) -> None:
-    failing = tally("boxes", evolve=lambda before, envelope: [][envelope.position - 8] or before)
+    failing = tally(
+        "boxes", evolve=lambda before, envelope: {}[envelope.position] if envelope.position == 9 else before
+    )
     async with opened(url_in(tmp_path), failing) as (log, views):
         await put(log, *[Item()] * 30)
         with pytest.raises(Unavailable):
@@ -318,7 +320,7 @@ async def test_a_rebuild_that_was_interrupted_goes_on_where_it_stopped(tmp_path:
 
 async def test_a_rebuild_that_fails_leaves_the_old_view_to_its_readers(tmp_path: Path) -> None:
     await fill(tmp_path, 40)
-    failing = tally("boxes", evolve=lambda before, envelope: {}[envelope.position] or before)
+    failing = tally("boxes", evolve=lambda before, envelope: 1 / 0)
     async with opened(url_in(tmp_path), failing) as (_, views):
         with pytest.raises(Unavailable, match="stands still at position 0"):
             await views.rebuild("boxes")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -28,6 +28,8 @@ EVENTS = 1_200
 BATCH = 25
 KILLS = 50
 KILLS_SYSCALLS = 8
+LIFE_SECONDS_MAX = 1.0
+"""On a machine that is busy for a moment, not every kill is to wait for long."""
 KILLS_SOAK = 5_000
 SOAK_SECONDS = soak_seconds(1_800.0)
 
@@ -134,15 +136,15 @@ def place(log_folder: Path, tmp_path: Path, histories: Histories) -> Place:
 
 
 def keeping(place: Place, **more: Any) -> Job:
-    job: Any = {"folder": str(place.folder), "batch": BATCH, "stalled_seconds": 0.1, "upto": EVENTS}
-    return Job(**(job | more))
+    job = Job(folder=str(place.folder), batch=BATCH, stalled_seconds=0.1, upto=EVENTS)
+    return cast("Job", job | more)
 
 
 def life_seconds(nursery: Nursery, place: Place) -> float:
     """How long it takes to build the views when nobody interrupts, now, on this machine."""
     begun = time.monotonic()
     assert nursery.wait(nursery.spawn(keeping(place))) == 0
-    life = time.monotonic() - begun
+    life = min(time.monotonic() - begun, LIFE_SECONDS_MAX)
     assert place.done(place.check())
     place.begin_anew()
     return life

@@ -19,7 +19,7 @@ import pytest
 import evrt
 from evrt.errors import InvalidInput, NotFound, Unavailable, UsageError
 from evrt.log import Append, Draft, open_log
-from evrt.projection import AnyProjection, Document
+from evrt.projection import AnyProjection
 from evrt.projector import folding, opening, projector
 from evrt.projector.reading import ViewReader
 from evrt.projector.store import Change, ViewStore
@@ -361,7 +361,7 @@ async def test_many_keys_and_a_key_with_many_parts_are_kept_with_a_bounded_memor
 
     def watched(self: folding.Folding[Any], change: Change) -> None:
         committed(self, change)
-        most.append(max(len(self.documents), len(self.families), len(self._keeps_all)))
+        most.append(max(len(self._slots), len(self._keys)))
 
     monkeypatch.setattr(folding.Folding, "committed", watched)
     many = [Draft(f"box-{n % 700}", *draft(Item(part=str(n % 1_300)))[1:]) for n in range(4_000)]
@@ -382,7 +382,7 @@ async def test_the_bytes_held_in_memory_are_bounded_too(
 
     def watched(self: folding.Folding[Any], change: Change) -> None:
         committed(self, change)
-        held.append(sum(len(d.value.text) for d in self.documents.values() if isinstance(d, Document)))
+        held.append(sum(len(slot.value.text) for slot in self._slots.values() if slot.value is not None))
 
     monkeypatch.setattr(folding.Folding, "committed", watched)
     async with opened(url_in(tmp_path), BOXES) as (log, views):

@@ -8,6 +8,7 @@ thrown away, and another begins at what the file holds.
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -30,8 +31,9 @@ CACHED_DOCUMENTS_MAX = 2_000
 CACHED_BYTES_MAX = 16 * 1024 * 1024
 """What is held in memory of one view between batches: documents, and bytes of their JSON."""
 
-SLICE_EVENTS = 100
-"""Events after which whoever else waits for the event loop has a turn: some milliseconds."""
+TURN_SECONDS = 0.005
+TURN_EVENTS = 100
+"""What is folded before whoever else waits for the event loop has a turn: about that long, at most so many events."""
 
 ERROR_CHARS_MAX = 1_000
 
@@ -184,7 +186,7 @@ class Folding(Generic[D]):
             except Exception as error:  # noqa: BLE001  # Whatever it raises is its author's, and parks it alone.
                 return routed, Trouble(row.position, _told(row, error))
             routed.append((row, slot))
-            if number % SLICE_EVENTS == 0 and part_of is not None:
+            if number % TURN_EVENTS == 0 and part_of is not None:
                 await asyncio.sleep(0)
         return routed, None
 
@@ -240,10 +242,15 @@ class _Batch(Generic[D]):
 
     async def take(self, routed: Sequence[Routed]) -> Trouble | None:
         """Fold the events, up to where the projection raises."""
-        for start in range(0, len(routed), SLICE_EVENTS):
-            trouble = self._take(routed[start : start + SLICE_EVENTS])
+        start, events = 0, 1
+        while start < len(routed):
+            begun = time.perf_counter()
+            trouble = self._take(routed[start : start + events])
             if trouble is not None:
                 return trouble
+            start += events
+            in_turn = int(events * TURN_SECONDS / max(time.perf_counter() - begun, 1e-6))
+            events = max(1, min(in_turn, 8 * events, TURN_EVENTS))
             await asyncio.sleep(0)
         return None
 
@@ -312,9 +319,9 @@ class _Batch(Generic[D]):
 
     async def describe(self, change: Change) -> bool:
         """Say what is to be written. False where a document cannot be."""
-        for start in range(0, len(self._touched), SLICE_EVENTS):
+        for start in range(0, len(self._touched), TURN_EVENTS):
             try:
-                for slot in self._touched[start : start + SLICE_EVENTS]:
+                for slot in self._touched[start : start + TURN_EVENTS]:
                     self._describe(slot, change)
             except Exception:  # Which event it was, and why, a careful batch finds out.
                 if self._careful:

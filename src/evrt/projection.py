@@ -253,9 +253,24 @@ def digest(projection: Projection[D], documents: Mapping[Place, Document[D]]) ->
 
 def digest_encoded(rows: Iterable[tuple[str, str, int, int, bytes]]) -> str:
     """The same of (key, part, first, position, encoded document), which are in the order of key and part."""
-    hashed = sha256()
-    for key, part, first, position, encoded in rows:
-        hashed.update(orjson.dumps([key, part, first, position]))
-        hashed.update(encoded)
-        hashed.update(b"\n")
-    return hashed.hexdigest()
+    digest = Digest()
+    for row in rows:
+        digest.add(*row)
+    return digest.hex()
+
+
+class Digest:
+    """The same, document by document, for those who do not hold all of them at once."""
+
+    def __init__(self) -> None:
+        self._hashed = sha256()
+
+    def add(self, key: str, part: str, first: int, position: int, encoded: bytes) -> None:
+        """The next document in the order of key and part."""
+        self._hashed.update(orjson.dumps([key, part, first, position]))
+        self._hashed.update(encoded)
+        self._hashed.update(b"\n")
+
+    def hex(self) -> str:
+        """Of those added so far."""
+        return self._hashed.hexdigest()

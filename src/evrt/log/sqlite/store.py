@@ -45,15 +45,42 @@ from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
 STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""
 
-OF_CORRELATION = """
-SELECT position FROM events INDEXED BY events_by_stream
-WHERE stream = (SELECT id FROM streams WHERE name = ?) AND correlation = stream AND position > ? AND position <= ?
-UNION ALL
-SELECT position FROM events
-WHERE correlation = (SELECT id FROM streams WHERE name = ?) AND correlation <> stream
-AND position > ? AND position <= ?
+READ = f"{SELECT_RECORDED} WHERE e.position > :after AND e.position <= :upto ORDER BY e.position LIMIT :limit"
+
+# Versions rise with positions, so that where a range of positions begins and ends in a stream is found by
+# halving: (low, high) closes in on the first version whose position is beyond. A stream that begins at 1 has no
+# version 0; the missing row counts as before everything. Either part may fill the limit, and none reads on.
+READ_CORRELATION = f"""
+WITH RECURSIVE
+named (id, last) AS (SELECT id, version FROM streams WHERE name = :correlation),
+halved (beyond, low, high) AS (
+    SELECT beyond, 0, last + 1 FROM named CROSS JOIN (SELECT :after AS beyond UNION SELECT :upto)
+    UNION ALL
+    SELECT
+        beyond,
+        iif(position > beyond, low, (low + high) / 2 + 1),
+        iif(position > beyond, (low + high) / 2, high)
+    FROM halved
+    LEFT JOIN events ON stream = (SELECT id FROM named) AND version = (low + high) / 2
+    WHERE low < high
+),
+own AS (
+    SELECT position FROM events INDEXED BY events_by_stream
+    WHERE stream = (SELECT id FROM named) AND correlation = stream
+    AND version >= (SELECT low FROM halved WHERE low = high AND beyond = :after)
+    AND version < (SELECT low FROM halved WHERE low = high AND beyond = :upto)
+    ORDER BY version LIMIT :limit
+),
+others AS (
+    SELECT position FROM events
+    WHERE correlation = (SELECT id FROM named) AND correlation <> stream
+    AND position > :after AND position <= :upto
+    ORDER BY position LIMIT :limit
+)
+{SELECT_RECORDED} WHERE e.position IN (SELECT position FROM own UNION ALL SELECT position FROM others)
+ORDER BY e.position LIMIT :limit
 """
-"""Positions of a correlation's events: those in the stream that bears its name, and those in others."""
+"""A correlation's events: those in the stream that bears its name, and those in others."""
 
 PIECES_UNDER_WAY_MAX = 4
 """Pieces of one blob that wait for the disk at a time."""
@@ -157,15 +184,14 @@ class SqliteLog:
         limit: int = 1_000,
         correlation: str | None = None,
     ) -> list[Recorded]:
-        within = (after, POSITION_MAX if upto is None else upto)
-        parameters: tuple[object, ...] = within
-        where = "e.position > ? AND e.position <= ?"
-        if correlation is not None:
-            where = f"e.position IN ({OF_CORRELATION})"
-            parameters = (correlation, *within, correlation, *within)
-        rows = await self._fetch(
-            f"{SELECT_RECORDED} WHERE {where} ORDER BY e.position LIMIT ?", *parameters, max(limit, 0)
-        )
+        upto = POSITION_MAX if upto is None else upto
+        limit = max(limit, 0)
+        if correlation is None:
+            rows = await self._fetch(READ, after=after, upto=upto, limit=limit)
+        else:
+            rows = await self._fetch(
+                READ_CORRELATION, correlation=correlation, after=after, upto=upto, limit=limit
+            )
         return [recorded(row) for row in rows]
 
     async def read_stream(
@@ -220,7 +246,7 @@ class SqliteLog:
         if readers is not None and not self._closed:
             readers.watch()
 
-    async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
+    async def _fetch(self, sql: str, *parameters: object, **named: object) -> list[Any]:
         self._check_usable()
         loop = asyncio.get_running_loop()
         readers = self._readers.get(loop)
@@ -228,7 +254,7 @@ class SqliteLog:
             readers = self._readers[loop] = LoopReaders(self._path, self._bells.here())
             for gone in [other for other in self._readers if other.is_closed()]:
                 await self._readers.pop(gone).close()
-        return await readers.rows.fetch(sql, parameters)
+        return await readers.rows.fetch(sql, named or parameters)
 
     def _check_usable(self) -> None:
         if self._closed:

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from evrt.log import Draft, Next, open_log
+from evrt.log import Append, Draft, Next, open_log
 from evrt.log.sqlite.store import READ_CORRELATION, SqliteLog
 from log.stores import Open, append, draft, url
 
@@ -87,15 +87,12 @@ async def test_every_range_of_a_correlation_is_what_lies_in_it(open_lasting: Ope
             ("run-1", "run-1"),
         ]
         for number, (stream, correlation) in enumerate(named):
-            expect = {"conversation_1": Next(0)} if number == 0 else {}
-            await log.append(append(draft(stream, correlation=correlation), **expect))
+            expect = {NAME: Next(0)} if number == 0 else {}
+            await log.append(Append([draft(stream, correlation=correlation)], expect))
         ends = range(-1, len(named) + 2)
         asked = list(product(ends, [None, *ends], (0, 1, 2, 99)))
         answers = await asyncio.gather(
-            *(
-                log.read(correlation=NAME, after=after, upto=upto, limit=limit)
-                for after, upto, limit in asked
-            )
+            *(log.read(correlation=NAME, after=after, upto=upto, limit=limit) for after, upto, limit in asked)
         )
         assert len(answers) == len(asked)
         for (after, upto, limit), rows in zip(asked, answers, strict=True):

@@ -20,7 +20,7 @@ from evrt.projection import (
     digest_encoded,
 )
 from evrt.projector.records import misfit, newer
-from evrt.projector.schema import INDEX_COLUMN, column, documents, marks, snapshots
+from evrt.projector.schema import INDEX_COLUMN, column, documents, families, marks, snapshots
 from evrt.projector.store import Generation, Mark, fits
 
 D = TypeVar("D", bound=BaseModel)
@@ -163,22 +163,36 @@ class ViewReader:
         """The documents of a key, or one of them, as they were kept last up to this position."""
         table = snapshots(generation.id)
         if part is None:
+            # From part to part, and in each to one row: the others of a key with many events are not looked at.
             rows = await self._fetch(
-                f"SELECT s.key, s.part, s.first, s.changed, s.document, max(s.position) FROM {table} AS s "
-                "WHERE s.key = ? AND s.position <= ? GROUP BY s.part",
-                *(key, position),
+                f"WITH RECURSIVE parts (part) AS (SELECT min(part) FROM {table} WHERE key = ? UNION ALL "
+                f"SELECT (SELECT min(part) FROM {table} WHERE key = ? AND part > parts.part) FROM parts "
+                "WHERE part IS NOT NULL) "
+                f"SELECT s.key, s.part, s.first, s.changed, s.document FROM parts AS p CROSS JOIN {table} AS s "
+                "ON s.key = ? AND s.part = p.part AND s.position = "
+                f"(SELECT max(position) FROM {table} WHERE key = ? AND part = p.part AND position <= ?)",
+                *(key, key, key, key, position),
             )
         else:
             rows = await self._fetch(
-                f"SELECT key, part, first, changed, document, position FROM {table} "
+                f"SELECT key, part, first, changed, document FROM {table} "
                 "WHERE key = ? AND part = ? AND position <= ? ORDER BY position DESC LIMIT 1",
                 *(key, part, position),
             )
         return {
             (at, its): Document(at, its, first, changed, decoded(projection, document))
-            for at, its, first, changed, document, _ in rows
+            for at, its, first, changed, document in rows
             if document is not None
         }
+
+    async def lost(self, generation: Generation, key: str) -> bool:
+        """Whether a key that has events has nothing kept: it was thrown away, or there were too few events yet."""
+        rows = await self._fetch(
+            f"SELECT 1 FROM {families(generation.id)} WHERE key = ? "
+            f"AND NOT EXISTS (SELECT 1 FROM {snapshots(generation.id)} WHERE key = ?)",
+            *(key, key),
+        )
+        return bool(rows)
 
     # ------------------------------------------------------------------------------ whole views
 

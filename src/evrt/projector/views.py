@@ -95,18 +95,27 @@ class Views:
         key: str,
         part: str = WHOLE,
         *,
+        as_of: Moment | None = None,
         min_position: int | None = None,
         timeout_seconds: float = WAIT_SECONDS,
     ) -> Document[Any]:
-        """One document of a view.
+        """One document of a view, as it is, or as it was after a moment.
 
-        ``min_position`` is the position of an event that it has to have seen: without it that of the log's last event
-        now, and 0 takes what is there.
+        ``as_of`` is a position of the log, a time (a datetime with a zone, or RFC 3339), or a revision of a run
+        (``RUN@42``): any that has been, whether or not the view has come as far.
+        ``min_position`` is the position of an event that a view as it is has to have seen: without it that of the log's
+        last event now, and 0 takes what is there.
 
-        Raises NotFound (no such projection, no such document), Unavailable (not that fresh in time, or parked),
-        InvalidInput, UsageError (built by a newer program).
+        Raises NotFound (no such projection, run, or document), InvalidInput (a moment that is not in the log),
+        Unavailable (not that fresh in time, or parked), UsageError (built by a newer program, or both of the above).
         """
         projection = named(self.projections, name)
+        if as_of is not None:
+            position = await self._moment(as_of, min_position)
+            found = await document_as_of(self.log, self.reader, projection, key, part, position)
+            if found is None:
+                raise no_document(projection, key, part, position)
+            return found
         seen = await self._fresh(
             projection, lambda: self.reader.document(projection, key, part), min_position, timeout_seconds
         )
@@ -119,11 +128,15 @@ class Views:
         name: str,
         key: str,
         *,
+        as_of: Moment | None = None,
         min_position: int | None = None,
         timeout_seconds: float = WAIT_SECONDS,
     ) -> Sequence[Document[Any]]:
         """All documents of a key in the order of their parts, none where there are none. See ``view``."""
         projection = named(self.projections, name)
+        if as_of is not None:
+            position = await self._moment(as_of, min_position)
+            return await family_as_of(self.log, self.reader, projection, key, position)
         seen = await self._fresh(
             projection, lambda: self.reader.family(projection, key), min_position, timeout_seconds
         )
@@ -166,6 +179,11 @@ class Views:
         )
         shown = seen.documents[:limit]
         return Page(shown, seen.generation.cursor, shown[-1].first if len(seen.documents) > limit else None)
+
+    async def _moment(self, as_of: Moment, min_position: int | None) -> int:
+        if min_position is not None:
+            raise UsageError("A view as of a moment waits for nothing: give as_of or min_position, not both.")
+        return await position_of(self.log, as_of, now=time.time_ns() // 1_000)
 
     # ------------------------------------------------------------------------------------ waiting
 

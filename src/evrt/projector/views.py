@@ -17,6 +17,8 @@ from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, Unavailable, 
 from evrt.log import Log
 from evrt.log.address import parse_url
 from evrt.projection import WHOLE, AnyProjection, Document, Projection
+from evrt.projector.asof import document_as_of, family_as_of
+from evrt.projector.moments import Moment, position_of
 from evrt.projector.projector import Projector, of_other_histories
 from evrt.projector.reading import Seen, ViewReader
 from evrt.projector.registry import named, projections

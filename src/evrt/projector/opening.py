@@ -21,7 +21,7 @@ def connect(path: str, log: str) -> sqlite3.Connection:
     """
     if os.path.lexists(path) and not os.path.isfile(path):
         # Opening a named pipe would wait for ever.
-        raise _in_the_way(path, "it is not a file")
+        raise in_the_way(path, "it is not a file")
     try:
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -48,9 +48,9 @@ def _check_header(connection: sqlite3.Connection, path: str) -> None:
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_NOTADB":
             raise
-        raise _in_the_way(path, "it is no database, or its beginning is damaged") from error
+        raise in_the_way(path, "it is no database, or its beginning is damaged") from error
     if application != APPLICATION_ID and (application or tables):
-        raise _in_the_way(path, "it is the database of another program")
+        raise in_the_way(path, "it is the database of another program")
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
         raise UnusableLog(
             f"{path} was written by a newer evrt. Upgrade evrt, or remove the file and its -wal and -shm while "
@@ -58,7 +58,8 @@ def _check_header(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def _in_the_way(path: str, what: str) -> UnusableLog:
+def in_the_way(path: str, what: str) -> UnusableLog:
+    """What is told where the views are to be kept and something else is."""
     return UnusableLog(
         f"{path} is in the way: views are to be kept there, and {what}. It has been left as it is; move it to another "
         "name, and the views are built from the log."

@@ -19,6 +19,7 @@ from evrt.projection import (
     decode_document,
     digest_encoded,
 )
+from evrt.projector.opening import in_the_way
 from evrt.projector.records import misfit, newer
 from evrt.projector.schema import INDEX_COLUMN, column, documents, families, marks, snapshots
 from evrt.projector.store import Generation, Mark, fits
@@ -234,6 +235,8 @@ class ViewReader:
         try:
             return await self._readers.rows.fetch(sql, parameters)
         except UnusableLog as error:
+            if getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_NOTADB":
+                raise in_the_way(self._path, "it is no database, or its beginning is damaged") from error
             raise UnusableLog(
                 f"The file of the views {self._path} is damaged ({error.__cause__}). Nothing of the log is lost: remove "
                 "the file and its -wal and -shm while no program uses it, and the views are built again from the log."

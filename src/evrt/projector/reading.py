@@ -127,8 +127,9 @@ class ViewReader:
                     f"FROM {documents(live.id)} AS d {which})",
                     *(live.id, *parameters),
                 )
-            except EvrtError:
-                if await self._is_there(live):
+            except EvrtError as error:
+                # In another file that has taken this one's place, a generation may have the same id.
+                if "no such table" not in str(error.__cause__) and await self._is_there(live):
                     raise
                 continue
             if rows and rows[0][:2] == (live.id, live.name):
@@ -232,7 +233,13 @@ class ViewReader:
 
     async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
         await self._look_for_another_file()
+        readers = self._readers
         try:
+            return await readers.rows.fetch(sql, parameters)
+        except UsageError:
+            if readers is self._readers:
+                raise
+            # Somebody else has just turned to another file.
             return await self._readers.rows.fetch(sql, parameters)
         except UnusableLog as error:
             if getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_NOTADB":

@@ -14,6 +14,19 @@ from mutants.plants.model import MODEL
 from mutants.plants.operating import OPERATING
 from mutants.plants.outcomes import OUTCOMES
 from mutants.plants.projections import PROJECTIONS
+from mutants.plants.projector import PROJECTOR
 from mutants.plants.run import RUN
 
-MUTANTS = (*LOG, *DISK, *FOREIGN, *OPERATING, *RUN, *OUTCOMES, *CODEC, *MODEL, *AUDIT, *PROJECTIONS)
+MUTANTS = (
+    *LOG,
+    *DISK,
+    *FOREIGN,
+    *OPERATING,
+    *RUN,
+    *OUTCOMES,
+    *CODEC,
+    *MODEL,
+    *AUDIT,
+    *PROJECTIONS,
+    *PROJECTOR,
+)

@@ -9,15 +9,16 @@ import signal
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
 
+from evrt.log import open_log
 from evrt.projection import AnyProjection
 from evrt.projector import projector
 from evrt.projector.folding import Folding
-from evrt.projector.store import Overtaken
+from evrt.projector.store import Overtaken, open_store
 from projector.tallies import (
     BOXES,
     PROJECTIONS,
@@ -167,17 +168,21 @@ async def test_who_is_overtaken_in_one_view_writes_nothing_of_the_others_in_that
 
 
 async def test_the_same_position_in_another_history_is_not_the_same_cursor(tmp_path: Path) -> None:
-    async with opened(url_in(tmp_path), BOXES) as (log, views):
-        await put(log, *[Item()] * 4)
-        await views.wait_for(2)
-        await views.wait_for(4)
-        [generation] = await views.store.generations()
-        await put(log, Item())
+    async with aclosing(await open_log("memory://")) as log:
+        await put(log, *[Item()] * 5)
         rows = await rows_of(log)
-        strange = generation._replace(leaf=b"\x00" * 32)
-        change = await Folding(views.store, strange, BOXES).fold(rows[4:])
-        with pytest.raises(Overtaken):
-            await views.store.commit([change], "another history")
+        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+            generation = await store.ensure(BOXES)
+            assert generation is not None
+            folding = Folding(store, generation, BOXES)
+            change = await folding.fold(rows[:4])
+            await store.commit([change], "one")
+            folding.committed(change)
+            strange = Folding(store, folding.generation._replace(leaf=b"\x00" * 32), BOXES)
+            with pytest.raises(Overtaken):
+                await store.commit([await strange.fold(rows[4:])], "of another history")
+            await store.commit([await folding.fold(rows[4:])], "one")
+        await check_views(log, store.path, BOXES, upto=5)
 
 
 async def test_projectors_with_different_views_share_what_both_have(tmp_path: Path) -> None:

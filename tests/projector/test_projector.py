@@ -372,6 +372,16 @@ async def test_many_keys_and_a_key_with_many_parts_are_kept_with_a_bounded_memor
     assert max(most) <= 100
 
 
+async def test_a_mark_of_a_key_with_many_parts_looks_only_at_what_has_changed(tmp_path: Path) -> None:
+    async with opened(url_in(tmp_path), THINGS) as (log, views):
+        await views.wait_for(await put(log, Item()))
+        with closing(sqlite3.connect(views.path)) as connection:
+            plan = connection.execute(
+                "EXPLAIN QUERY PLAN SELECT document FROM view_1 WHERE key = 'box-1' AND position > 0"
+            ).fetchall()
+    assert "USING INDEX changed_1 (key=? AND position>?)" in str(plan)
+
+
 async def test_the_bytes_held_in_memory_are_bounded_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,22 @@ async def test_other_indexes_are_built_beside_too(tmp_path: Path) -> None:
             assert len((await plain.list("boxes", since={"count": 8})).documents) == 3
 
 
+async def test_who_runs_on_with_other_indexes_of_the_same_version_is_told_what_is_there(
+    tmp_path: Path,
+) -> None:
+    async with opened(url_in(tmp_path), BOXES) as (log, old):
+        await put(log, Item())
+        await old.wait_for(1)
+        async with viewed(log, tally("boxes", indexes=("text",))) as new:
+            await new.wait_for(1)
+        told = r'as another program built it, of version 1 and with the indexes \[\["text"\]\]\. Start this program again'
+        with pytest.raises(Unavailable, match=told):
+            await old.view("boxes", "box-1", timeout_seconds=0.2)
+    # Started again it builds its own, and each start is one rebuild: they do not take turns for ever.
+    async with opened(url_in(tmp_path), BOXES) as (log, views):
+        assert (await views.view("boxes", "box-1")).value.count == 1
+
+
 # ------------------------------------------------------------------------------- who builds, and when
 
 

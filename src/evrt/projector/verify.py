@@ -12,18 +12,15 @@ from typing import Any, NamedTuple
 import aiosqlite
 
 from evrt.errors import Unavailable, UnusableLog, UsageError
-from evrt.log import Log, Recorded
+from evrt.log import Log
 from evrt.log.envelopes import Row
 from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS
 from evrt.projection import (
     AnyProjection,
-    Correlation,
     Digest,
     Document,
     Documents,
     Everything,
-    Source,
-    Stream,
     encode_document,
     fold,
 )
@@ -34,6 +31,7 @@ from evrt.projector.reading import decoded
 from evrt.projector.records import Generation, Mark, fits, newer
 from evrt.projector.registry import named
 from evrt.projector.schema import documents, marks, snapshots
+from evrt.projector.sources import read_source
 from evrt.projector.store import open_store
 from evrt.projector.views import Views
 
@@ -139,27 +137,12 @@ async def _by_marks(
 async def _folded(
     log: Log, projection: AnyProjection, key: str, mark: Mark, upto: int, found: Documents[Any]
 ) -> Documents[Any]:
-    async for page in _tail(log, projection.source(key), mark, upto):
+    source = projection.source(key)
+    async for page in read_source(log, source, after=mark.position, upto=upto, version=mark.version):
         rows = [Row(recorded) for recorded in page]
         mine = [row.envelope for row in rows if projection.wants(row.type) and projection.key(row) == key]
         found = fold(projection, mine, found)
     return found
-
-
-async def _tail(log: Log, source: Source, mark: Mark, upto: int) -> AsyncIterator[list[Recorded]]:
-    """The events of a source after a mark, in pages."""
-    position, version = mark
-    while True:
-        if isinstance(source, Stream):
-            page = await log.read_stream(source.name, after=version, limit=ROWS)
-            page = [row for row in page if row.position <= upto]
-        else:
-            correlation = source.name if isinstance(source, Correlation) else None
-            page = await log.read(after=position, upto=upto, limit=ROWS, correlation=correlation)
-        if not page:
-            return
-        yield page
-        position, version = page[-1].position, page[-1].version
 
 
 # ------------------------------------------------------------------------------------------ one moment

@@ -241,7 +241,12 @@ class Views:
             self._raise_if_hopeless()
             left = BELL_SECONDS if until is None else min(until - time.monotonic(), BELL_SECONDS)
             if left <= 0:
-                raise _too_late(projection, position, generation, self._projector.trouble)
+                raise _too_late(
+                    projection,
+                    position,
+                    generation or await self._instead(projection),
+                    self._projector.trouble,
+                )
             await self.reader.changed(rung, left)
 
     async def _read_by(self, projection: AnyProjection) -> Generation | None:
@@ -250,6 +255,13 @@ class Views:
         generations = [g for g in await self.reader.generations() if g.name == projection.name]
         return next((g for g in generations if fits(g, projection) and g.stage == "live"), None) or next(
             (g for g in generations if fits(g, projection)), None
+        )
+
+    async def _instead(self, projection: AnyProjection) -> Generation | None:
+        """The live generation that this program's readers cannot use."""
+        return next(
+            (g for g in await self.reader.generations() if g.name == projection.name and g.stage == "live"),
+            None,
         )
 
     def _raise_if_parked(self, generation: Generation) -> None:
@@ -440,6 +452,11 @@ def _too_late(
         detail = str(trouble)
     elif generation is None:
         detail = "nobody has begun to build it yet."
+    elif not fits(generation, projection):
+        detail = (
+            f"it is there as another program built it, of version {generation.version} and with the indexes "
+            f"{generation.shape}. Start this program again, and it builds its own."
+        )
     elif generation.stage == "building":
         detail = f"version {generation.version} of it is being built, and has come to position {generation.cursor}."
     else:

@@ -234,6 +234,7 @@ async def begun(path: str) -> list[AnyProjection]:
         return [p for p in PROJECTIONS if await reader.live(p) is not None]
 
 
+@pytest.mark.timeout(20)
 async def test_views_are_left_to_others_when_they_are_closed(tmp_path: Path) -> None:
     async with opened(url_in(tmp_path), BOXES) as (log, views):
         await put(log, Item())

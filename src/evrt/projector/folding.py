@@ -144,7 +144,12 @@ class Folding(Generic[D]):
         routed, trouble = await self._route(rows)
         await self._load([slot for _, slot in routed if slot.position < 0])
         batch = _Batch(self.projection, before.cursor, careful=careful)
-        trouble = await batch.take(routed) or trouble
+        try:
+            trouble = await batch.take(routed) or trouble
+        except Exception:
+            if careful:
+                raise
+            return None
         change = Change(before, rows[-1].position, rows[-1].recorded.leaf)
         if trouble is not None:
             change.cursor = trouble.position - 1
@@ -241,7 +246,7 @@ class _Batch(Generic[D]):
         self.written_bytes = 0
 
     async def take(self, routed: Sequence[Routed]) -> Trouble | None:
-        """Fold the events, up to where the projection raises."""
+        """Fold the events, up to where the projection raises. Raises where a document cannot be kept as of a mark."""
         start, events = 0, 1
         while start < len(routed):
             begun = time.perf_counter()
@@ -272,23 +277,23 @@ class _Batch(Generic[D]):
                     if careful:
                         self._encoded(slot, value)
                         self._columns(value)
-                slot.value, slot.position = value, row.position
-                if before is None:
-                    slot.first = row.position
-                if not slot.touched:
-                    slot.touched = True
-                    self._touched.append(slot)
-                counted.events += 1
-                if not counted.touched:
-                    counted.touched = True
-                    self._counted.append(counted)
-                if counted.events >= counted.due:
-                    self._mark(counted, slot, before, row)
-                elif value is None and before is not None and counted.mark:
-                    # The mark to come would not find it among the documents.
-                    self._keep(slot, row.position)
             except Exception as error:  # noqa: BLE001  # As above.
                 return Trouble(row.position, _told(row, error))
+            slot.value, slot.position = value, row.position
+            if before is None:
+                slot.first = row.position
+            if not slot.touched:
+                slot.touched = True
+                self._touched.append(slot)
+            counted.events += 1
+            if not counted.touched:
+                counted.touched = True
+                self._counted.append(counted)
+            if counted.events >= counted.due:
+                self._mark(counted, slot, before, row)
+            elif value is None and before is not None and counted.mark:
+                # The mark to come would not find it among the documents.
+                self._keep(slot, row.position)
         return None
 
     def _mark(self, counted: Counted, slot: Slot[D], before: D | None, row: Row) -> None:

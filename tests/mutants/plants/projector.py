@@ -78,8 +78,8 @@ PROJECTOR = (
     mutant(
         "a document begun again that keeps its old beginning",
         "projector/folding.py",
-        "                if before is None:\n                    slot.first = row.position\n",
-        "                if before is None and not slot.first:\n                    slot.first = row.position\n",
+        "            if before is None:\n                slot.first = row.position\n",
+        "            if before is None and not slot.first:\n                slot.first = row.position\n",
         "tests/projector/test_property.py::test_a_view_is_the_fold_of_the_log_however_it_was_kept_and_as_of_every_moment",
     ),
     mutant(

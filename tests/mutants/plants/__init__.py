@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from mutants.plants.as_of import AS_OF
 from mutants.plants.audit import AUDIT
 from mutants.plants.codec import CODEC
 from mutants.plants.disk import DISK
@@ -29,4 +30,5 @@ MUTANTS = (
     *AUDIT,
     *PROJECTIONS,
     *PROJECTOR,
+    *AS_OF,
 )

@@ -72,7 +72,7 @@ def _happened(draw: st.DrawFn) -> Happened:
     return Happened(stream, correlation, event, payload)
 
 
-histories = st.lists(_happened(), min_size=10, max_size=40)
+histories = st.lists(_happened(), min_size=10, max_size=30)
 """Long enough for several marks of one key in most of them."""
 
 

@@ -44,6 +44,9 @@ from projector.as_of_cases import (
     record,
 )
 
+EXAMPLES = settings().max_examples
+"""As many as there are projections, each test has some of them."""
+
 
 @pytest.fixture(autouse=True)
 def small_marks() -> Iterator[None]:
@@ -116,14 +119,14 @@ async def compare_walks(
         assert found == [states[position].get(place) for position in positions], (place, positions)
 
 
-cuts = st.lists(st.integers(0, 40), max_size=8).map(sorted)
+cuts = st.lists(st.integers(0, 30), max_size=8).map(sorted)
 
 
 # ------------------------------------------------------------------------------------- the same answer
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda p: p.name)
-@settings(max_examples=8)
+@settings(max_examples=EXAMPLES // 16)
 @given(history=histories, cuts=cuts, step=st.integers(1, 7))
 def test_as_of_every_moment_it_is_the_fold(
     projection: AnyProjection, history: list[Happened], cuts: list[int], step: int
@@ -142,7 +145,7 @@ def test_as_of_every_moment_it_is_the_fold(
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda p: p.name)
-@settings(max_examples=4)
+@settings(max_examples=EXAMPLES // 30)
 @given(history=histories)
 def test_without_a_view_it_is_the_fold(projection: AnyProjection, history: list[Happened]) -> None:
     async def run() -> None:
@@ -154,7 +157,7 @@ def test_without_a_view_it_is_the_fold(projection: AnyProjection, history: list[
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda p: p.name)
-@settings(max_examples=3)
+@settings(max_examples=EXAMPLES // 40)
 @given(history=histories, tables=st.sampled_from([["snapshots"], ["snapshots", "marks"]]))
 def test_without_what_was_kept_it_is_the_same(
     projection: AnyProjection, history: list[Happened], tables: list[str]
@@ -170,7 +173,7 @@ def test_without_what_was_kept_it_is_the_same(
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda p: p.name)
-@settings(max_examples=10)
+@settings(max_examples=EXAMPLES // 16)
 @given(history=histories)
 def test_a_key_and_its_source_are_inverse(projection: AnyProjection, history: list[Happened]) -> None:
     """Whatever belongs to a key is in the key's source."""
@@ -219,7 +222,7 @@ async def test_what_runs_of_a_conversation_did_is_read_as_it_was(tmp_path: Path)
                 await keep(store, projection, rows, [len(rows) // 3, len(rows)])
         async with aclosing(ViewReader(str(tmp_path / "views"))) as views:
             for projection in (NOTES, *BUILT_IN):
-                await compare(log, views, projection, every_state(projection, rows), step=7)
+                await compare(log, views, projection, every_state(projection, rows), step=11)
             notes = await family_as_of(log, views, NOTES, rows[0].correlation, len(rows))
             assert [document.part for document in notes] == ["last", "talk 0", "talk 2"]
             built_in = {projection.name: projection for projection in BUILT_IN}

@@ -63,7 +63,7 @@ async def test_a_position_outside_the_log_names_those_it_has(position: Moment) -
 # -------------------------------------------------------------------------------------------- times
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 4)
 @given(steps=st.lists(st.sampled_from([0, 0, 1, 5]), min_size=1, max_size=40))
 def test_a_time_is_every_event_of_it_or_before(steps: list[int]) -> None:
     times = [NOON + sum(steps[: number + 1]) for number in range(len(steps))]

@@ -62,7 +62,7 @@ async def compare(log: Log) -> None:
                     assert await positions(log, source, mark.position, upto, mark.version) == within
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings().max_examples // 8)
 @given(happened=happened, first=st.sampled_from([0, 1]))
 def test_every_range_of_every_source_is_what_lies_in_it(happened: list[tuple[str, str]], first: int) -> None:
     async def run() -> None:

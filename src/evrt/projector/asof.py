@@ -16,9 +16,9 @@ from evrt.errors import EvrtError, UsageError
 from evrt.log import Log
 from evrt.log.envelopes import Row
 from evrt.projection import WHOLE, Document, Documents, Everything, Projection, evolved
+from evrt.projector.projector import is_of_this_history
 from evrt.projector.reading import Seen, ViewReader
 from evrt.projector.sources import read_source
-from evrt.projector.store import Generation
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -106,7 +106,7 @@ async def _from_view(
             seen = await views.family(projection, key)
         else:
             seen = await views.document(projection, key, part)
-        if seen is None or not await _is_of(log, seen.generation):
+        if seen is None or not await is_of_this_history(log, seen.generation):
             return None
         try:
             return await _from_generation(views, projection, key, part, position, seen)
@@ -139,14 +139,6 @@ async def _from_generation(
     if not kept and await views.lost(generation, key):
         return None
     return moment._replace(documents=kept)
-
-
-async def _is_of(log: Log, generation: Generation) -> bool:
-    """Whether the view is of this history: the log may have been put back from a copy."""
-    if generation.cursor == 0:
-        return True
-    rows = await log.read(after=generation.cursor - 1, upto=generation.cursor)
-    return bool(rows) and rows[0].leaf == generation.leaf
 
 
 # ------------------------------------------------------------------------------------------- the rest

@@ -246,13 +246,13 @@ async def of_other_histories(
     for generation in generations:
         at = (generation.cursor, generation.leaf)
         if generation.name in names and at not in known:
-            known[at] = await _is_of_this_history(log, generation)
+            known[at] = await is_of_this_history(log, generation)
         if not known.get(at, True) and generation.name in names:
             strange.append(generation)
     return strange
 
 
-async def _is_of_this_history(log: Log, generation: Generation) -> bool:
+async def is_of_this_history(log: Log, generation: Generation) -> bool:
     """Whether the event at its cursor is the one it was built with."""
     if generation.cursor == 0:
         return True

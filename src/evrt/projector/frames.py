@@ -1,21 +1,22 @@
 """What a reader that watches is sent: frames, and the cursor to come back with. Pure: views in, frames out.
 
-A frame knows its text as a server-sent event. What an earlier frame must have brought about is in ``prev``: a reader
-applies a patch if ``prev`` is the version it has, passes over what is not newer, and else begins again with a snapshot.
+Frames are sent to many and held for long, so what they carry is kept as JSON, which nobody can change, and read from it
+for each who asks. A reader applies a patch if ``prev`` is the version it has, passes over one that is not newer, and else
+asks for a snapshot: it comes back without a cursor.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from evrt.errors import InvalidInput
-from evrt.events import JsonObject
+from evrt.events import JsonValue
 from evrt.projection import Place
 from evrt.projector.patch import Operations, Plain
 
@@ -47,7 +48,7 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """What all frames have: the name of the event, its content, and its text."""
+    """What all frames have: the name of their event, what it carries, and what to come back with."""
 
     event: ClassVar[str]
 
@@ -56,64 +57,83 @@ class Frame:
         """What to come back with after this frame; None leaves it at that of the frame before."""
         return None
 
-    def content(self) -> JsonObject:
-        """What the event carries, as JSON."""
+    @property
+    def body(self) -> bytes:
+        """What the event carries, as JSON in one line."""
         raise NotImplementedError
 
     @cached_property
     def sse(self) -> bytes:
-        """The frame as a server-sent event. Written once, however many readers are sent the same frame."""
-        event_id = "" if self.cursor is None else f"id: {self.cursor}\n"
+        """The frame as a server-sent event. Written once, to however many readers the same frame is sent."""
+        cursor = self.cursor
         return b"%sevent: %s\ndata: %s\n\n" % (
-            event_id.encode(),
+            b"" if cursor is None else f"id: {cursor}\n".encode(),
             self.event.encode(),
-            to_json(self.content()),
+            self.body,
         )
 
 
 @dataclass(frozen=True)
-class _OfDocument(Frame):
+class Snapshot(Frame):
+    """A whole document, as of the event at ``version``. ``schema`` is the version of the projection."""
+
+    event: ClassVar[str] = "snapshot"
     version: int
-    """Position of an event: the document is the one after it."""
     generation: int
+    projection: str
+    schema: int
+    key: str
+    part: str
+    encoded: bytes
+    """The document as JSON: null where there is none."""
 
     @property
     def cursor(self) -> str:
         return str(Cursor(self.version, self.generation))
 
+    @property
+    def document(self) -> Plain:
+        """The document, made anew at each call; None where there is none."""
+        return from_json(self.encoded)
 
-@dataclass(frozen=True)
-class Snapshot(_OfDocument):
-    """A whole document, or None where there is none. ``schema`` is the version of the projection."""
-
-    event: ClassVar[str] = "snapshot"
-    projection: str
-    schema: int
-    key: str
-    part: str
-    document: Plain
-
-    def content(self) -> JsonObject:
-        return {
-            "projection": self.projection,
-            "schema": self.schema,
-            "key": self.key,
-            "part": self.part,
-            "version": self.version,
-            "state": self.document,
-        }
+    @property
+    def body(self) -> bytes:
+        return _object(
+            {
+                "projection": self.projection,
+                "schema": self.schema,
+                "key": self.key,
+                "part": self.part,
+                "version": self.version,
+            },
+            state=self.encoded,
+        )
 
 
 @dataclass(frozen=True)
-class Patch(_OfDocument):
-    """What turns the document at version ``prev`` into that at ``version``, see ``evrt.projector.patch``."""
+class Patch(Frame):
+    """What turns the document as of ``prev`` into that as of ``version``."""
 
     event: ClassVar[str] = "patch"
+    version: int
+    generation: int
     prev: int
-    operations: Operations
+    encoded: bytes
+    """The operations as JSON."""
 
-    def content(self) -> JsonObject:
-        return {"version": self.version, "prev": self.prev, "ops": self.operations}
+    @property
+    def cursor(self) -> str:
+        return str(Cursor(self.version, self.generation))
+
+    @property
+    def operations(self) -> Operations:
+        """What ``evrt.projector.patch.apply`` takes, made anew at each call."""
+        operations: Operations = from_json(self.encoded)
+        return operations
+
+    @property
+    def body(self) -> bytes:
+        return _object({"version": self.version, "prev": self.prev}, ops=self.encoded)
 
 
 @dataclass(frozen=True)
@@ -124,8 +144,9 @@ class Parked(Frame):
     position: int | None
     error: str | None
 
-    def content(self) -> JsonObject:
-        return {"position": self.position, "error": self.error}
+    @property
+    def body(self) -> bytes:
+        return _object({"position": self.position, "error": self.error})
 
 
 class Row(NamedTuple):
@@ -134,15 +155,22 @@ class Row(NamedTuple):
     key: str
     part: str
     version: int
-    document: Plain
+    encoded: bytes
 
     @property
     def place(self) -> Place:
         return self.key, self.part
 
-    def content(self) -> JsonObject:
-        """As JSON."""
-        return {"key": self.key, "part": self.part, "version": self.version, "state": self.document}
+    @property
+    def document(self) -> Plain:
+        """The document, made anew at each call."""
+        return from_json(self.encoded)
+
+    def body(self, **more: JsonValue) -> bytes:
+        """The row as JSON."""
+        return _object(
+            {**more, "key": self.key, "part": self.part, "version": self.version}, state=self.encoded
+        )
 
 
 @dataclass(frozen=True)
@@ -153,45 +181,57 @@ class Rows(Frame):
     projection: str
     schema: int
     version: int
-    rows: Sequence[Row]
+    rows: tuple[Row, ...]
 
-    def content(self) -> JsonObject:
-        return {
-            "projection": self.projection,
-            "schema": self.schema,
-            "version": self.version,
-            "rows": [row.content() for row in self.rows],
-        }
+    @property
+    def body(self) -> bytes:
+        return _object(
+            {"projection": self.projection, "schema": self.schema, "version": self.version},
+            rows=_array(row.body() for row in self.rows),
+        )
 
 
 @dataclass(frozen=True)
 class Changes(Frame):
     """What turns the list as of ``prev`` into that as of ``version``.
 
-    First take out ``removed``; then put each of ``added``, from first to last, where its index says; then put each of
-    ``changed`` in the place of the row with its key and part. Rows that stay keep their order.
+    First take out ``removed``; put those of ``changed`` in the places of the rows with their key and part; then put each of
+    ``added``, from first to last, where its index says. Rows that stay keep their order.
     """
 
     event: ClassVar[str] = "changes"
     version: int
     prev: int
-    removed: Sequence[Place]
-    added: Sequence[tuple[int, Row]]
-    changed: Sequence[Row]
+    removed: tuple[Place, ...]
+    changed: tuple[Row, ...]
+    added: tuple[tuple[int, Row], ...]
 
-    def content(self) -> JsonObject:
-        return {
-            "version": self.version,
-            "prev": self.prev,
-            "removed": [{"key": key, "part": part} for key, part in self.removed],
-            "added": [{"index": index, **row.content()} for index, row in self.added],
-            "changed": [row.content() for row in self.changed],
-        }
-
-    def applied(self, rows: Sequence[Row]) -> list[Row]:
+    def applied(self, rows: Iterable[Row]) -> list[Row]:
         """The list after these changes."""
         gone, changed = set(self.removed), {row.place: row for row in self.changed}
         after = [changed.get(row.place, row) for row in rows if row.place not in gone]
         for index, row in self.added:
             after.insert(index, row)
         return after
+
+    @property
+    def body(self) -> bytes:
+        return _object(
+            {
+                "version": self.version,
+                "prev": self.prev,
+                "removed": [{"key": key, "part": part} for key, part in self.removed],
+            },
+            changed=_array(row.body() for row in self.changed),
+            added=_array(row.body(index=index) for index, row in self.added),
+        )
+
+
+def _object(members: dict[str, JsonValue], **encoded: bytes) -> bytes:
+    """An object of JSON of these members, and of more that are JSON already."""
+    more = (b"%s:%s" % (to_json(name), value) for name, value in encoded.items())
+    return b"{%s}" % b",".join((to_json(members)[1:-1], *more))
+
+
+def _array(encoded: Iterable[bytes]) -> bytes:
+    return b"[%s]" % b",".join(encoded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -43,6 +43,16 @@ class Seen(NamedTuple, Generic[D]):
 
     generation: Generation
     documents: list[Document[D]]
+
+
+class Encoded(NamedTuple):
+    """A document in its place, as it is stored."""
+
+    key: str
+    part: str
+    first: int
+    position: int
+    document: str | None
 
 
 class ViewReader:
@@ -101,7 +111,7 @@ class ViewReader:
         parameters: list[object] = []
         for operator, wanted in (("IS", where), (">=", since), ("<", until)):
             for name, value in wanted.items():
-                _check_indexed(projection, name)
+                check_indexed(projection, name)
                 conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
                 parameters.append(column(value))
         if beyond is not None:
@@ -111,10 +121,45 @@ class ViewReader:
         order = f"ORDER BY d.first {'ASC' if oldest_first else 'DESC'} LIMIT ?"
         return await self._seen(projection, f"{chosen} {order}", (*parameters, limit))
 
+    async def unless_known(
+        self, projection: AnyProjection, known: Sequence[tuple[str, str, int, int]]
+    ) -> tuple[Generation, list[Encoded]] | None:
+        """Documents by their places, not decoded; where one is known already, its text is None.
+
+        What is known of each: key, part, the id of its generation and its position, or 0 twice.
+        """
+        return await self._rows(
+            projection,
+            lambda view: (
+                "SELECT d.key, d.part, d.first, d.position, "
+                f"CASE WHEN w.column3 = {view} AND w.column4 = d.position THEN NULL ELSE d.document END "
+                f"FROM (VALUES {', '.join(['(?, ?, ?, ?)'] * len(known))}) AS w "
+                f"CROSS JOIN {documents(view)} AS d ON d.key = w.column1 AND d.part = w.column2"
+            ),
+            [value for one in known for value in one],
+        )
+
     async def _seen(
         self, projection: Projection[D], which: str, parameters: Sequence[object]
     ) -> Seen[D] | None:
         """The documents that a clause chooses. None where the view has not been built in the projection's version yet."""
+        found = await self._rows(
+            projection, lambda view: f"SELECT {DOCUMENT} FROM {documents(view)} AS d {which}", parameters
+        )
+        if found is None:
+            return None
+        return Seen(
+            found[0],
+            [
+                Document(key, part, first, position, decoded(projection, document or ""))
+                for key, part, first, position, document in found[1]
+            ],
+        )
+
+    async def _rows(
+        self, projection: AnyProjection, select: Callable[[int], str], parameters: Sequence[object]
+    ) -> tuple[Generation, list[Encoded]] | None:
+        """What is selected from the live generation, whose id ``select`` is given; and the generation. None as above."""
         for _ in range(LOOKS_MAX):
             live = await self.live(projection)
             if live is None or not fits(live, projection):
@@ -123,8 +168,7 @@ class ViewReader:
                 # One statement, so that cursor and documents are of one moment. The generation may be gone by now.
                 rows = await self._fetch(
                     f"SELECT {GENERATION} FROM views AS v WHERE v.id = ? AND v.stage = 'live' "
-                    f"UNION ALL SELECT * FROM (SELECT {DOCUMENT}, NULL, NULL, NULL, NULL, NULL "
-                    f"FROM {documents(live.id)} AS d {which})",
+                    f"UNION ALL SELECT *, NULL, NULL, NULL, NULL, NULL FROM ({select(live.id)})",
                     *(live.id, *parameters),
                 )
             except EvrtError as error:
@@ -133,11 +177,7 @@ class ViewReader:
                     raise
                 continue
             if rows and rows[0][:2] == (live.id, live.name):
-                found = [
-                    Document(key, part, first, position, decoded(projection, document))
-                    for key, part, first, position, document, *_ in rows[1:]
-                ]
-                return Seen(Generation(*rows[0]), found)
+                return Generation(*rows[0]), [Encoded(*row[:5]) for row in rows[1:]]
         raise Unavailable(f"The view {projection.name} is being rebuilt again and again; try again later.")
 
     async def _is_there(self, generation: Generation) -> bool:
@@ -290,7 +330,8 @@ def _identity(path: str) -> Identity | None:
         return None
 
 
-def _check_indexed(projection: AnyProjection, name: str) -> None:
+def check_indexed(projection: AnyProjection, name: str) -> None:
+    """Raises InvalidInput where a view cannot be listed by this field."""
     if name not in projection.indexed:
         raise InvalidInput(
             f"The view {projection.name} has no index on {name!r}, so it cannot be listed by it. It can by: "

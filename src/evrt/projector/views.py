@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
@@ -18,11 +19,13 @@ from evrt.log import Log
 from evrt.log.address import parse_url
 from evrt.projection import WHOLE, AnyProjection, Document, Projection
 from evrt.projector.asof import document_as_of, family_as_of
+from evrt.projector.frames import Cursor
 from evrt.projector.moments import Moment, position_of
 from evrt.projector.projector import Projector, of_other_histories
-from evrt.projector.reading import Seen, ViewReader
+from evrt.projector.reading import Seen, ViewReader, check_indexed
 from evrt.projector.registry import named, projections
 from evrt.projector.store import Generation, ViewStore, fits, forked, open_store
+from evrt.projector.watch import ListWatch, Looks, Watch
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -82,6 +85,7 @@ class Views:
         self._loop = asyncio.get_running_loop()
         self._projector = Projector(log, store, own, on_commit=self.reader.bell.ring)
         self._projecting: asyncio.Task[None] | None = None
+        self._looks: WeakValueDictionary[str, Looks] = WeakValueDictionary()
         self._closed = False
 
     @property
@@ -163,8 +167,7 @@ class Views:
         for a field without an index, or a limit outside 1 to 1,000; and what ``view`` raises.
         """
         projection = named(self.projections, name)
-        if not 1 <= limit <= LIST_LIMIT_MAX:
-            raise InvalidInput(f"A page has 1 to {LIST_LIMIT_MAX:,} documents, not {limit}.")
+        _check_limit(limit)
         seen = await self._fresh(
             projection,
             lambda: self.reader.listed(
@@ -288,6 +291,52 @@ class Views:
                 else f"There is no event {position} to wait for: the log is empty."
             )
 
+    # ---------------------------------------------------------------------------------- watching
+
+    def watch(self, name: str, key: str, part: str = WHOLE, *, after: str | int | None = None) -> Watch:
+        """One document from now on, as frames: a Snapshot of it, then a Patch whenever it has changed.
+
+        A document that is not there yet, or not any more, is None. ``after`` is the cursor of the last frame that arrived
+        when the reader was here before, or a position: if the document is still the one of then, only patches follow, and
+        otherwise they follow a snapshot. Another generation of the view is a snapshot too, where the document differs.
+        Versions never go back, unless the log was put back from a copy. Parked says that the view stands still, and later
+        that it goes on: the document remains as it was.
+
+        It ends when it is closed, or the views or the log are. Raises NotFound (no such projection), InvalidInput (no
+        cursor); while it is read Unavailable, UnusableLog, and UsageError (built by a newer program).
+        """
+        projection = named(self.projections, name)
+        looks = self._looks.get(name) or Looks(self.reader, projection)
+        self._looks[name] = looks
+        since = None if after is None else Cursor.parse(after)
+        return Watch(looks, self.reader, projection, (key, part), since, self._goes_on)
+
+    def watch_list(
+        self, name: str, *, where: Mapping[str, object] | None = None, limit: int = LIST_LIMIT
+    ) -> ListWatch:
+        """The newest documents whose indexed fields are so, from now on, as frames: Rows, then Changes of them.
+
+        At most 1,000 are watched. Another generation of the view is Rows anew. Ends as ``watch`` does. Raises NotFound,
+        InvalidInput (a field without an index, a limit outside 1 to 1,000); while it is read what ``watch`` raises.
+        """
+        projection = named(self.projections, name)
+        _check_limit(limit)
+        for field in where or {}:
+            check_indexed(projection, field)
+        return ListWatch(self.reader, projection, dict(where or {}), limit, self._goes_on)
+
+    def _goes_on(self) -> bool:
+        """Keep the views current, for somebody who waits. False where they, or their log, have been closed."""
+        if self._closed:
+            return False
+        if self._projecting is not None and self._projecting.done():
+            self._projecting.result()
+            return False
+        self.project()
+        if isinstance(self._projector.trouble, UnusableLog | Denied):
+            raise self._projector.trouble
+        return True
+
     # ----------------------------------------------------------------------------------- keeping
 
     def project(self) -> None:
@@ -308,6 +357,8 @@ class Views:
             projecting.result()
         if self._projecting is None or self._projecting.done():
             self._projecting = asyncio.get_running_loop().create_task(self._projector.run(), name="projector")
+            # Where the log is closed the projector ends, and whoever waits is to hear of it.
+            self._projecting.add_done_callback(lambda _: self.reader.bell.ring())
 
     async def rebuild(
         self, name: str, *, anew: bool = False, advance: Advance = lambda done, total: None
@@ -434,6 +485,11 @@ def views_path(url: str) -> str | None:
 def _may_keep(path: str) -> bool:
     folder = os.path.dirname(path)
     return os.access(folder, os.W_OK | os.X_OK) and (not os.path.exists(path) or os.access(path, os.W_OK))
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= LIST_LIMIT_MAX:
+        raise InvalidInput(f"A list has 1 to {LIST_LIMIT_MAX:,} documents, not {limit:,}.")
 
 
 def no_document(projection: AnyProjection, key: str, part: str, position: int) -> NotFound:

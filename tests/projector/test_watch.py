@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evrt.errors import InvalidInput, NotFound, UsageError
-from evrt.log import open_log
+from evrt.errors import InvalidInput, NotFound, UnusableLog, UsageError
+from evrt.log import Log, open_log
+from evrt.log.envelopes import envelopes
+from evrt.projection import fold
 from evrt.projector import watch as watching
 from evrt.projector.frames import Changes, Frame, Parked, Patch, Row, Rows, Snapshot
 from evrt.projector.patch import apply
@@ -239,3 +245,525 @@ async def test_readers_that_are_cut_at_random_moments_miss_nothing(url: str, cut
     print(f"seed {seed}: {events} events, {len(frames)} frames, {patches} of them patches")
     # Both ways of coming back have been taken, often.
     assert min(patches, len(frames) - patches) > cuts / 10
+
+
+# --------------------------------------------------------------------------------- many readers
+
+
+class Counted:
+    """How often the view has been looked at, and how much was read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = 0
+        self.places = 0
+        self.texts = 0
+        unless_known = ViewReader.unless_known
+
+        async def counted(reader: ViewReader, projection: Any, known: Any) -> Any:
+            found = await unless_known(reader, projection, known)
+            self.looks += 1
+            self.places += len(known)
+            self.texts += sum(row.document is not None for row in found[1]) if found else 0
+            return found
+
+        monkeypatch.setattr(ViewReader, "unless_known", counted)
+
+
+async def pulled(watches: list[Watch]) -> list[asyncio.Future[Any]]:
+    """Readers that wait, each for its next frame."""
+    waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(anext(watch)) for watch in watches]
+    await asyncio.sleep(0.2)
+    return waiting
+
+
+async def test_a_thousand_readers_of_a_document_are_sent_the_same_frame_from_a_look_or_two(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a")))
+        watches = [views.watch("things", "thing-a") for _ in range(1_000)]
+        counted = Counted(monkeypatch)
+
+        snapshots = await asyncio.gather(*(next_of(watch) for watch in watches))
+        assert counted.looks <= 3
+        waiting = await pulled(watches)
+        counted.looks = counted.texts = 0
+        await say(log, draft("thing-a", window=[1]))
+        patches = await asyncio.gather(*waiting)
+
+    assert len({id(frame) for frame in snapshots}) == len({id(frame) for frame in patches}) == 1
+    assert isinstance(patches[0], Patch)
+    # Two for each ring of the bell: of who looks first, and of all who asked while it looked.
+    assert counted.texts <= 2
+    assert counted.looks <= 8
+
+
+async def test_a_change_costs_readers_of_a_thousand_documents_a_few_looks_that_read_one_of_them(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, *(draft(f"thing-{number}") for number in range(1_000))))
+        watches = [views.watch("things", f"thing-{number}") for number in range(1_000)]
+        for frame in await asyncio.gather(*(next_of(watch) for watch in watches)):
+            assert isinstance(frame, Snapshot)
+        waiting = await pulled(watches)
+        counted = Counted(monkeypatch)
+
+        await say(log, draft("thing-7", window=[1]))
+        patch = await waiting[7]
+        await asyncio.sleep(0.05)
+
+        assert patch.operations[-1] == {"op": "add", "path": "/window/0", "value": 1}
+        assert [number for number, reading in enumerate(waiting) if reading.done()] == [7]
+        assert counted.texts == 1
+        assert counted.looks <= 24
+        for reading in waiting:
+            reading.cancel()
+
+
+async def test_whoever_waits_without_a_bell_looks_once_in_a_while_for_all(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WAIT_SECONDS", 0.25)
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, *(draft(f"thing-{number}") for number in range(100))))
+        watches = [views.watch("things", f"thing-{number}", after=100) for number in range(100)]
+        for frame in await asyncio.gather(*(next_of(views.watch("things", "thing-0")) for _ in range(3))):
+            assert isinstance(frame, Snapshot)
+        waiting = []
+        for watch in watches:
+            waiting.append(asyncio.ensure_future(anext(watch)))
+            await asyncio.sleep(0.002)
+        counted = Counted(monkeypatch)
+        rung = views.reader.bell.rung
+        await asyncio.sleep(0.75)
+        # Each of them has waited three times over, and alone it would have looked as often.
+        assert counted.looks <= 8 + 4 * (views.reader.bell.rung - rung)
+        for reading in waiting:
+            reading.cancel()
+
+
+async def test_a_reader_that_never_reads_holds_one_document_and_nobody_up(url: str) -> None:
+    much = "x" * 20_000
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a", notes={"much": much})))
+        never, once, reader = (views.watch("things", "thing-a") for _ in range(3))
+        await next_of(once)
+        follower = Follower()
+        follower.take(await next_of(reader))
+        before = 0
+        held = held_bytes(never), held_bytes(once)
+        for number in range(120):
+            await say(log, draft("thing-a", notes={"much": f"{number}{much}"}))
+            follower.take(await next_of(reader))
+            if number == 40:
+                before = documents_alive(much)
+        fold = await Fold.of(log, THINGS, "thing-a")
+
+        fold.judge(follower.received)
+        assert len(follower.frames) > 100
+        assert (held_bytes(never), held_bytes(once)) == held
+        assert held[0] < len(much) < held[1] < 4 * len(much)
+        assert documents_alive(much) <= before
+        late = Follower()
+        late.take(once_snapshot := await next_of(never))
+        assert isinstance(once_snapshot, Snapshot)
+        assert late.document == follower.document
+        # The one that read once has missed 120 changes, and they are one patch.
+        patch = await next_of(once)
+        assert (patch.prev, patch.version) == (1, follower.version)
+        assert await quiet(once, views)
+
+
+def held_bytes(watch: Watch) -> int:
+    """Bytes of text that a watch holds, all of it, but for what belongs to all readers."""
+    seen: set[int] = set()
+    common = [watch._reader, watch._projection, watch._looks, watch._goes_on]
+    total, left = 0, [value for value in vars(watch).values() if not any(value is one for one in common)]
+    while left:
+        value = left.pop()
+        if id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, bytes | str):
+                total += len(value)
+            else:
+                left.extend(gc.get_referents(value) if not isinstance(value, type) else [])
+    return total
+
+
+def documents_alive(text: str) -> int:
+    """How many documents with this text there are in the memory of this process."""
+    gc.collect()
+    return sum(
+        isinstance(one, watching.Held) and text.encode() in (one.encoded or b"") for one in gc.get_objects()
+    )
+
+
+async def test_while_somebody_never_reads_the_projector_and_others_go_on(url: str) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a")))
+        idle = [views.watch("things", "thing-a") for _ in range(50)]
+        for watch in idle:
+            await next_of(watch)
+        position = 0
+        for _ in range(20):
+            position = await say(log, draft("thing-a"))
+            await views.wait_for(position)
+            assert (await views.view("things", "thing-a", min_position=position)).position == position
+        assert {(await next_of(watch)).version for watch in idle} == {position}
+
+
+# ----------------------------------------------------------------------- another generation
+
+
+async def test_a_rebuild_that_comes_to_the_same_is_not_noticed(url: str) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a", colour="red")))
+        watch = views.watch("things", "thing-a")
+        follower = Follower()
+        follower.take(await next_of(watch))
+
+        await views.rebuild("things")
+        assert await quiet(watch, views)
+        await say(log, draft("thing-a", window=[1]))
+        follower.take(await next_of(watch))
+
+    assert [type(frame) for frame in follower.frames] == [Snapshot, Patch]
+    assert follower.cursor == "2.2"
+
+
+async def test_a_new_version_of_the_projection_is_a_snapshot_and_no_step_back(url: str) -> None:
+    """Whose documents may be older: the new version passes over the last events."""
+    passing = replace(things(2), handles=frozenset({"thing.changed"}), part=lambda envelope: "")
+    noticed = replace(
+        things(), evolve=lambda thing, envelope: thing.model_copy(update={"changes": thing.changes + 1})
+    )
+    async with opened(url, noticed) as (log, views):
+        position = await say(log, draft("thing-a"), draft("thing-a", "seen"), draft("thing-a", "seen"))
+        await views.wait_for(position)
+        watch, follower = views.watch("things", "thing-a"), Follower()
+        follower.take(await next_of(watch))
+        assert (follower.version, follower.document["changes"]) == (3, 3)
+        # As the program goes on that has been deployed in its place.
+        await views.aclose()
+    async with opened(url, passing) as (log, views):
+        await views.wait_for(position)
+        assert (await views.view("things", "thing-a")).position == 1
+        watch = views.watch("things", "thing-a", after=follower.cursor)
+        follower.take(await next_of(watch))
+        assert (follower.document["changes"], follower.document["revised"]) == (1, True)
+
+
+async def test_while_views_are_rebuilt_and_written_nobody_is_sent_a_mix(url: str) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    async with opened(url) as (log, old):
+        with process("write", url, seed, 2):
+            followers = [Follower() for _ in range(4)]
+            watches = [old.watch("things", f"thing-{number % 2}") for number in range(4)]
+            reading = [
+                asyncio.ensure_future(read_all(watch, follower))
+                for watch, follower in zip(watches, followers, strict=True)
+            ]
+            for anew in (False, True, False):
+                await old.rebuild("things", anew=anew)
+                await asyncio.sleep(0.05)
+        await old.wait_for(await log.position())
+        await asyncio.sleep(0.1)
+        for watch in watches:
+            await watch.aclose()
+        await asyncio.gather(*reading)
+        generations = set()
+        for number, follower in enumerate(followers):
+            (await Fold.of(log, THINGS, f"thing-{number % 2}")).judge(follower.received)
+            generations |= {received.generation for received in follower.received}
+            assert follower.document == await present(old, f"thing-{number % 2}")
+    assert len(generations) > 1
+
+
+async def read_all(watch: Watch, follower: Follower) -> None:
+    async for frame in watch:
+        follower.take(frame)
+
+
+async def present(views: Views, key: str) -> Any:
+    family = [d for d in await views.family("things", key) if not d.part]
+    return family[0].value.model_dump(mode="json") if family else None
+
+
+async def test_readers_stay_while_another_program_brings_a_new_version(url: str) -> None:
+    """The old program's readers hear that it is too old; they come back to the new one, and get what it has."""
+    async with opened(url) as (log, old):
+        await old.wait_for(await say(log, draft("thing-a", colour="red")))
+        watch, follower = old.watch("things", "thing-a"), Follower()
+        follower.take(await next_of(watch))
+        async with views_of(log, things(2)) as new:
+            await new.wait_for(1)
+            with pytest.raises(UsageError, match="was built with version 2"):
+                await next_of(watch)
+            follower.take(await next_of(new.watch("things", "thing-a", after=follower.cursor)))
+            assert follower.document["revised"] is True
+            # A bare position is believed to be of the present generation.
+            assert await quiet(new.watch("things", "thing-a", after=1), new)
+
+
+async def test_a_log_that_was_put_back_from_a_copy_is_a_snapshot_of_what_it_says_now(
+    tmp_path: Path, url: str
+) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a", colour="red")))
+    shutil.copytree(tmp_path, copy := tmp_path / "copy", ignore=lambda folder, names: {"copy"} & set(names))
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a", colour="blue"), draft("thing-a")))
+        sent = await next_of(views.watch("things", "thing-a"))
+        assert sent.cursor == "3.1"
+    for name in ("things.db", "things.db-wal", "things.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+        if (copy / name).exists():
+            shutil.copy(copy / name, tmp_path / name)
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-b"), draft("thing-b"), draft("thing-b")))
+        snapshot = await next_of(views.watch("things", "thing-a", after=sent.cursor))
+    # Which it also is as of the version that the reader has.
+    assert (snapshot.version, snapshot.document["colour"]) == (3, "red")
+
+
+# ------------------------------------------------------------------------------ standing still
+
+
+async def test_a_view_that_stands_still_says_so_and_later_that_it_goes_on(url: str) -> None:
+    follower = Follower()
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a", colour="red")))
+        watch = views.watch("things", "thing-a")
+        follower.take(await next_of(watch))
+        await say(log, draft("thing-a", window=[1]), draft("thing-b", "broken"), draft("thing-a", window=[2]))
+        follower.take(await next_of(watch))
+        follower.take(await next_of(watch))
+
+        assert [frame.event for frame in follower.frames] == ["snapshot", "patch", "parked"]
+        assert (follower.version, follower.document["window"]) == (2, [1])
+        assert follower.parked["position"] == 3
+        assert "ValueError: a thing broke" in follower.parked["error"]
+        assert await quiet(watch, views)
+        # Whoever comes is told as well, after the document.
+        other = views.watch("things", "thing-a", after=follower.cursor)
+        assert await next_of(other) == follower.frames[-1]
+        by_list = views.watch_list("things")
+        assert isinstance(await next_of(by_list), Rows)
+        assert await next_of(by_list) == follower.frames[-1]
+        # The mended program has the same views open, and finds them as they are.
+        mended = replace(
+            THINGS,
+            evolve=lambda thing, envelope: (
+                thing if "broken" in envelope.type else THINGS.evolve(thing, envelope)
+            ),
+        )
+        async with views_of(log, mended) as others:
+            others.project()
+            follower.take(await next_of(watch))
+            follower.take(await next_of(watch))
+
+    assert [frame.event for frame in follower.frames[3:]] == ["patch", "parked"]
+    assert (follower.version, follower.document["window"]) == (4, [1, 2])
+    assert follower.parked == {"position": None, "error": None}
+
+
+# --------------------------------------------------------------------------- beginning and end
+
+
+async def test_a_bell_between_look_and_wait_is_heard(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WAIT_SECONDS", 10 * GUARD_SECONDS)
+    unless_known = ViewReader.unless_known
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a")))
+        watch = views.watch("things", "thing-a")
+        await next_of(watch)
+
+        async def late(reader: ViewReader, projection: Any, known: Any) -> Any:
+            """Whose answer is old by the time it arrives."""
+            monkeypatch.setattr(ViewReader, "unless_known", unless_known)
+            found = await unless_known(reader, projection, known)
+            await views.wait_for(await say(log, draft("thing-a", window=[1])))
+            # The poller has seen it by now, and will not ring for it again.
+            await asyncio.sleep(0.1)
+            return found
+
+        monkeypatch.setattr(ViewReader, "unless_known", late)
+        assert isinstance(await next_of(watch), Patch)
+
+
+async def test_a_look_that_began_before_the_bell_is_not_good_enough(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WAIT_SECONDS", 10 * GUARD_SECONDS)
+    unless_known = ViewReader.unless_known
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a"), draft("thing-b")))
+        slow, other = views.watch("things", "thing-b"), views.watch("things", "thing-a")
+        await next_of(other)
+        looking = asyncio.Event()
+
+        async def late(reader: ViewReader, projection: Any, known: Any) -> Any:
+            monkeypatch.setattr(ViewReader, "unless_known", unless_known)
+            found = await unless_known(reader, projection, known)
+            looking.set()
+            await views.wait_for(await say(log, draft("thing-a", window=[1])))
+            await asyncio.sleep(0.1)
+            return found
+
+        waiting = asyncio.ensure_future(anext(other))
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(ViewReader, "unless_known", late)
+        # Its look finds thing-a as well, and as it was: the one that waits hears of the change while it is under way.
+        assert isinstance(await next_of(slow), Snapshot)
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert isinstance(await waiting, Patch)
+
+
+@pytest.mark.parametrize("what", ["watch", "views", "log"])
+@pytest.mark.parametrize("kind", ["document", "list"])
+async def test_whoever_waits_hears_that_it_was_closed(url: str, what: str, kind: str) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a")))
+        watch: Any = views.watch("things", "thing-a") if kind == "document" else views.watch_list("things")
+        frames: list[Frame] = []
+        waiting = asyncio.ensure_future(collect(watch, frames))
+        await asyncio.sleep(0.1)
+
+        await {"watch": watch, "views": views, "log": log}[what].aclose()
+
+        async with asyncio.timeout(GUARD_SECONDS):
+            await waiting
+        assert len(frames) == 1
+        with pytest.raises(StopAsyncIteration):
+            await next_of(watch)
+
+
+async def collect(watch: AsyncIterator[Frame], frames: list[Frame]) -> None:
+    frames.extend([frame async for frame in watch])
+
+
+async def test_a_watch_is_read_by_one_task_at_a_time_and_cancelling_loses_nothing(url: str) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a")))
+        watch = views.watch("things", "thing-a")
+        await next_of(watch)
+        waiting = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0.05)
+        with pytest.raises(UsageError, match="one task at a time"):
+            await next_of(watch)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        await say(log, draft("thing-a"))
+        assert isinstance(await next_of(watch), Patch)
+
+
+async def test_what_cannot_be_watched_is_refused_at_once(url: str) -> None:
+    async with opened(url) as (_, views):
+        with pytest.raises(NotFound, match=r"no projection 'thing'\. Is 'things' meant"):
+            views.watch("thing", "thing-a")
+        with pytest.raises(NotFound, match="no projection 'nothing'"):
+            views.watch_list("nothing")
+        with pytest.raises(InvalidInput, match="no index on 'name'"):
+            views.watch_list("things", where={"name": "thing-a"})
+        for limit in (0, -1, 1_001):
+            with pytest.raises(UsageError, match="1 to 1,000 documents"):
+                views.watch_list("things", limit=limit)
+
+
+async def test_a_document_that_cannot_be_read_is_the_trouble_of_its_own_readers(
+    tmp_path: Path, url: str
+) -> None:
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, draft("thing-a"), draft("thing-b")))
+        with closing(sqlite3.connect(tmp_path / "things.db-views")) as db:
+            db.execute("UPDATE view_1 SET document = '{\"changes\": \"many\"}' WHERE key = 'thing-b'")
+            db.commit()
+        well, ill = (asyncio.ensure_future(anext(views.watch("things", f"thing-{name}"))) for name in "ab")
+        assert isinstance(await well, Snapshot)
+        with pytest.raises(UnusableLog, match="thing-b of the view things does not fit Thing"):
+            await ill
+
+
+# --------------------------------------------------------------------------------------- lists
+
+
+async def test_a_list_begins_whole_and_goes_on_with_what_comes_changes_and_goes(url: str) -> None:
+    async with opened(url) as (log, views):
+        await say(log, draft("thing-a", colour="red"), draft("thing-b"), draft("thing-c", colour="red"))
+        await views.wait_for(3)
+        watch = views.watch_list("things", where={"colour": "red"}, limit=2)
+        rows = await next_of(watch)
+        assert isinstance(rows, Rows)
+        assert [row.place for row in rows.rows] == [("thing-c", ""), ("thing-a", "")]
+
+        seen: list[Changes] = []
+        for drafts in (
+            [draft("thing-a", window=[1])],
+            [draft("thing-b", colour="red")],
+            [draft("thing-b", colour="blue"), draft("thing-c", "lost")],
+            [draft("thing-a", "lost"), draft("thing-a", colour="red")],
+        ):
+            await say(log, *drafts)
+            seen.append(await next_of(watch))
+        # Nothing of this list.
+        await views.wait_for(await say(log, draft("thing-d"), draft("thing-b")))
+        assert await quiet(watch, views)
+
+    told = [
+        (
+            [key for key, _ in one.removed],
+            [row.key for row in one.changed],
+            [(at, row.key) for at, row in one.added],
+        )
+        for one in seen
+    ]
+    assert told == [
+        ([], ["thing-a"], []),
+        (["thing-a"], [], [(1, "thing-b")]),
+        (["thing-c", "thing-b"], [], [(0, "thing-a")]),
+        (["thing-a"], [], [(0, "thing-a")]),
+    ]
+    assert [one.prev for one in seen] == [rows.version, *(one.version for one in seen[:-1])]
+    assert seen[-1].sse.decode() == (
+        "event: changes\n"
+        'data: {"version":9,"prev":7,"removed":[{"key":"thing-a","part":""}],"changed":[],"added":[{"index":0,'
+        '"key":"thing-a","part":"","version":9,"state":{"name":"thing-a","part":"","changes":1,"colour":"red",'
+        '"notes":{},"window":[],"revised":false}}]}\n\n'
+    )
+
+
+@pytest.mark.parametrize("limit", [4, 1_000])
+async def test_whoever_applies_what_arrives_has_the_list(url: str, limit: int) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    where = {"colour": "red"}
+    async with opened(url) as (log, views):
+        with process("write", url, seed, 9):
+            watch = views.watch_list("things", where=where, limit=limit)
+            rows: list[Row] = []
+            version = changes = 0
+            for number in range(60):
+                if number == 40:
+                    await views.rebuild("things")
+                frame = await next_of(watch)
+                if isinstance(frame, Changes):
+                    assert frame.prev == version
+                    rows, changes = frame.applied(rows), changes + 1
+                else:
+                    rows = list(frame.rows)
+                assert frame.version > version or not isinstance(frame, Changes)
+                version = frame.version
+                assert rows == await listed_at(log, version, limit)
+                await asyncio.sleep(chance.choice([0, 0, 0.02]))
+    assert changes > 40
+
+
+async def listed_at(log: Log, position: int, limit: int) -> list[Row]:
+    """The list as of a position, by folding the log up to there."""
+    there = fold(THINGS, envelopes(await log.read(upto=position, limit=10**9))).values()
+    newest = sorted((d for d in there if d.value.colour == "red"), key=lambda d: -d.first)[:limit]
+    return [Row(*d.place, d.position, d.value.model_dump_json().encode()) for d in newest]

@@ -95,7 +95,7 @@ def things(version: int = 1) -> Projection[Thing]:
 THINGS = things()
 
 
-def draft(stream: str, kind: str = "changed", **said: JsonValue) -> Draft:
+def draft(stream: str, kind: str = "changed", **said: Any) -> Draft:
     """An event of a thing."""
     return Draft(stream, f"thing.{kind}", new_event_id(), stream, b"{}", orjson.dumps(said))
 
@@ -106,7 +106,7 @@ def at_random(chance: random.Random, streams: int, *, lost: float = 0.03) -> Dra
     part = chance.choice(["", "", "lid"])
     if chance.random() < lost:
         return draft(stream, "lost", part=part)
-    said: dict[str, JsonValue] = {"part": part}
+    said: dict[str, Any] = {"part": part}
     if chance.random() < 0.4:
         said["colour"] = chance.choice(["red", "green", "blue"])
     if chance.random() < 0.5:
@@ -187,4 +187,4 @@ async def _keep(url: str) -> None:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    asyncio.run({"write": _write, "keep": _keep}[what](*rest))
+    asyncio.run(_write(*rest) if what == "write" else _keep(*rest))

@@ -224,8 +224,8 @@ class Watch(_Watching[Snapshot | Patch | Parked]):
         self._place = place
         self._after = after
         self._sent: Held | None = None
-        self._version = 0
-        """What the reader takes its document to be the version of; the moment it left, for one that came back."""
+        self._version = 0 if after is None else after.version
+        """That of the reader's document, as far as the reader knows."""
 
     async def _pull(self) -> Snapshot | Patch | Parked:
         with self._looks.asking(self._place):
@@ -248,24 +248,20 @@ class Watch(_Watching[Snapshot | Patch | Parked]):
         """What lies between what the reader has and what there is now."""
         before, self._sent = self._sent, now
         if before is None:
-            after = self._after
-            if after is not None and _covers(after, generation, now):
-                self._version = after.version
-                return None
-            return self._snapshot(now, now.version)
+            spared = self._after is not None and _covers(self._after, generation, now)
+            return None if spared else self._snapshot(generation, now)
         if before.generation == now.generation:
             if before.version == now.version or before.encoded is now.encoded is None:
                 return None
             return self._patch(before, now)
-        if generation.cursor < self._version:
-            # The log has been put back from a copy: what the reader has is of a history that is no more.
-            return self._snapshot(now, now.version)
-        if same(_parsed(before), _parsed(now)):
+        if generation.cursor >= self._version and same(_parsed(before), _parsed(now)):
             return None
-        # As a moment of the new generation the reader's version is as good as the document's own, and no step back.
-        return self._snapshot(now, max(now.version, self._version))
+        return self._snapshot(generation, now)
 
-    def _snapshot(self, now: Held, version: int) -> Snapshot:
+    def _snapshot(self, generation: Generation, now: Held) -> Snapshot:
+        # The document is also the one of any later moment up to the view's cursor, and so a reader's version need not go
+        # back when a new generation dates its document earlier. It does where the log was put back from a copy.
+        version = now.version if self._version > generation.cursor else max(now.version, self._version)
         self._version = version
         if now.snapshot is None or now.snapshot.version != version:
             projection = self._projection

@@ -195,8 +195,7 @@ class Looks:
 
     def _held(self, generation: Generation, row: Encoded | None, known: Held | None) -> Held | EvrtError:
         if row is None:
-            if known is not None and (known.generation, known.encoded) == (generation.id, None):
-                return known
+            # Of this moment, for nobody knows whether there was one since the look before.
             return Held(generation.id, generation.cursor, None)
         if row.document is None and known is not None:
             return known
@@ -285,11 +284,7 @@ class Watch(_Watching[Snapshot | Patch | Parked]):
 
 def _covers(after: Cursor, generation: Generation, now: Held) -> bool:
     """Whether a reader that left with this cursor has the present document: it has not changed since."""
-    return (
-        now.encoded is not None
-        and after.generation in (None, generation.id)
-        and now.version <= after.version <= generation.cursor
-    )
+    return after.generation in (None, generation.id) and now.version <= after.version <= generation.cursor
 
 
 def _parsed(held: Held) -> Plain:

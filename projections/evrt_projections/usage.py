@@ -5,8 +5,8 @@ are sums over the documents that an index lists.
 
 The cost is what evrt recorded when the call was made. ``usage(prices, name)`` makes the same projection with the costs
 that a table of prices gives instead, under a name of its own, to be registered beside this one. The table is part of
-what the projection is: its version follows from the prices, so another table is another version, and the view is
-rebuilt with it as it is after any change of a projection.
+what the projection is: another table is another variant, and the view is rebuilt with it as it is after any change of a
+projection.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def usage(prices: Mapping[str, Price] | None = None, name: str = "usage") -> Pro
 
     return Projection[ModelUsage](
         name=name,
-        version=_version(table),
+        version=VERSION,
+        variant=_variant(table),
         document=ModelUsage,
         handles=ENDS | {"model_call.requested"},
         key=_key,
@@ -125,12 +126,12 @@ def _key(columns: Columns) -> str | None:
     return columns.stream if columns.stream.startswith(PREFIX) else None
 
 
-def _version(table: Mapping[str, Price]) -> int:
-    """The low byte is the version of the code, what is above it the table."""
+def _variant(table: Mapping[str, Price]) -> str:
+    """Another table is another view."""
     if not table:
-        return VERSION
+        return ""
     named = canonical({model: [price.input, price.output] for model, price in table.items()})
-    return VERSION | int.from_bytes(sha256(named).digest()[:4], "big") << 8
+    return sha256(named).hexdigest()
 
 
 def _beginning(envelope: Envelope) -> dict[str, object]:

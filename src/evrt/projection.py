@@ -99,6 +99,9 @@ class Projection(Generic[D]):
     part
         which document of its key an event belongs to, or None to pass over it. Without it a key has one document,
         whose part is the empty text.
+    variant
+        what its documents depend on besides its code, such as a table of prices: another variant, like another version,
+        is built anew, but none is newer.
     indexes
         fields, or tuples of fields, by which documents are listed; their values are texts, numbers or None.
 
@@ -114,6 +117,7 @@ class Projection(Generic[D]):
     initial: Callable[[str, str], D]
     evolve: Callable[[D, Envelope], D | None]
     part: Callable[[Envelope], str | None] = _whole
+    variant: str = ""
     indexes: tuple[str | tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:

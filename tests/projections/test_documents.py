@@ -286,7 +286,7 @@ def test_totals_are_of_all_attempts_even_where_the_list_is_not() -> None:
     assert len(used.attempts) == usage.ATTEMPTS_MAX
 
 
-def test_another_table_of_prices_is_another_version_of_the_view() -> None:
+def test_another_table_of_prices_is_another_variant_of_the_view() -> None:
     cheap, dear = ({"fast-2": Price(input=1, output=10)}, {"fast-2": Price(input=2, output=20)})
     assert usage.usage(cheap, name="usage_at_list_price").name == "usage_at_list_price"
     used = documents(usage.usage(cheap), *TWO_ATTEMPTS)["model#1"]
@@ -294,9 +294,9 @@ def test_another_table_of_prices_is_another_version_of_the_view() -> None:
     assert [one.cost_usd for one in used.attempts] == [0.5, 0.002]
     both = cheap | {"fast": Price(input=1, output=10)}
     assert documents(usage.usage(both), *TWO_ATTEMPTS)["model#1"].cost_usd == 0.004
-    versions = [usage.usage(table).version for table in ({}, cheap, dear, cheap)]
-    assert versions[1] == versions[3]
-    assert len(set(versions)) == 3
+    variants = [usage.usage(table).variant for table in ({}, cheap, dear, cheap)]
+    assert variants[1] == variants[3]
+    assert len(set(variants)) == 3
 
 
 def test_a_price_is_by_tokens_and_a_day_by_utc() -> None:

@@ -11,6 +11,7 @@ from evrt import Context
 from evrt.events.calls import Usage
 from evrt.folds.chats import last_assistant_message, messages_of
 from evrt.testing import ScriptedModel, call, check_projection, history_of
+from evrt_projections.usage import Price, usage
 
 
 @evrt.tool(effect="read")
@@ -94,3 +95,21 @@ async def test_a_question_waits_in_its_view_until_it_is_answered(tmp_path: Path)
         assert (answered.status, answered.by) == ("answered", "ben")
         [remembered] = (await views.list("memory", where={"run": waiting.run_id})).documents
         assert (remembered.part, remembered.value.value) == ("draft", "Words.")
+
+
+async def test_other_prices_build_the_view_of_usage_anew_and_back(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'evrt.db'}"
+    costs = []
+    for prices in (
+        {"script": Price(input=1_000_000, output=0)},
+        {"script": Price(input=2_000_000, output=0)},
+    ) * 2:
+        priced = usage(prices, name="usage_at_list_price")
+        app = evrt.App(url, models={"script": ScriptedModel(script)}, projections=[priced])
+        helper = app.agent("helper", model="script", tools=[weather])
+        async with app:
+            if not costs:
+                await app.run(helper, "Umbrella?")
+            listed = await (await app.views()).list("usage_at_list_price", limit=1)
+            costs.append([document.value.cost_usd for document in listed.documents])
+    assert costs == [[9.0], [18.0], [9.0], [18.0]]

@@ -44,7 +44,7 @@ INDEX_COLUMN = "by_"
 
 def shape(projection: AnyProjection) -> str:
     """What a projection's tables depend on besides its version."""
-    return orjson.dumps(projection.index_fields).decode()
+    return orjson.dumps([projection.index_fields, projection.variant]).decode()
 
 
 def column(value: object) -> object:

@@ -241,7 +241,7 @@ def _write(connection: sqlite3.Connection, change: Change) -> None:
 
 
 def _index_columns(change: Change) -> list[str]:
-    indexes: list[list[str]] = orjson.loads(change.generation.shape)
+    indexes: list[list[str]] = orjson.loads(change.generation.shape)[0]
     return list(dict.fromkeys(f"{INDEX_COLUMN}{name}" for index in indexes for name in index))
 
 

@@ -510,8 +510,8 @@ def _too_late(
         detail = "nobody has begun to build it yet."
     elif not fits(generation, projection):
         detail = (
-            f"it is there as another program built it, of version {generation.version} and with the indexes "
-            f"{generation.shape}. Start this program again, and it builds its own."
+            f"it is there as another program built it: version {generation.version}, with other indexes or of another "
+            "variant. Start this program again, and it builds its own."
         )
     elif generation.stage == "building":
         detail = f"version {generation.version} of it is being built, and has come to position {generation.cursor}."

@@ -99,7 +99,7 @@ async def test_a_question_waits_in_its_view_until_it_is_answered(tmp_path: Path)
 
 async def test_other_prices_build_the_view_of_usage_anew_and_back(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'evrt.db'}"
-    costs = []
+    costs: list[list[float | None]] = []
     for prices in (
         {"script": Price(input=1_000_000, output=0)},
         {"script": Price(input=2_000_000, output=0)},

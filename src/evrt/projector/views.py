@@ -329,12 +329,11 @@ class Views:
         """Keep the views current, for somebody who waits. False where they, or their log, have been closed."""
         if self._closed:
             return False
-        if self._projecting is not None and self._projecting.done():
+        if self._projecting is not None and self._projecting.done() and not self._projecting.cancelled():
             self._projecting.result()
             return False
         self.project()
-        if isinstance(self._projector.trouble, UnusableLog | Denied):
-            raise self._projector.trouble
+        self._raise_if_hopeless()
         return True
 
     # ----------------------------------------------------------------------------------- keeping

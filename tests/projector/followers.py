@@ -90,10 +90,6 @@ class Fold:
         """The document after the event at this position."""
         return self._documents[bisect_right(self._positions, version) - 1]
 
-    @property
-    def changes(self) -> int:
-        return len(self._positions) - 1
-
     def judge(self, received: Iterable[Received]) -> None:
         """Every document that arrived is the one that the view really had then."""
         for version, _, document in received:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -189,6 +190,46 @@ async def test_several_marks_of_one_key_in_one_batch_keep_what_was_before_the_ba
             mark = await reader.mark(generation, "box-1", 9)
             assert mark is not None
             assert mark.position == 9
+
+
+async def kept(tmp_path: Path, projection: AnyProjection, moved: Sequence[Item], *batches: slice) -> None:
+    """A view kept in these batches, each by a new process, is the fold, also as of every moment."""
+    async with aclosing(await open_log("memory://")) as log:
+        await put(log, *moved)
+        rows = await rows_of(log)
+        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+            keeping = Keeping(store, projection)
+            for batch in batches:
+                await keeping.take(rows[batch])
+                keeping.begin_anew()
+        async with aclosing(ViewReader(str(tmp_path / "views"))) as reader:
+            await check_view(reader, projection, [row.envelope for row in rows])
+
+
+async def test_rows_that_come_again_change_nothing(tmp_path: Path) -> None:
+    await kept(tmp_path, THINGS, [Item()] * 9, slice(6), slice(2, 6), slice(3, 9))
+
+
+async def test_a_document_that_begins_again_has_a_new_beginning(tmp_path: Path) -> None:
+    moved = [Item(), Item(gone=True), Item(), Item(), Item(gone=True), Item()]
+    await kept(tmp_path, THINGS, moved, slice(1), slice(1, 4), slice(4, 6))
+
+
+async def test_a_deletion_between_two_marks_is_known_at_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "MARK_EVENTS", MARK_EVENTS)
+    moved = [*[Item(part="a"), Item(part="b")] * 2, Item(part="a", gone=True), *[Item(part="b")] * 4]
+    await kept(tmp_path, THINGS, moved, slice(4), slice(4, 5), slice(5, 9))
+
+
+async def test_events_of_a_key_are_counted_from_process_to_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "MARK_EVENTS", MARK_EVENTS)
+    await kept(tmp_path, THINGS, [Item()] * 10, *(slice(n, n + 1) for n in range(10)))
+    with closing(sqlite3.connect(tmp_path / "views")) as connection:
+        assert connection.execute("SELECT position FROM marks_1").fetchall() == [(4,), (8,)]
 
 
 async def test_rows_that_would_leave_a_gap_are_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ PROJECTOR = (
         "projector/folding.py",
         "if not wanted or row.position <= cursor:",
         "if not wanted or row.position < cursor:",
-        "tests/projector/test_property.py::test_a_view_is_the_fold_of_the_log_however_it_was_kept_and_as_of_every_moment",
+        "tests/projector/test_property.py::test_rows_that_come_again_change_nothing",
     ),
     mutant(
         "events passed over where a batch begins too late",
@@ -80,14 +80,14 @@ PROJECTOR = (
         "projector/folding.py",
         "            if before is None:\n                slot.first = row.position\n",
         "            if before is None and not slot.first:\n                slot.first = row.position\n",
-        "tests/projector/test_property.py::test_a_view_is_the_fold_of_the_log_however_it_was_kept_and_as_of_every_moment",
+        "tests/projector/test_property.py::test_a_document_that_begins_again_has_a_new_beginning",
     ),
     mutant(
         "a deletion that the marks to come do not hear of",
         "projector/folding.py",
         "elif value is None and before is not None and counted.mark:",
         "elif False and value is None and before is not None and counted.mark:",
-        "tests/projector/test_verify.py::test_marks_that_forget_a_deletion_are_noticed",
+        "tests/projector/test_property.py::test_a_deletion_between_two_marks_is_known_at_the_second",
     ),
     mutant(
         "a mark that keeps only what its own batch has touched",
@@ -101,7 +101,7 @@ PROJECTOR = (
         "projector/folding.py",
         "self._keys[key].take_up(families.get(key) or Family())",
         "self._keys[key].take_up(Family())",
-        "tests/projector/test_property.py::test_a_view_is_the_fold_of_the_log_however_it_was_kept_and_as_of_every_moment",
+        "tests/projector/test_property.py::test_events_of_a_key_are_counted_from_process_to_process",
     ),
     mutant(
         "documents of a view that are all held in memory",

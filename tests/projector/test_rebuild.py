@@ -369,6 +369,8 @@ async def test_when_the_log_is_put_back_from_a_copy_views_are_of_what_is_there(t
     # Shorter than the views.
     await put_back(tmp_path, copy)
     async with opened(url_in(tmp_path), *PROJECTIONS) as (log, views):
+        # Before anybody could look, and before anything is built anew.
+        assert await views.reader.generations() == []
         page = await views.list("boxes", min_position=0)
         assert "box-lost" not in [document.key for document in page.documents]
         await views.wait_for(20)
@@ -406,6 +408,9 @@ async def test_views_of_another_log_are_thrown_away(tmp_path: Path) -> None:
     for name in ("log.db", "log.db-lock"):
         (tmp_path / name).unlink()
     async with opened(url_in(tmp_path), BOXES) as (log, views):
+        with closing(sqlite3.connect(views.path)) as connection:
+            assert connection.execute("SELECT id FROM log").fetchall() == [(log.id,)]
+            assert connection.execute("SELECT * FROM views").fetchall() == []
         assert (await views.list("boxes")).documents == []
         await put(log, Item("box-new"))
         assert (await views.view("boxes", "box-new")).value.count == 1

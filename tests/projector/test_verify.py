@@ -79,6 +79,17 @@ async def test_it_is_of_one_moment_while_the_view_goes_on(tmp_path: Path) -> Non
         assert max(positions) < await log.position()
 
 
+async def test_what_is_committed_after_the_first_look_is_not_seen(tmp_path: Path) -> None:
+    async with opened(url_in(tmp_path), BOXES) as (log, views):
+        await put(log, *some_items())
+        await views.wait_for(EVENTS)
+        async with verify._moment(views.path) as moment:
+            generation = await moment.live(BOXES)
+            await views.wait_for(await put(log, *some_items(), Item("box-new")))
+            positions = [row[3] async for row in moment.stored(generation)]
+            assert (len(positions), max(positions)) == (5, EVENTS)
+
+
 @pytest.mark.parametrize("projection", [BOXES, THINGS, SPOKEN, KINDS], ids=lambda p: p.name)
 async def test_a_document_that_was_changed_is_noticed(projection: AnyProjection, tmp_path: Path) -> None:
     async with opened(url_in(tmp_path), projection) as (log, views):

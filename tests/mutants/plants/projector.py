@@ -283,6 +283,6 @@ PROJECTOR = (
         "projector/verify.py",
         '        await moment._fetch("BEGIN")\n',
         "",
-        "tests/projector/test_verify.py::test_it_is_of_one_moment_while_the_view_goes_on",
+        "tests/projector/test_verify.py::test_what_is_committed_after_the_first_look_is_not_seen",
     ),
 )

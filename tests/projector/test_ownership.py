@@ -77,19 +77,23 @@ async def test_when_the_owner_is_killed_another_goes_on(tmp_path: Path, nursery:
 async def test_an_owner_that_was_frozen_in_a_fold_is_refused_when_it_goes_on(
     tmp_path: Path, nursery: Nursery
 ) -> None:
-    async with opened(url_in(tmp_path), BOXES) as (log, views):
-        # What it has folded and not written when it stops is a document that the other will have made by then.
-        await put(log, *[Item()] * 40, *[Item("box-9")] * 10)
-        frozen = nursery.spawn(Job(folder=str(tmp_path), names=["boxes"], batch=20, stop_at=45, upto=80))
+    path = tmp_path / "log.db-views"
+    async with aclosing(await open_log(url_in(tmp_path))) as log:
+        await put(log, *[Item()] * 50)
+        # Were it to go on from what it has folded, it would stop again.
+        job = Job(folder=str(tmp_path), names=["boxes"], batch=20, stop_at=[45, 55], upto=81)
+        frozen = nursery.spawn(job)
         assert os.WIFSTOPPED(await asyncio.to_thread(nursery.wait, frozen))
-        assert cursors(tmp_path / "log.db-views") == {"boxes": 40}
+        assert cursors(path) == {"boxes": 40}
         await put(log, *[Item("box-2")] * 30)
-        # It has not let go: only that it does not move any more tells the others.
-        await views.wait_for(80)
-        await check_views(log, views.path, BOXES, upto=80)
+        async with viewed(log, BOXES) as views:
+            # It has not let go: only that it does not move any more tells the others.
+            await views.wait_for(80)
+            await check_views(log, views.path, BOXES, upto=80)
         os.kill(frozen, signal.SIGCONT)
+        await put(log, Item())
         assert await asyncio.to_thread(nursery.wait, frozen) == 0
-        await check_views(log, views.path, BOXES, upto=80)
+        await check_views(log, str(path), BOXES, upto=81)
 
 
 async def test_owners_frozen_at_any_moment_are_followed_by_others_and_do_no_harm_later(

@@ -193,7 +193,7 @@ async def test_it_takes_its_place_though_the_owner_of_the_older_one_is_frozen(
 ) -> None:
     async with opened(url_in(tmp_path), BOXES) as (log, _):
         await put(log, *[Item()] * 50)
-        frozen = nursery.spawn(Job(folder=str(tmp_path), names=["boxes"], batch=20, stop_at=45, upto=50))
+        frozen = nursery.spawn(Job(folder=str(tmp_path), names=["boxes"], batch=20, stop_at=[45], upto=50))
         assert os.WIFSTOPPED(await asyncio.to_thread(nursery.wait, frozen))
         async with viewed(log, SECOND) as views:
             await views.wait_for(50)

@@ -37,7 +37,7 @@ class Job(TypedDict, total=False):
 
     ``names``: the views it keeps · ``version``: of its projections · ``batch``: events of a batch · ``stalled_seconds``
     · ``upto``: it ends when its views are there, otherwise it never does · ``rebuild``: the view to build anew, then it
-    ends · ``stop_at``: it stops itself, for good, before it folds this position into ``boxes`` · ``traced``: stop
+    ends · ``stop_at``: it stops itself before it folds one of these positions into ``boxes`` · ``traced``: stop
     before anything, until a tracer has come · ``puts``: it records so many items, and reads each back, and ends
     """
 
@@ -48,7 +48,7 @@ class Job(TypedDict, total=False):
     stalled_seconds: float
     upto: int
     rebuild: str
-    stop_at: int
+    stop_at: Sequence[int]
     traced: bool
     puts: int
 
@@ -64,12 +64,12 @@ def projections_of(job: Job) -> list[AnyProjection]:
 
 def stopping(projection: AnyProjection, job: Job) -> AnyProjection:
     """The same, but the process stops in the middle of a fold, when nothing of it has been written."""
-    stop_at, evolve = job.get("stop_at"), projection.evolve
-    if stop_at is None or projection.name != "boxes":
+    stop_at, evolve = job.get("stop_at", ()), projection.evolve
+    if not stop_at or projection.name != "boxes":
         return projection
 
     def stop(before: Tally, envelope: Envelope) -> Any:
-        if envelope.position == stop_at:
+        if envelope.position in stop_at:
             os.kill(os.getpid(), signal.SIGSTOP)
         return evolve(before, envelope)
 

@@ -11,10 +11,10 @@ PROJECTOR = (
         "projector/transactions.py",
         '"WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ?",',
         '"WHERE id = ? AND ? IS NOT NULL AND (? IS NULL OR TRUE) AND stage = ?",',
-        "tests/projector/test_ownership.py::test_of_two_that_fold_the_same_one_is_refused_and_writes_nothing",
+        "tests/projector/test_ownership.py::test_an_owner_that_was_frozen_in_a_fold_is_refused_when_it_goes_on",
     ),
     mutant(
-        "a frozen owner that goes on as if nothing had been",
+        "an owner that was overtaken and goes on as if nothing had been",
         "projector/transactions.py",
         "    if moved.rowcount != 1:\n",
         "    if moved.rowcount > 1:\n",

@@ -275,7 +275,9 @@ async def test_who_runs_on_with_other_indexes_of_the_same_version_is_told_what_i
         await old.wait_for(1)
         async with viewed(log, tally("boxes", indexes=("text",))) as new:
             await new.wait_for(1)
-        told = r"as another program built it: version 1, with other indexes or of another variant\. Start this"
+        told = (
+            r"as another program built it: version 1, with other indexes or of another variant\. Start this"
+        )
         with pytest.raises(Unavailable, match=told):
             await old.view("boxes", "box-1", timeout_seconds=0.2)
     # Started again it builds its own, and each start is one rebuild: they do not take turns for ever.

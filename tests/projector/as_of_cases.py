@@ -122,7 +122,7 @@ def _memory_key(envelope: Envelope) -> str | None:
     return None if isinstance(envelope.event, Erased) else getattr(envelope.event, "key", None)
 
 
-def _count(
+def count_of(
     name: str, handles: set[str], key: Any, source: Any, evolve: Any = _mortal, part: Any = None
 ) -> Projection[Count]:
     parts = {} if part is None else {"part": part}
@@ -140,7 +140,7 @@ def _count(
     )
 
 
-NOTES = _count(
+NOTES = count_of(
     "notes",
     {"memory.set", "memory.forgotten"},
     _conversation,
@@ -150,23 +150,23 @@ NOTES = _count(
 )
 """What the runs of a conversation remembered, in whichever scope: a document for each key; forgetting deletes."""
 
-TALKS = _count("talks", {"*"}, _conversation, Correlation)
+TALKS = count_of("talks", {"*"}, _conversation, Correlation)
 """One document for a conversation, which goes and comes."""
 
-ROOTS = _count(
+ROOTS = count_of(
     "roots", {"run.*", "memory.set"}, lambda c: c.correlation, Correlation, _counted, lambda e: e.stream
 )
 """Of each correlation, a document for each stream."""
 
-FAMILIES = _count(
+FAMILIES = count_of(
     "families", {"*"}, lambda c: c.type.partition(".")[0], lambda key: Everything(), part=lambda e: e.stream
 )
 """Of each family of types, a document for each stream, wherever in the log."""
 
-TYPES = _count("types", {"*"}, lambda c: c.type, lambda key: Everything(), _counted)
+TYPES = count_of("types", {"*"}, lambda c: c.type, lambda key: Everything(), _counted)
 """One document for each type."""
 
-STREAMS_BY_TYPE = _count("streams", {"*"}, lambda c: c.stream, Stream, part=lambda e: e.type)
+STREAMS_BY_TYPE = count_of("streams", {"*"}, lambda c: c.stream, Stream, part=lambda e: e.type)
 """Of each stream, a document for each type."""
 
 OWN: Sequence[AnyProjection] = (NOTES, TALKS, ROOTS, FAMILIES, TYPES, STREAMS_BY_TYPE)

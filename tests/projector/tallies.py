@@ -29,7 +29,7 @@ from evrt.projection import (
 )
 from evrt.projector import folding, projector
 from evrt.projector.reading import ViewReader
-from evrt.projector.store import Generation
+from evrt.projector.records import Generation
 from evrt.projector.views import Views, open_views
 
 T = TypeVar("T")

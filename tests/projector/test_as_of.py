@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 import evrt
 from evrt.codec import encode
 from evrt.errors import UsageError
-from evrt.events.run import RunStarted
+from evrt.events.run import RunStarted, RunTimedOut
 from evrt.history import memory_at
 from evrt.log import Log, open_log
 from evrt.log.envelopes import Row
-from evrt.projection import AnyProjection, Documents, digest, place_of
+from evrt.projection import AnyProjection, Correlation, Documents, Stream, digest, place_of
 from evrt.projector.asof import document_as_of, documents_as_of, family_as_of
 from evrt.projector.reading import ViewReader
 from evrt.projector.sources import read_source
@@ -38,6 +38,7 @@ from projector.as_of_cases import (
     TALKS,
     TYPES,
     Happened,
+    count_of,
     every_state,
     histories,
     keep,
@@ -53,6 +54,8 @@ def small_marks() -> Iterator[None]:
     """Marks and pages so small that short histories have many."""
     with (
         patch("evrt.projector.folding.MARK_EVENTS", 3),
+        patch("evrt.projector.folding.MARK_POSITIONS", 7),
+        patch("evrt.projector.reading.MARK_POSITIONS", 7),
         patch("evrt.projector.sources.PAGE_EVENTS", 4),
         patch("evrt.projector.sources.FIRST_PAGE_EVENTS", 2),
     ):
@@ -335,6 +338,46 @@ async def test_a_long_key_is_read_from_its_last_mark_on(
                     place: document for place, document in states[position].items() if place[0] == key
                 }
                 assert read <= (1 if projection is FAMILIES else 2 * 20 + 4)
+
+
+@pytest.mark.parametrize("source", [Stream, Correlation])
+async def test_a_key_with_few_events_of_a_long_source_is_read_without_the_rest(
+    source: Any, tmp_path: Path
+) -> None:
+    """Of 600 rows of its source the view takes 4: no more than the seven after a moment that it knows are read."""
+    key = "run-a" if source is Stream else CONVERSATION
+    rare = count_of(
+        "rare",
+        {"run.timed_out"},
+        lambda c: getattr(c, "stream" if source is Stream else "correlation"),
+        source,
+    )
+    history = counted(*["run-a"] * 600)
+    ended = RunTimedOut(timeout_seconds=1)
+    for position in (50, 300, 303, 590):
+        history[position - 1] = Happened("run-a", CONVERSATION, ended, encode(ended))
+    async with kept(history, [rare], [100, 301, 600], f"sqlite:///{tmp_path / 'evrt.db'}") as there:
+        with closing(sqlite3.connect(there.path)) as connection:
+            marks = connection.execute("SELECT position FROM marks_1").fetchall()
+        # Neither the first event of a key, nor one that comes soon after a mark.
+        assert marks == [(300,), (590,)]
+        states = every_state(rare, there.rows)
+        read = 0
+        fetch = there.log._fetch  # type: ignore[attr-defined]
+
+        async def counting(*asked: Any, **named: Any) -> Any:
+            nonlocal read
+            rows = await fetch(*asked, **named)
+            read += len(rows)
+            return rows
+
+        there.log._fetch = counting  # type: ignore[attr-defined]
+        for position in (10, 49, 50, 51, 200, 299, 300, 302, 303, 450, 589, 595):
+            read = 0
+            found = await document_as_of(there.log, there.views, rare, key, "", position)
+            assert found == states[position].get((key, ""))
+            # Looking for where to begin in the stream is counted too.
+            assert read <= 7 + 1 + 12
 
 
 @pytest.mark.parametrize("projection", [NOTES, TALKS, FAMILIES, TYPES, STREAMS_BY_TYPE], ids=lambda p: p.name)

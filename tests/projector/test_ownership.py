@@ -18,7 +18,8 @@ from evrt.log import open_log
 from evrt.projection import AnyProjection
 from evrt.projector import projector
 from evrt.projector.folding import Folding
-from evrt.projector.store import Overtaken, open_store
+from evrt.projector.records import Overtaken
+from evrt.projector.store import open_store
 from projector.tallies import (
     BOXES,
     PROJECTIONS,

@@ -22,7 +22,8 @@ from evrt.log import Append, Draft, open_log
 from evrt.projection import AnyProjection
 from evrt.projector import folding, opening, projector
 from evrt.projector.reading import ViewReader
-from evrt.projector.store import Change, ViewStore
+from evrt.projector.records import Change
+from evrt.projector.store import ViewStore
 from evrt.projector.views import Views, open_views, views_path
 from projector.tallies import (
     BOXES,

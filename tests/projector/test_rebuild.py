@@ -17,7 +17,8 @@ from evrt.log import open_log
 from evrt.projection import AnyProjection
 from evrt.projector import projector
 from evrt.projector.reading import ViewReader
-from evrt.projector.store import Change, open_store
+from evrt.projector.records import Change
+from evrt.projector.store import open_store
 from projector.tallies import (
     BOXES,
     PROJECTIONS,

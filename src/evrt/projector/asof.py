@@ -27,11 +27,15 @@ LOOKS_MAX = 10
 
 
 class _Known(NamedTuple, Generic[D]):
-    """Documents of a key as of a position, and the version of the event there in the key's stream, where it is known."""
+    """Documents of a key as of a position, and the version of the event there in the key's stream, where it is known.
+
+    Up to the moment asked for nothing of the key happened after ``upto``, where that is known.
+    """
 
     documents: Documents[D]
     position: int
     version: int | None = None
+    upto: int | None = None
 
 
 async def document_as_of(
@@ -80,7 +84,8 @@ async def _as_of(
 ) -> Documents[D]:
     """The documents of a key then, or the one of a part."""
     known = await _known(log, views, projection, key, part, position)
-    async for _ in _states(log, projection, key, part, known, position):
+    upto = position if known.upto is None else min(known.upto, position)
+    async for _ in _states(log, projection, key, part, known, upto):
         pass
     return known.documents
 
@@ -131,10 +136,12 @@ async def _from_generation(
         # Each of its events is a moment that is kept, so that nobody has to read along the whole log.
         moment = _Known[D]({}, position)
     else:
-        mark = await views.mark(generation, key, position)
-        if mark is None:
+        start = await views.start(generation, key, position)
+        if start is None:
             return None
-        moment = _Known[D]({}, *mark)
+        moment = _Known[D]({}, *start)
+        if start.version is None:
+            return moment
     kept = await views.kept(projection, generation, key, moment.position, part)
     if not kept and await views.lost(generation, key):
         return None

@@ -19,13 +19,17 @@ from pydantic import BaseModel
 from evrt.errors import InvalidInput
 from evrt.log.envelopes import Row
 from evrt.projection import WHOLE, Everything, Place, Projection, encode_value
-from evrt.projector.schema import column
-from evrt.projector.store import Change, Family, Generation, Kept, Mark, Misfit, ViewStore
+from evrt.projector.records import Change, Family, Generation, Kept, Mark, Misfit
+from evrt.projector.schema import MARK_POSITIONS, column
+from evrt.projector.store import ViewStore
 
 D = TypeVar("D", bound=BaseModel)
 
 MARK_EVENTS = 500
-"""Events of a key after which its documents are kept: what a reader as of a moment has to fold at most."""
+"""Events of a key after which its documents are kept: what a reader as of a moment has to fold at most.
+
+Where they lie far apart, they are kept more often: see ``MARK_POSITIONS``.
+"""
 
 CACHED_DOCUMENTS_MAX = 2_000
 CACHED_BYTES_MAX = 16 * 1024 * 1024
@@ -46,9 +50,20 @@ class Trouble(NamedTuple):
 
 
 class Counted:
-    """A key: how many events it has had, and where its documents were kept last."""
+    """A key: how many events it has had, where its documents were kept last, and when that is due again."""
 
-    __slots__ = ("due", "events", "keeps_all", "key", "known", "mark", "marked", "touched")
+    __slots__ = (
+        "due",
+        "due_position",
+        "events",
+        "first",
+        "keeps_all",
+        "key",
+        "known",
+        "mark",
+        "marked",
+        "touched",
+    )
 
     def __init__(self, key: str, keeps_all: bool) -> None:
         self.key = key
@@ -60,13 +75,22 @@ class Counted:
     def take_up(self, family: Family) -> None:
         """Go on from what the file holds."""
         self.known = True
-        self.events, self.marked, self.mark = family
-        self.due = self.marked + (1 if self.keeps_all else MARK_EVENTS)
+        self.events, self.marked, self.mark, self.first = family
+        self._plan()
+
+    def begin(self, position: int) -> None:
+        """Its first event is here."""
+        self.first = position
+        self._plan()
 
     def kept_at(self, position: int) -> None:
         """Its documents have been kept as of this position."""
         self.marked, self.mark = self.events, position
+        self._plan()
+
+    def _plan(self) -> None:
         self.due = self.marked + (1 if self.keeps_all else MARK_EVENTS)
+        self.due_position = (self.mark or self.first) + MARK_POSITIONS
 
 
 class Slot(Generic[D]):
@@ -289,7 +313,9 @@ class _Batch(Generic[D]):
             if not counted.touched:
                 counted.touched = True
                 self._counted.append(counted)
-            if counted.events >= counted.due:
+                if not counted.first:
+                    counted.begin(row.position)
+            if counted.events >= counted.due or row.position >= counted.due_position:
                 self._mark(counted, slot, before, row)
             elif value is None and before is not None and counted.mark:
                 # The mark to come would not find it among the documents.
@@ -335,7 +361,7 @@ class _Batch(Generic[D]):
             await asyncio.sleep(0)
         for counted in self._counted:
             counted.touched = False
-            change.families[counted.key] = Family(counted.events, counted.marked, counted.mark)
+            change.families[counted.key] = Family(counted.events, counted.marked, counted.mark, counted.first)
         change.marks = self._marks
         change.kept = list(self._kept.values())
         return True

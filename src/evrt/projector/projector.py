@@ -20,7 +20,8 @@ from evrt.log.envelopes import Row
 from evrt.log.ids import new_event_id
 from evrt.projection import AnyProjection
 from evrt.projector.folding import Folding
-from evrt.projector.store import Change, Generation, Overtaken, ViewStore, fits
+from evrt.projector.records import Change, Generation, Overtaken, fits
+from evrt.projector.store import ViewStore
 
 BATCH_EVENTS = 1_000
 """Most events of one transaction. While a view catches up, those that are current wait for it no longer than that."""

@@ -20,9 +20,16 @@ from evrt.projection import (
     digest_encoded,
 )
 from evrt.projector.opening import in_the_way
-from evrt.projector.records import misfit, newer
-from evrt.projector.schema import INDEX_COLUMN, column, documents, families, marks, snapshots
-from evrt.projector.store import Generation, Mark, fits
+from evrt.projector.records import Generation, Mark, Start, fits, misfit, newer
+from evrt.projector.schema import (
+    INDEX_COLUMN,
+    MARK_POSITIONS,
+    column,
+    documents,
+    families,
+    marks,
+    snapshots,
+)
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -193,6 +200,24 @@ class ViewReader:
             *(key, position),
         )
         return Mark(*rows[0]) if rows else None
+
+    async def start(self, generation: Generation, key: str, position: int) -> Start | None:
+        """Where to begin reading a key as of a position before the view's cursor; None where nothing is known of it.
+
+        At the last moment up to it for which the key's documents have been kept, else before its first event.
+        """
+        mark = await self.mark(generation, key, position)
+        if mark is not None:
+            return Start(mark.position, mark.version, mark.position + MARK_POSITIONS - 1)
+        rows = await self._fetch(
+            f"SELECT first, mark = 0 OR EXISTS (SELECT 1 FROM {marks(generation.id)} WHERE key = ? AND position > ?) "
+            f"FROM {families(generation.id)} WHERE key = ?",
+            *(key, position, key),
+        )
+        if not rows:
+            return Start(position, None, position)  # The key has had no event.
+        [(first, all_there)] = rows
+        return Start(first - 1, None, first + MARK_POSITIONS - 1) if all_there else None
 
     async def kept(
         self,

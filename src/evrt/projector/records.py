@@ -34,11 +34,12 @@ class Generation(NamedTuple):
 
 
 class Family(NamedTuple):
-    """The documents of one key, counted: events of it, how many of them up to its last mark, and where that is."""
+    """The documents of one key, counted: events of it, how many of them up to its last mark, where that is, and the first."""
 
     events: int = 0
     marked: int = 0
     mark: int = 0
+    first: int = 0
 
 
 class Mark(NamedTuple):
@@ -46,6 +47,17 @@ class Mark(NamedTuple):
 
     position: int
     version: int
+
+
+class Start(NamedTuple):
+    """Where reading a key as of a moment begins: after a position, at the documents kept then if it is a mark.
+
+    ``version`` is that of the mark's event. Up to the moment nothing of the key happened after ``upto``.
+    """
+
+    position: int
+    version: int | None
+    upto: int
 
 
 class Kept(NamedTuple):

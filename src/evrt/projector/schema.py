@@ -38,6 +38,13 @@ CREATE TABLE views (
 """,
 )
 
+MARK_POSITIONS = 5_000
+"""The first event of a key that comes so many positions after its first event or its last mark is a mark.
+
+So between two marks nothing of the key happened any later than that, and nobody has to look. Readers of a file count on
+it: with another number it needs another version of the schema.
+"""
+
 INDEX_COLUMN = "by_"
 """Prefix of the columns that hold indexed fields."""
 
@@ -102,7 +109,8 @@ CREATE TABLE {families(view)} (
     key TEXT PRIMARY KEY,
     events INTEGER NOT NULL,
     marked INTEGER NOT NULL,
-    mark INTEGER NOT NULL
+    mark INTEGER NOT NULL,
+    first INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID
 """,
         f"""

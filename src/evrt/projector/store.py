@@ -27,25 +27,8 @@ from evrt.projector.records import (
     Family,
     Generation,
     Kept,
-    Mark,
     Misfit,
-    Overtaken,
-    fits,
 )
-
-__all__ = [
-    "Change",
-    "Family",
-    "Generation",
-    "Kept",
-    "Mark",
-    "Misfit",
-    "Overtaken",
-    "ViewStore",
-    "fits",
-    "forked",
-    "open_store",
-]
 
 D = TypeVar("D", bound=BaseModel)
 R = TypeVar("R")

@@ -156,7 +156,7 @@ def load_families(
     for start in range(0, len(keys), PLACES_AT_ONCE):
         some = keys[start : start + PLACES_AT_ONCE]
         rows = connection.execute(
-            f"SELECT key, events, marked, mark FROM {families(generation.id)} "
+            f"SELECT key, events, marked, mark, first FROM {families(generation.id)} "
             f"WHERE key IN ({', '.join('?' * len(some))})",
             some,
         )
@@ -226,7 +226,7 @@ def _write(connection: sqlite3.Connection, change: Change) -> None:
         change.inserts,
     )
     connection.executemany(
-        f"INSERT INTO {families(view)} (key, events, marked, mark) VALUES (?, ?, ?, ?) "
+        f"INSERT INTO {families(view)} (key, events, marked, mark, first) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (key) DO UPDATE SET events = excluded.events, marked = excluded.marked, mark = excluded.mark",
         ((key, *family) for key, family in change.families.items()),
     )

@@ -23,8 +23,9 @@ from evrt.projector.frames import Cursor
 from evrt.projector.moments import Moment, position_of
 from evrt.projector.projector import Projector, of_other_histories
 from evrt.projector.reading import Seen, ViewReader, check_indexed
+from evrt.projector.records import Generation, fits
 from evrt.projector.registry import named, projections
-from evrt.projector.store import Generation, ViewStore, fits, forked, open_store
+from evrt.projector.store import ViewStore, forked, open_store
 from evrt.projector.watch import ListWatch, Looks, Watch
 
 D = TypeVar("D", bound=BaseModel)

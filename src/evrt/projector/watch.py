@@ -25,7 +25,7 @@ from evrt.projection import AnyProjection, Document, Place
 from evrt.projector.frames import Changes, Cursor, Parked, Patch, Row, Rows, Snapshot
 from evrt.projector.patch import Plain, diff, same
 from evrt.projector.reading import Encoded, ViewReader, decoded
-from evrt.projector.store import Generation, fits
+from evrt.projector.records import Generation, fits
 
 WAIT_SECONDS = 1.0
 """A reader that waits looks again after this time even if no bell rang."""

@@ -186,6 +186,8 @@ def _check_there(connection: sqlite3.Connection, generation: Generation) -> None
 def commit(connection: sqlite3.Connection, changes: Sequence[Change], owner: str) -> bool:
     """See ``ViewStore.commit``."""
     switched = False
+    # Those that are being built come last: one that takes the live one's place must not take it away before its turn.
+    changes = sorted(changes, key=lambda change: change.generation.stage == "building")
     for change in changes:
         _move(connection, change, owner)
         _write(connection, change)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self
 
-from pydantic import ValidationError
-
-from evrt.agents.agent import MODEL_TURNS_MAX, Agent
-from evrt.agents.workflow import Workflow
+from evrt.agents.agent import Agent
 from evrt.attempts import execute_run
 from evrt.config import as_url, read_config
+from evrt.conversations import read_last_assistant_message, read_messages
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
-from evrt.effects.tools import Tool, faults_text
-from evrt.errors import Conflict, InvalidInput, NotFound, UsageError
-from evrt.events import JsonValue
+from evrt.errors import Conflict, UsageError
+from evrt.events import JsonObject, JsonValue
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
 from evrt.history import Run, executable, load_run, resolve_run
@@ -28,20 +25,18 @@ from evrt.log import Log, open_log
 from evrt.log.blobs import Blobs
 from evrt.log.ids import new_ref
 from evrt.projection import AnyProjection
+from evrt.projector.moments import Moment
 from evrt.projector.views import Views, open_views
+from evrt.registry import Registry, Target
 from evrt.replaying import replay_run
 from evrt.result import ReplayReport, Result
-from evrt.retry import RUN_RETRY, Retry, parse_seconds
 from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
-from evrt.runtime.runner import TIMEOUT_SECONDS
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
 
 DEFAULT_URL = "sqlite:///evrt.db"
 NOT_GIVEN = object()
-Target = Agent | Workflow
-T = TypeVar("T", Agent, Workflow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class Running:
         return self._task.__await__()
 
 
-class App:
+class App(Registry):
     """Agents, workflows, and the log that their runs live on. Opens the log when it is first needed.
 
     url
@@ -87,6 +82,7 @@ class App:
         on_delta: Callable[[str, str, str], None] | None = None,
         projections: Sequence[AnyProjection] = (),
     ) -> None:
+        super().__init__()
         self._url = url
         self.deps = deps
         self.models: dict[str, Model] = dict(models or {})
@@ -95,8 +91,6 @@ class App:
         self.redact: Redact = redact or keep
         self.on_delta = on_delta
         self.projections = tuple(projections)
-        self._targets: dict[str, Target] = {}
-        self._tools: dict[str, Tool] = {}
         self._log: Log | None = None
         self._turn = Turn()
         self._views: Views | None = None
@@ -104,7 +98,7 @@ class App:
         self._running: set[asyncio.Task[Result]] = set()
         self._provider: LiteLLM | None = None
 
-    # Registration
+    # Opening and closing
 
     @property
     def url(self) -> str:
@@ -121,110 +115,9 @@ class App:
         self._url = url
 
     @property
-    def targets(self) -> Mapping[str, Target]:
-        """Agents and workflows by name."""
-        return self._targets
-
-    def agent(
-        self,
-        name: str,
-        *,
-        model: str | None = None,
-        instructions: str = "",
-        tools: Sequence[Tool] = (),
-        model_turns_max: int = MODEL_TURNS_MAX,
-        timeout: str | float | None = TIMEOUT_SECONDS,
-        retry: Retry = RUN_RETRY,
-        **parameters: Any,
-    ) -> Agent:
-        """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
-
-        ``timeout`` and ``retry`` are those of a run: see ``workflow``.
-        Raises UsageError when the name, or the name of one of its tools, is taken by something else.
-        """
-        agent = Agent(
-            name=name,
-            model=model,
-            instructions=instructions,
-            tools=tuple(tools),
-            model_turns_max=model_turns_max,
-            timeout_seconds=None if timeout is None else parse_seconds(timeout),
-            retry=retry,
-            parameters=parameters,
-        )
-        self._check_tools(agent)
-        return self._register(agent)
-
-    @overload
-    def workflow(self, function: Callable[..., Awaitable[Any]], /) -> Workflow: ...
-    @overload
-    def workflow(
-        self,
-        function: None = None,
-        /,
-        *,
-        name: str | None = None,
-        timeout: str | float | None = TIMEOUT_SECONDS,
-        retry: Retry = RUN_RETRY,
-    ) -> Callable[[Callable[..., Awaitable[Any]]], Workflow]: ...
-    def workflow(
-        self,
-        function: Callable[..., Awaitable[Any]] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        timeout: str | float | None = TIMEOUT_SECONDS,
-        retry: Retry = RUN_RETRY,
-    ) -> Workflow | Callable[[Callable[..., Awaitable[Any]]], Workflow]:
-        """Register an async function over the context as a workflow: ``@app.workflow``.
-
-        ``timeout`` limits each attempt of a run, waits not counted. ``retry`` says how often a run is
-        attempted that fails with the error of an operation: that operation is made again, and nothing else.
-        Attempts count anew once that operation has come to a result. Writes without an idempotency key and
-        errors that trying again cannot mend are never made again; nor are errors that the code acted on.
-
-        Raises UsageError when its name is taken.
-        """
-        seconds = None if timeout is None else parse_seconds(timeout)
-
-        def register(inner: Callable[..., Awaitable[Any]]) -> Workflow:
-            found = name or str(getattr(inner, "__name__", "workflow"))
-            return self._register(Workflow(inner, name=found, timeout_seconds=seconds, retry=retry))
-
-        return register if function is None else register(function)
-
-    def _register(self, target: T) -> T:
-        if target.name in self._targets:
-            raise UsageError(
-                f"The name {target.name!r} is registered twice. Names of agents and workflows are how the log "
-                "finds their code again, so each needs one of its own: rename one of them."
-            )
-        self._targets[target.name] = target
-        return target
-
-    def _check_tools(self, agent: Agent) -> None:
-        for tool in agent.tools:
-            known = self._tools.setdefault(tool.name, tool)
-            if known is not tool:
-                raise UsageError(
-                    f"Two different tools are named {tool.name!r}. Names of tools are part of the history, so each "
-                    f"needs one of its own: rename the one given to agent {agent.name!r}."
-                )
-
-    def target(self, name: str) -> Target:
-        """An agent or workflow by name. Raises NotFound that lists what there is."""
-        found = self._targets.get(name)
-        if found is None:
-            known = ", ".join(sorted(self._targets)) or "none"
-            raise NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.")
-        return found
-
-    @property
     def blobs(self) -> Blobs:
         """The blobs of the app's log: what is too large for an event."""
         return Blobs(self.log)
-
-    # Opening and closing
 
     async def log(self, *, read_only: bool = False) -> Log:
         """The log, opened on first use; ``read_only`` counts for that use. Raises what ``evrt.log.open_log`` raises."""
@@ -361,6 +254,28 @@ class App:
         log = await self.log()
         return await load_run(log, await resolve_run(log, run))
 
+    # Conversations
+
+    async def message_history(
+        self, conversation: str, *, include_failed_runs: bool = False, as_of: Moment | None = None
+    ) -> list[JsonValue]:
+        """What was said in a conversation, in all of its runs: see ``evrt.conversations.read_messages``.
+
+        ``as_of`` is a position of the log, a time, or a revision of a run such as ``RUN@42``. Raises NotFound (no such
+        conversation, no such moment), InvalidInput, and what ``Views.family`` raises.
+        """
+        views = await self.views()
+        return await read_messages(views, conversation, include_failed_runs=include_failed_runs, as_of=as_of)
+
+    async def last_assistant_message(
+        self, conversation: str, *, as_of: Moment | None = None
+    ) -> JsonObject | None:
+        """The last message of an assistant in words, or None where there is none. See ``message_history``."""
+        views = await self.views()
+        return await read_last_assistant_message(views, conversation, as_of=as_of)
+
+    # What a run waits for
+
     async def answer(
         self, run: str, answer: object, *, operation: str | None = None, by: str | None = None
     ) -> str:
@@ -404,17 +319,7 @@ class App:
             log, await resolve_run(log, run), operation, said, by=self._shown(by), check=self.check_result
         )
 
-    def check_result(self, tool: str, result: JsonValue) -> None:
-        """Raises InvalidInput for a result that a tool of one of the app's agents could not have returned."""
-        known = self._tools.get(tool)
-        if known is None:
-            return
-        try:
-            known.result_from(result)
-        except ValidationError as error:
-            raise InvalidInput(
-                f"{tool} cannot have returned {result!r:.80}. {faults_text(error, 'result')}. Give a result of its type."
-            ) from error
+    # Executing
 
     def _shown(self, by: str | None) -> str | None:
         return None if by is None else str(admit(by, self.redact))

@@ -27,6 +27,7 @@ from evrt.log.envelopes import envelopes
 PREFIX = "run-"
 REVISION = re.compile(r"(?P<run>[^@]+)(@(?P<moment>.+))?")
 HEAD = re.compile(r"head(~(?P<back>\d+))?")
+REF = re.compile(r"[a-z]+-[a-z2-7]{16}")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,22 @@ async def resolve_run(log: Log, name: str) -> str:
     if not found:
         raise NotFound(f"There is no run {name} in {log.url}. `evrt runs list` shows those that are.")
     return found[0]
+
+
+async def resolve_ref(log: Log, kind: str, name: str) -> str:
+    """The ref that an id of one's own stands for, of a ``user`` or a ``conversation``; a ref stands for itself.
+
+    Raises NotFound where no run was ever started for that id.
+    """
+    ref = await log.ref(kind, name, create=False)
+    if ref is not None:
+        return ref
+    if name.startswith(f"{kind}-") and REF.fullmatch(name):
+        return name  # As it is printed. Its id may have been erased.
+    raise NotFound(
+        f"There is no {kind} {name!r} in {log.url}: no run was started with --{kind} {name}. Give the id as it was given "
+        f"then, or the ref that is shown in its place ({kind}-…)."
+    )
 
 
 async def find_run(log: Log, revision: str) -> Run:

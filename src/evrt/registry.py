@@ -1,0 +1,138 @@
+"""What code an app has: agents and workflows by their names, and the tools of the agents. Names are unique."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from pydantic import ValidationError
+
+from evrt.agents.agent import MODEL_TURNS_MAX, Agent
+from evrt.agents.workflow import Workflow
+from evrt.effects.tools import Tool, faults_text
+from evrt.errors import InvalidInput, NotFound, UsageError
+from evrt.events import JsonValue
+from evrt.retry import RUN_RETRY, Retry, parse_seconds
+from evrt.runtime.runner import TIMEOUT_SECONDS
+
+Target = Agent | Workflow
+T = TypeVar("T", Agent, Workflow)
+
+
+class Registry:
+    """Registers agents and workflows, and finds them again. An app is one that also runs them."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, Target] = {}
+        self._tools: dict[str, Tool] = {}
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """Agents and workflows by name."""
+        return self._targets
+
+    def agent(
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        instructions: str = "",
+        tools: Sequence[Tool] = (),
+        model_turns_max: int = MODEL_TURNS_MAX,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
+        **parameters: Any,
+    ) -> Agent:
+        """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
+
+        ``timeout`` and ``retry`` are those of a run: see ``workflow``.
+        Raises UsageError when the name, or the name of one of its tools, is taken by something else.
+        """
+        agent = Agent(
+            name=name,
+            model=model,
+            instructions=instructions,
+            tools=tuple(tools),
+            model_turns_max=model_turns_max,
+            timeout_seconds=None if timeout is None else parse_seconds(timeout),
+            retry=retry,
+            parameters=parameters,
+        )
+        self._check_tools(agent)
+        return self._register(agent)
+
+    @overload
+    def workflow(self, function: Callable[..., Awaitable[Any]], /) -> Workflow: ...
+    @overload
+    def workflow(
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
+    ) -> Callable[[Callable[..., Awaitable[Any]]], Workflow]: ...
+    def workflow(
+        self,
+        function: Callable[..., Awaitable[Any]] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
+    ) -> Workflow | Callable[[Callable[..., Awaitable[Any]]], Workflow]:
+        """Register an async function over the context as a workflow: ``@app.workflow``.
+
+        ``timeout`` limits each attempt of a run, waits not counted. ``retry`` says how often a run is
+        attempted that fails with the error of an operation: that operation is made again, and nothing else.
+        Attempts count anew once that operation has come to a result. Writes without an idempotency key and
+        errors that trying again cannot mend are never made again; nor are errors that the code acted on.
+
+        Raises UsageError when its name is taken.
+        """
+        seconds = None if timeout is None else parse_seconds(timeout)
+
+        def register(inner: Callable[..., Awaitable[Any]]) -> Workflow:
+            found = name or str(getattr(inner, "__name__", "workflow"))
+            return self._register(Workflow(inner, name=found, timeout_seconds=seconds, retry=retry))
+
+        return register if function is None else register(function)
+
+    def target(self, name: str) -> Target:
+        """An agent or workflow by name. Raises NotFound that lists what there is."""
+        found = self._targets.get(name)
+        if found is None:
+            known = ", ".join(sorted(self._targets)) or "none"
+            raise NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.")
+        return found
+
+    def check_result(self, tool: str, result: JsonValue) -> None:
+        """Raises InvalidInput for a result that a tool of one of the app's agents could not have returned."""
+        known = self._tools.get(tool)
+        if known is None:
+            return
+        try:
+            known.result_from(result)
+        except ValidationError as error:
+            raise InvalidInput(
+                f"{tool} cannot have returned {result!r:.80}. {faults_text(error, 'result')}. Give a result of its type."
+            ) from error
+
+    def _register(self, target: T) -> T:
+        if target.name in self._targets:
+            raise UsageError(
+                f"The name {target.name!r} is registered twice. Names of agents and workflows are how the log "
+                "finds their code again, so each needs one of its own: rename one of them."
+            )
+        self._targets[target.name] = target
+        return target
+
+    def _check_tools(self, agent: Agent) -> None:
+        for tool in agent.tools:
+            known = self._tools.setdefault(tool.name, tool)
+            if known is not tool:
+                raise UsageError(
+                    f"Two different tools are named {tool.name!r}. Names of tools are part of the history, so each "
+                    f"needs one of its own: rename the one given to agent {agent.name!r}."
+                )

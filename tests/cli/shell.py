@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +128,9 @@ main()
 NOBODY = 65534
 """A user who may do next to nothing."""
 
+LINES, COLUMNS = 40, 110
+"""Of a terminal."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -225,3 +232,29 @@ def new_shell(parent: Path, forker: Forker) -> Shell:
 def plain(text: str) -> str:
     """What a terminal shows, without its colours."""
     return COLOUR.sub("", text).replace("\r\n", "\n")
+
+
+def on_terminal(shell: Shell, *words: str, **environment: str) -> str:
+    """What a command writes to a terminal that is its stdout and stderr."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    environment = {"COLUMNS": "", **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evrt", *words],
+        cwd=shell.folder,
+        env=shell.environment_with(**environment),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while piece := os.read(ours, 65536):
+            written += piece
+    except OSError:  # How Linux says that nobody holds the other end any more.
+        pass
+    finally:
+        os.close(ours)
+        assert process.wait() == 0
+    return written.decode()

@@ -185,7 +185,11 @@ def test_runs_are_listed_newest_first_and_filtered(history: History) -> None:
     assert line.startswith(f"{waiting.run}  waiting  report  {runs[0]['requested_at']}")
     assert line.endswith("for an answer (ask#1)")
     assert limited.err == ""
-    assert shell.evrt("runs", "list", "--limit", "3").err == "3 of 4 runs; --limit 4 shows all.\n"
+    told = shell.evrt("runs", "list", "--limit", "3").err
+    assert told == "There are more than these 3; --limit shows more at once.\n"
+    assert shell.evrt("runs", "list", "--limit", "4").err == ""
+    oldest = shell.evrt("runs", "list", "--oldest-first", "--json").document
+    assert oldest == list(reversed(runs))
     assert "No run of sqlite:///evrt.db is like that." in shell.evrt("runs", "list", "--agent", "nobody").err
 
 
@@ -221,3 +225,21 @@ def test_a_tool_that_does_not_exist_is_an_outcome_the_model_sees(history: Histor
     shell, waiting = history
     failed = shell.evrt("log", waiting.run, "--type", "tool_call.failed").out
     assert "unknown_tool: There is no tool 'umbrella'. Tools: weather." in failed
+
+
+def test_filters_of_the_list_of_runs_combine(history: History) -> None:
+    shell, waiting = history
+    ref = shell.evrt("runs", "show", waiting.run, "--json").document["user"]
+
+    def targets(*flags: str) -> list[str]:
+        return [run["target"] for run in shell.evrt("runs", "list", "--json", *flags).document]
+
+    assert targets("--user", "ann") == targets("--user", ref) == targets("--conversation", "c1") == ["report"]
+    assert targets("--user", "ann", "--conversation", "c1", "--status", "waiting", "--since", "2h") == [
+        "report"
+    ]
+    assert targets("--user", "ann", "--status", "failed") == []
+    assert targets("--until", "2h ago") == targets("--since", "2100-01-01") == []
+    first = shell.evrt("runs", "list", "--json", "--oldest-first", "--limit", "1").document[0]["requested_at"]
+    assert targets("--until", first) == []
+    assert len(targets("--since", first)) == 4

@@ -44,7 +44,17 @@ def test_help_imports_nothing_heavy() -> None:
     code, modules = json.loads(helped.stdout.splitlines()[-1])
     assert code == 0
     assert [name for name in HEAVY if name in modules] == []
-    for command in ("demo", "runs", "log", "at", "replay", "audit", "db"):
+    for command in (
+        "demo",
+        "runs",
+        "conversations",
+        "memory",
+        "questions",
+        "usage",
+        "projections",
+        "log",
+        "db",
+    ):
         assert f"\n  {command} " in helped.stdout
     assert "Exit codes: 0 ok, 1 negative result" in helped.stdout
 

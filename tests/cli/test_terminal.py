@@ -2,44 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
-
-from cli.shell import Finished, Shell, plain
+from cli.shell import COLUMNS, Finished, Shell, on_terminal, plain
 
 History = tuple[Shell, Finished]
-LINES, COLUMNS = 40, 110
-
-
-def on_terminal(shell: Shell, *words: str, **environment: str) -> str:
-    """What a command writes to a terminal that is its stdout and stderr."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    environment = {"COLUMNS": "", **environment}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "evrt", *words],
-        cwd=shell.folder,
-        env=shell.environment_with(**environment),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    written = b""
-    try:
-        while piece := os.read(ours, 65536):
-            written += piece
-    except OSError:  # How Linux says that nobody holds the other end any more.
-        pass
-    finally:
-        os.close(ours)
-        assert process.wait() == 0
-    return written.decode()
 
 
 def test_colours_and_short_times_are_for_terminals_only(history: History) -> None:

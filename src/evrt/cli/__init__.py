@@ -13,7 +13,21 @@ from typing import Annotated
 import typer
 
 from evrt import __version__
-from evrt.cli import audit, blobs, db, demo, doctor, history, init, runs
+from evrt.cli import (
+    audit,
+    blobs,
+    conversations,
+    db,
+    demo,
+    doctor,
+    history,
+    init,
+    memory,
+    projections,
+    questions,
+    runs,
+    usage,
+)
 from evrt.cli.boundary import guarded
 from evrt.errors import InvalidInput, NotFound
 
@@ -70,7 +84,12 @@ cli.add_typer(runs.cli, name="runs")
 cli.command("log")(history.log)
 cli.command("at")(history.at)
 cli.command("replay")(history.replay)
+cli.add_typer(conversations.cli, name="conversations")
+cli.add_typer(memory.cli, name="memory")
+cli.command("questions")(questions.questions)
+cli.command("usage")(usage.usage)
 cli.command("blob")(blobs.blob)
 cli.add_typer(audit.cli, name="audit")
+cli.add_typer(projections.cli, name="projections")
 cli.add_typer(db.cli, name="db")
 cli.command("doctor")(doctor.doctor)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evrt.cli.place import AppOption, DbOption, JsonOption, Place
+from evrt.cli.place import AppOption, DbOption, JsonOption, LimitOption, Place, drive
 
 cli = typer.Typer(
     help="Prove what the log holds, to people with tools of their own.",
@@ -147,3 +147,33 @@ def verify(
     from evrt.cli.verifying import verify_log
 
     raise typer.Exit(verify_log(Place(app, db), tree, checkpoint or [], proof or [], vkey, as_json=as_json))
+
+
+@cli.command()
+def trail(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Only what this run did; without it, everything.")
+    ] = None,
+    what: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Only events of this type: question.answered.")
+    ] = None,
+    who: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only what was done by agent:NAME, workflow:NAME, or a person."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only what was done for this user: your id, or their ref."),
+    ] = None,
+    limit: LimitOption = 100,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print who did what, when and for whom.
+
+    Runs asked for and ended, tools called that write, questions and answers, memory: the last ones, in their order.
+    """
+    from evrt.cli.trail import Asked, show_trail
+
+    drive(show_trail(Place(app, db), Asked(run, what, who, user), limit=limit, as_json=as_json))

@@ -9,6 +9,7 @@ from evrt.cli.place import Place, default_url
 from evrt.errors import EvrtError, UsageError
 from evrt.log.address import parse_url
 from evrt.log.doctor import Diagnosis, Verdict, examine
+from evrt.projector.doctor import examine_views
 
 WELL = 0
 UNWELL = 1
@@ -37,7 +38,12 @@ def _all(place: Place) -> Iterator[Diagnosis]:
     if path is None:
         raise UsageError("A log in memory has no place to look at; give the URL of a file.")
     yield from app
-    yield from examine(path)
+    verdicts = {}
+    for diagnosis in examine(path):
+        verdicts[diagnosis.name] = diagnosis.verdict
+        yield diagnosis
+    if "events" in verdicts and verdicts["log"] != "bad":  # There is a log for the views to be of.
+        yield from examine_views(url)
 
 
 def _app(place: Place) -> tuple[list[Diagnosis], str]:

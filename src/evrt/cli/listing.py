@@ -1,25 +1,19 @@
-"""The list of runs: the projection ``runs``, folded over the whole log when it is asked for."""
+"""The list of runs, of the view ``runs``: ``evrt runs list``."""
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
-from typing import cast
+from typing import NamedTuple
 
 from evrt.cli.details import failed, reason_text
 from evrt.cli.documents import state_document
-from evrt.cli.output import Cell, note, on_terminal, out_json, out_table, progress
+from evrt.cli.output import Cell, note, on_terminal, out_json, out_table
 from evrt.cli.place import Place
 from evrt.cli.text import ago, cut, duration, rfc3339, short
-from evrt.errors import UnusableLog, UsageError
-from evrt.events import Envelope
+from evrt.cli.viewing import Seen, period, viewing
 from evrt.folds.run import RunState
-from evrt.log import Log, Recorded
-from evrt.log.envelopes import envelope
-from evrt.projection import Documents, Projection, fold
+from evrt.history import resolve_ref
 
-GROUP, NAME = "evrt.projections", "runs"
-PAGE_EVENTS = 1_000
 ABOUT_CHARACTERS_MAX = 80
 STATUS_STYLES = {
     "queued": "dim",
@@ -32,56 +26,49 @@ STATUS_STYLES = {
 }
 
 
-async def list_runs(
-    place: Place, *, status: str | None, agent: str | None, limit: int, as_json: bool
-) -> None:
+class Wanted(NamedTuple):
+    """Which runs are asked for; what is None may be anything. Conversation and user are ids of one's own, or refs."""
+
+    status: str | None = None
+    agent: str | None = None
+    conversation: str | None = None
+    user: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+async def list_runs(place: Place, wanted: Wanted, *, limit: int, oldest_first: bool, as_json: bool) -> None:
     """Print the runs, newest first, at most ``limit`` of them."""
-    async with place.reading() as log:
-        runs = await fold_runs(log)
-        where = log.url
-    chosen = [state for state in runs if status in (None, state.status) and agent in (None, state.target)]
-    shown = chosen[:limit]
+    asked = period(wanted.since, wanted.until)
+    async with viewing(place, "runs") as seen:
+        documents, more = await seen.listed(
+            "runs",
+            limit=limit,
+            oldest_first=oldest_first,
+            where=await _where(seen, wanted),
+            since={} if asked.since is None else {"requested_at": asked.since},
+            until={} if asked.until is None else {"requested_at": asked.until},
+        )
+        any_runs = bool(documents) or bool((await seen.listed("runs", limit=1))[0])
+        url = seen.log.url
     if as_json:
-        out_json([state_document(state) for state in shown])
-    elif shown:
+        out_json([state_document(document.value) for document in documents])
+    elif documents:
         headings = ("RUN", "STATUS", "TARGET", "ASKED FOR", "TOOK", "ABOUT")
-        out_table(headings, [_row(state) for state in shown])
+        out_table(headings, [_row(document.value) for document in documents])
     else:
-        note(f"No run of {where} is like that." if runs else f"There are no runs in {where} yet.")
-    if len(chosen) > len(shown):
-        note(f"{len(shown)} of {len(chosen)} runs; --limit {len(chosen)} shows all.")
+        note(f"No run of {url} is like that." if any_runs else f"There are no runs in {url} yet.")
+    if more:
+        note(f"There are more than these {len(documents)}; --limit shows more at once.")
 
 
-async def fold_runs(log: Log) -> list[RunState]:
-    """Every run of a log, newest first."""
-    projection = _projection()
-    documents: Documents[RunState] = {}
-    last = await log.position()
-    after = 0
-    with progress("Reading the log") as advance:
-        while rows := await log.read(after=after, upto=last, limit=PAGE_EVENTS):
-            documents = fold(projection, map(_readable, rows), documents)
-            after = rows[-1].position
-            advance(after, last)
-    return [document.value for document in reversed(documents.values())]
-
-
-def _readable(row: Recorded) -> Envelope:
-    """The event of a row; one that is damaged is passed over as if erased, so that the others can be listed."""
-    try:
-        return envelope(row)
-    except UnusableLog:
-        note(f"Event {row.position} of {row.stream} cannot be read; `evrt log` shows it.")
-        return envelope(row._replace(payload=None))
-
-
-def _projection() -> Projection[RunState]:
-    for entry_point in entry_points(group=GROUP, name=NAME):
-        return cast("Projection[RunState]", entry_point.load())
-    raise UsageError(
-        f"The projection {NAME!r} is not installed: no package registers it in the entry point group {GROUP}. "
-        "It comes with evrt; install evrt again."
-    )
+async def _where(seen: Seen, wanted: Wanted) -> dict[str, object]:
+    where: dict[str, object] = {"status": wanted.status, "target": wanted.agent}
+    if wanted.conversation is not None:
+        where["conversation"] = await resolve_ref(seen.log, "conversation", wanted.conversation)
+    if wanted.user is not None:
+        where["user"] = await resolve_ref(seen.log, "user", wanted.user)
+    return {field: value for field, value in where.items() if value is not None}
 
 
 def _row(state: RunState) -> list[Cell]:
@@ -92,13 +79,14 @@ def _row(state: RunState) -> list[Cell]:
         Cell(state.run, "bold"),
         Cell(state.status, STATUS_STYLES.get(state.status, "")),
         Cell(state.target or "(erased)"),
-        Cell(_when(state.requested_at), "dim"),
+        Cell(when(state.requested_at), "dim"),
         Cell(took),
         Cell(_about(state)),
     ]
 
 
-def _when(time: int | None) -> str:
+def when(time: int | None) -> str:
+    """A time of the log in a table: how long ago on a terminal, else exact."""
     if time is None:
         return ""
     return ago(time) if on_terminal(sys.stdout) else rfc3339(time)

@@ -123,9 +123,9 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-def width() -> int:
-    """Columns of the terminal that stdout is."""
-    return _console(sys.stdout).width
+def width(stream: TextIO | None = None) -> int:
+    """Columns of the terminal that a stream (stdout, if not said otherwise) is."""
+    return _console(stream or sys.stdout).width
 
 
 def fit(text: str, columns: int) -> str:
@@ -150,16 +150,34 @@ def out_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
 
 @contextlib.contextmanager
-def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, if that is a terminal and the work is long; tell it how much is done, and of how much."""
+def progress(doing: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, if that is a terminal and the work is long; tell it how much is done, and of how much.
+
+    With a ``unit`` it also says how many of them a second takes.
+    """
     if not on_terminal(sys.stderr):
         yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
-        task = bar.add_task(doing, total=None, visible=False)
-        yield lambda done, total: bar.update(
-            task, completed=done, total=total, visible=total >= PROGRESS_STEPS_MIN
-        )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
+    with Progress(*columns, TimeRemainingColumn(), console=_console(sys.stderr), transient=True) as bar:
+        task = bar.add_task(doing, total=None, visible=False, speed="")
+
+        def advance(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            told = f"{speed:,.0f} {unit}/s" if unit and speed else ""
+            bar.update(task, completed=done, total=total, visible=total >= PROGRESS_STEPS_MIN, speed=told)
+
+        yield advance
+
+
+def aligned(numbers: Sequence[str]) -> list[str]:
+    """Numbers of one column, so that their last digits stand under one another."""
+    size = max(map(len, numbers), default=0)
+    return [number.rjust(size) for number in numbers]

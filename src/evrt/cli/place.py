@@ -40,6 +40,20 @@ DbOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="From this time on: 2026-11-27, 2026-11-27T12:00:00Z, or 2h ago."),
+]
+UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Before this time.")]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="MOMENT",
+        help="As it was then: a position, a time such as 2026-11-27T12:00:00Z, or RUN@N.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

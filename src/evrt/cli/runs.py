@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from evrt.cli.place import AppOption, DbOption, JsonOption, Place, drive
+from evrt.cli.place import (
+    AppOption,
+    DbOption,
+    JsonOption,
+    LimitOption,
+    Place,
+    SinceOption,
+    UntilOption,
+    drive,
+)
 
 cli = typer.Typer(
     help="Start runs, look at them, let them go on.", no_args_is_help=True, rich_markup_mode=None
@@ -60,15 +69,25 @@ def list_(
     agent: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only runs of this agent or workflow.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = 50,
+    conversation: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only runs of this conversation: your id, or its ref.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only runs for this user: your id, or their ref.")
+    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = 50,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The other way round.")] = False,
     app: AppOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    from evrt.cli.listing import list_runs
+    from evrt.cli.listing import Wanted, list_runs
 
-    drive(list_runs(Place(app, db), status=status, agent=agent, limit=limit, as_json=as_json))
+    wanted = Wanted(status, agent, conversation, user, since, until)
+    drive(list_runs(Place(app, db), wanted, limit=limit, oldest_first=oldest_first, as_json=as_json))
 
 
 @cli.command()

@@ -47,7 +47,7 @@ async def show_run(place: Place, revision: str, *, as_json: bool) -> None:
         out_json(run_document(run, head) | {key: names.get(ref or "") for key, ref in external.items()})
         return
     _out_heading(run, head)
-    _out_fields(_fields(run, names))
+    out_fields(_fields(run, names))
     if len(run.events) == head:
         for operation in waits(run):
             out(paint(f"\n{wait_text(operation)}", "yellow"))
@@ -66,15 +66,15 @@ async def show_moment(place: Place, revision: str, *, as_json: bool) -> None:
         return
     _out_heading(run, head)
     saved = checkpoints(run)
-    _out_section(
+    out_section(
         "state", pretty(run.state.state).splitlines() if saved else [], "no checkpoint has been saved"
     )
     messages = run.messages
-    _out_section("messages", _message_lines(messages[-MESSAGES_MAX:]), "nothing has been said")
+    out_section("messages", message_lines(messages[-MESSAGES_MAX:]), "nothing has been said")
     if len(messages) > MESSAGES_MAX:
         note(f"The last {MESSAGES_MAX} of {len(messages)} messages; --json has all.")
-    _out_section("memory", _memory_lines(memory), "nothing is remembered")
-    _out_section("open", [_open_line(run, o.identity) for o in open_operations(run)], "nothing is under way")
+    out_section("memory", _memory_lines(memory), "nothing is remembered")
+    out_section("open", [_open_line(run, o.identity) for o in open_operations(run)], "nothing is under way")
 
 
 # --------------------------------------------------------------------------------------------- one run
@@ -87,7 +87,7 @@ def _out_heading(run: Run, head: int) -> None:
     last = run.events[-1]
     out(
         f"{paint(name, 'bold')}  {paint(status, STATUS_STYLES.get(status, ''))}  "
-        f"{paint(f'{_time(last.time)}, {last.type}', 'dim')}"
+        f"{paint(f'{time_text(last.time)}, {last.type}', 'dim')}"
     )
 
 
@@ -96,10 +96,10 @@ def _fields(run: Run, names: dict[str, str | None]) -> list[Field]:
     failure = None if state.failure is None else f"{state.failure.error_type}: {state.failure.message}"
     return [
         ("target", f"{state.target} ({state.kind})" if state.target else "(erased)"),
-        ("asked for", _time(state.requested_at)),
+        ("asked for", time_text(state.requested_at)),
         ("took", _took(state)),
-        ("conversation", _named(state.conversation, names)),
-        ("user", _named(state.user, names)),
+        ("conversation", ref_text(state.conversation, names)),
+        ("user", ref_text(state.user, names)),
         ("claimed by", f"{worker(run)}, epoch {state.epoch}" if state.epoch else None),
         ("events", f"{state.events}, up to position {state.position} of the log"),
         ("operations", _operations(run)),
@@ -141,19 +141,19 @@ def _took(state: RunState) -> str | None:
     return duration((state.changed_at - state.requested_at) / 1_000_000)
 
 
-def _named(ref: str | None, names: dict[str, str | None]) -> str | None:
+def ref_text(ref: str | None, names: dict[str, str | None]) -> str | None:
     if ref is None:
         return None
     return f"{names[ref]} ({ref})" if names.get(ref) else ref
 
 
-def _time(time: int | None) -> str:
+def time_text(time: int | None) -> str:
     if time is None:
         return "(erased)"
     return f"{local_time(time)} ({ago(time)})" if on_terminal(sys.stdout) else rfc3339(time)
 
 
-def _out_fields(fields: Iterable[Field]) -> None:
+def out_fields(fields: Iterable[Field]) -> None:
     for label, text in fields:
         if text is not None:
             first, *rest = text.splitlines() or [""]
@@ -180,13 +180,13 @@ def _moment_document(run: Run, head: int, memory: dict[str, dict[str, MemoryItem
     }
 
 
-def _out_section(name: str, lines: Sequence[str], nothing: str) -> None:
+def out_section(name: str, lines: Sequence[str], nothing: str) -> None:
     out(f"\n{paint(name, 'bold')}")
     for line in lines or [paint(f"({nothing})", "dim")]:
         out(f"  {line}")
 
 
-def _message_lines(messages: Iterable[JsonObject]) -> list[str]:
+def message_lines(messages: Iterable[JsonObject]) -> list[str]:
     lines = []
     for message in messages:
         content = message.get("content")

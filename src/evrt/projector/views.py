@@ -94,6 +94,16 @@ class Views:
         """The file of the views."""
         return self.store.path
 
+    @property
+    def temporary(self) -> bool:
+        """Whether they are built for this process alone, as nothing can be kept beside the log."""
+        return self._folder is not None
+
+    @property
+    def trouble(self) -> EvrtError | None:
+        """Why they could not be written the last time that was tried, as of a full disk."""
+        return self._projector.trouble
+
     # ------------------------------------------------------------------------------------ reading
 
     async def view(

@@ -1,0 +1,173 @@
+"""A command's look at views: the log opened for reading, its views brought up to the log's head, and what was named."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from evrt.cli.output import note, progress
+from evrt.cli.place import Place
+from evrt.errors import InvalidInput, UsageError
+from evrt.log import Log
+from evrt.projection import AnyProjection, Document
+from evrt.projector.views import LIST_LIMIT_MAX, Views, open_views
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECONDS = 1_000_000
+UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+AGO = re.compile(rf"(?P<number>\d{{1,9}}) ?(?P<unit>{'|'.join(UNITS)})( ago)?")
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A log and views of it that have seen its last event, the one at ``head``."""
+
+    log: Log
+    views: Views
+    head: int
+
+    async def listed(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        oldest_first: bool = False,
+        where: Mapping[str, object] | None = None,
+        since: Mapping[str, object] | None = None,
+        until: Mapping[str, object] | None = None,
+    ) -> tuple[list[Document[Any]], bool]:
+        """The documents that are so, or ``limit`` of them, and whether there are more. See ``Views.list``."""
+        found: list[Document[Any]] = []
+        more: int | None = None
+        while True:
+            left = LIST_LIMIT_MAX if limit is None else min(limit - len(found), LIST_LIMIT_MAX)
+            page = await self.views.list(
+                name,
+                where=where,
+                since=since,
+                until=until,
+                limit=left,
+                more=more,
+                oldest_first=oldest_first,
+                min_position=self.head,
+            )
+            found += page.documents
+            more = page.more
+            if more is None or len(found) == limit:
+                return found, more is not None
+
+    async def family(self, name: str, key: str, as_of: str | None = None) -> Sequence[Document[Any]]:
+        """The documents of a key, now or as of a moment."""
+        if as_of is None:
+            return await self.views.family(name, key, min_position=self.head)
+        return await self.views.family(name, key, as_of=as_of)
+
+
+@asynccontextmanager
+async def viewing(place: Place, *names: str, as_of: bool = False) -> AsyncIterator[Seen]:
+    """The log, with these views of it as fresh as the log. ``as_of``: only the past is looked at, so nothing is waited for.
+
+    What takes long is shown on stderr. A build that is interrupted goes on with the next command.
+    """
+    async with opened(place, *names) as views:
+        head = await views.log.position()
+        if not as_of:
+            await catch_up(views, head, *names)
+        yield Seen(views.log, views, head)
+
+
+@asynccontextmanager
+async def opened(place: Place, *names: str) -> AsyncIterator[Views]:
+    """The views with these names, or all, as they are."""
+    own = own_projections(place)
+    async with place.reading() as log, aclosing(await open_views(log, own, only=names or None)) as views:
+        yield views
+
+
+async def catch_up(views: Views, head: int, *names: str) -> None:
+    """Have these views see the event at the position, however long that takes, and show how it goes."""
+    if not head:
+        return
+    try:
+        with progress("Building views", "events") as advance:
+            await views.wait_for(head, *names, timeout_seconds=None, advance=advance)
+    except asyncio.CancelledError:
+        if not views.temporary:
+            note("Interrupted. What has been built is kept, and the next command goes on from there.")
+        raise
+
+
+def own_projections(place: Place) -> Sequence[AnyProjection]:
+    """Those of the app, where one is named. Where the log is named too, an app that cannot be loaded is no obstacle."""
+    try:
+        app = place.load_app_if_named()
+    except UsageError as error:
+        if place.url is None:
+            raise UsageError(f"{error} --db FILE looks into a log without the app.") from error
+        note(f"{error} Its own projections are left out.")
+        return ()
+    return () if app is None else app.projections
+
+
+# --------------------------------------------------------------------------------------------- times
+
+
+def now() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1_000
+
+
+def day(microseconds: int) -> str:
+    """The day of a time in UTC, such as ``2026-11-27``."""
+    return (EPOCH + timedelta(microseconds=microseconds)).date().isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From one time on (``since``) and before another (``until``), in microseconds since 1970; None where it is open."""
+
+    since: int | None
+    until: int | None
+
+    def holds(self, time: int) -> bool:
+        return (self.since is None or self.since <= time) and (self.until is None or time < self.until)
+
+
+def period(since: str | None, until: str | None) -> Period:
+    """What ``--since`` and ``--until`` say. Raises InvalidInput."""
+    found = Period(_time(since, "--since"), _time(until, "--until"))
+    if found.since is not None and found.until is not None and found.since >= found.until:
+        raise InvalidInput(
+            f"--since {since} is not before --until {until}, so that nothing can lie between them."
+        )
+    return found
+
+
+def _time(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    if ago := AGO.fullmatch(text.strip()):
+        return now() - int(ago["number"]) * UNITS[ago["unit"]] * MICROSECONDS
+    try:
+        if DATE.fullmatch(text.strip()):
+            moment = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+        else:
+            moment = datetime.fromisoformat(text.strip().upper())
+    except ValueError:
+        raise InvalidInput(
+            f"{option} takes a time, which {text!r} is not. Write 2026-11-27 (a day in UTC), 2026-11-27T12:00:00Z, or how "
+            "long ago it was: 30min, 2h, 3d."
+        ) from None
+    if moment.tzinfo is None:
+        raise InvalidInput(
+            f"{option} {text} has no zone, so that it could be any of many moments. Write {text}Z for UTC, or the offset "
+            f"behind it: {text}+01:00."
+        )
+    return (moment - EPOCH) // (EPOCH.resolution)

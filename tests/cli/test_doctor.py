@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.desk import DESK
+from cli.many import make_runs
 from cli.shell import Shell
-from evrt.log import doctor
+from evrt.log import doctor, open_log
+from evrt.projector.doctor import FAR_BEHIND_EVENTS
+from evrt.projector.store import open_store
+from evrt_projections.runs import PROJECTION
 
 PAST = Path(__file__).parent.parent / "formats" / "v1.db"
 
@@ -183,3 +189,84 @@ def test_the_known_bugs_of_a_sqlite_are_told(
     assert found.verdict == verdict
     assert words in found.found
     assert ("3.51.3" in found.found.partition(";")[2]) == (version == (3, 51, 2))
+
+
+# ---------------------------------------------------------------------------------------- views
+
+
+def test_a_projection_that_failed_is_told_with_the_event_and_what_to_do(shell: Shell) -> None:
+    shell.write("support.py", DESK)
+    shell.write("fragile", "")
+    shell.evrt("runs", "start", "desk", "overload", expect=1)
+    shell.evrt("projections", "rebuild", "endings", expect=6)
+    parked = verdicts(shell, expect=1)["view endings"]
+    assert parked["verdict"] == "bad"
+    assert "parked at position 5, as its projection failed: ValueError: it is fragile" in parked["found"]
+    assert "`evrt log --after 5`" in parked["remedy"]
+    (shell.folder / "fragile").unlink()
+    shell.evrt("projections", "rebuild", "endings")
+    assert verdicts(shell)["views"]["found"] == "1, at most 0 events behind"
+
+
+async def _begin_to_rebuild_and_be_gone(shell: Shell) -> None:
+    async with aclosing(await open_log(f"sqlite:///{shell.folder}/evrt.db", read_only=True)) as log:
+        store = await open_store(f"{shell.folder}/evrt.db-views", log.id)
+        await store.build(PROJECTION)
+        await store.aclose()
+
+
+def test_views_that_nobody_keeps_and_a_rebuild_that_was_left_are_told(shell: Shell) -> None:
+    log = shell.folder / "evrt.db"
+    make_runs(log, 1)
+    for command in ("usage", "questions"):
+        shell.evrt(command)
+    make_runs(log, FAR_BEHIND_EVENTS // 2)
+    shell.evrt("questions")
+    asyncio.run(_begin_to_rebuild_and_be_gone(shell))
+    found = verdicts(shell)
+    assert found["view usage"]["verdict"] == "mind"
+    assert found["view usage"]["found"].endswith(" events behind, and nobody keeps it")
+    assert "view questions" not in found
+    assert found["view runs"]["found"].startswith("building it anew was left at position 0 of ")
+    assert found["view runs"]["remedy"] == "Run `evrt projections rebuild runs`, which goes on there."
+
+
+def test_a_file_that_is_no_file_of_views_and_one_that_is_damaged_are_told(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    views = shell.folder / "evrt.db-views"
+    for content, words in (
+        (b"hello " * 100, "it is no database, or its beginning is damaged"),
+        (None, "it is the database of another program"),
+    ):
+        if content is None:
+            with closing(sqlite3.connect(views)) as connection:
+                connection.execute("CREATE TABLE mine (x)")
+        else:
+            views.write_bytes(content)
+        found = verdicts(shell, expect=1)["views"]
+        assert (found["verdict"], found["remedy"]) == ("bad", "Move it to another name.")
+        assert words in found["found"]
+        assert words in shell.refused("runs", "list", code=2)
+        views.unlink()
+    shell.evrt("runs", "list")
+    with closing(sqlite3.connect(views)) as connection:  # All of it into the file itself.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    os.truncate(views, 6_000)
+    found = verdicts(shell, expect=1)["views"]
+    assert "is damaged" in found["found"]
+    assert found["remedy"].startswith("Remove it and its -wal and -shm")
+    assert "is damaged" in shell.refused("runs", "list", code=2)
+    for file in shell.folder.glob("evrt.db-views*"):
+        file.unlink()
+    assert shell.evrt("runs", "list").code == 0
+
+
+def test_views_of_another_log_are_told_and_built_anew(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "hi")
+    shell.evrt("runs", "list")
+    for name in ("evrt.db", "evrt.db-wal", "evrt.db-shm"):
+        (shell.folder / name).unlink(missing_ok=True)
+    shell.evrt("runs", "start", "helper", "hi")
+    assert verdicts(shell)["views"]["verdict"] == "mind"
+    assert [run["target"] for run in shell.evrt("runs", "list", "--json").document] == ["helper"]
+    assert verdicts(shell)["views"]["verdict"] == "ok"

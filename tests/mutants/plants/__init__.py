@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from mutants.plants.as_of import AS_OF
+from mutants.plants.asking import ASKING
 from mutants.plants.audit import AUDIT
 from mutants.plants.codec import CODEC
 from mutants.plants.disk import DISK
@@ -31,4 +32,5 @@ MUTANTS = (
     *PROJECTIONS,
     *PROJECTOR,
     *AS_OF,
+    *ASKING,
 )

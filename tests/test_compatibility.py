@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from evrt import App, Context, Result, Retry, StepFailed, Tool, tool
+from evrt.effects.contract import ModelError, ModelReply, ModelRequest
 from evrt.events import JsonObject
-from evrt.testing import ScriptedModel, call, calls
+from evrt.events.calls import Usage
+from evrt.testing import Reply, ScriptedModel, call, calls
 
 QUICK = Retry(3, base_seconds=0.001)
 
@@ -288,3 +290,103 @@ async def test_an_error_says_itself_that_trying_again_is_no_use(app: App) -> Non
         assert (result.status, len(made)) == ("failed", 1)
         [failed] = await recorded(app, result, "tool_call.failed")
         assert failed["retriable"] is False
+
+
+@pytest.fixture
+def talking(app: App) -> App:
+    """An app with an agent that calls a tool before it answers, and fails when told to."""
+
+    def reply(request: ModelRequest) -> Reply:
+        said = request.messages[-1]
+        if said["content"] == "fail":
+            raise ModelError(
+                "overloaded", "too much", retriable=False, usage=Usage(input_tokens=3, cost_usd=0.5)
+            )
+        if said["role"] == "user":
+            return call("weather", city="Turin")
+        message: JsonObject = {"role": "assistant", "content": str(said["content"])}
+        return ModelReply(message, usage=Usage(input_tokens=10, output_tokens=4, cost_usd=0.25))
+
+    app.models["script"] = ScriptedModel(reply)
+    app.agent("helper", model="script", tools=[weather])
+    return app
+
+
+async def test_a_conversation_groups_the_runs_of_a_user_with_an_agent(talking: App) -> None:
+    """S1.12"""
+    async with talking as app:
+        runs = [await app.run("helper", "Weather?", conversation="c", user="ann") for _ in range(2)]
+        ref = (await app.get(runs[0].run_id)).state.conversation
+        assert ref is not None
+        header = (await (await app.views()).view("conversations", ref)).value
+        assert await (await app.log()).external(header.owner) == "ann"
+        assert (header.target, header.runs, header.last_run) == ("helper", 2, runs[1].run_id)
+
+
+async def test_the_messages_of_a_conversation_are_those_of_its_runs_and_of_failed_ones_if_asked(
+    talking: App,
+) -> None:
+    """S1.13"""
+    async with talking as app:
+        await app.run("helper", "Weather?", conversation="c")
+        await app.run("helper", "fail", conversation="c")
+        await app.run("helper", "Weather?", conversation="c")
+        history = await app.message_history("c")
+        assert [message["role"] for message in history if isinstance(message, dict)] == 2 * [
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+        ]
+        assert {"role": "user", "content": "fail"} in await app.message_history("c", include_failed_runs=True)
+
+
+async def test_the_last_message_of_an_assistant_can_be_asked_for(talking: App) -> None:
+    """S1.14"""
+    async with talking as app:
+        await app.run("helper", "Weather?", conversation="c")
+        last = await app.last_assistant_message("c")
+        assert last == {"role": "assistant", "content": "sunny in Turin for 1"}
+
+
+async def test_a_run_may_belong_to_a_conversation_and_knows_its_messages(talking: App) -> None:
+    """S1.15"""
+    async with talking as app:
+        alone = await app.run("helper", [{"role": "user", "content": "Weather?"}])
+        history = await app.get(alone.run_id)
+        assert (history.state.target, history.state.conversation) == ("helper", None)
+        assert history.messages[0] == {"role": "user", "content": "Weather?"}
+        assert history.messages[-1]["content"] == alone.output
+
+
+async def test_events_of_a_run_are_read_in_their_order(talking: App) -> None:
+    """S1.16"""
+    async with talking as app:
+        result = await app.run("helper", "Weather?")
+        events = (await app.get(result.run_id)).events
+        assert [event.version for event in events] == list(range(1, len(events) + 1))
+        assert {event.stream for event in events} == {result.run_id}
+        assert (events[0].type, events[-1].type) == ("run.requested", "run.succeeded")
+
+
+async def test_tokens_and_cost_are_counted_failed_attempts_included(talking: App) -> None:
+    """B23"""
+    async with talking as app:
+        result = await app.run("helper", "Weather?", user="ann")
+        await app.run("helper", "fail", user="ann")
+        page = await (await app.views()).list("usage", where={"actor": "agent:helper"})
+        assert sum(document.value.cost_usd or 0 for document in page.documents) == 0.75
+        assert sum(document.value.input_tokens for document in page.documents) == 13
+        assert (await app.get(result.run_id)).state.cost_usd == 0.25
+
+
+async def test_who_did_what_and_what_went_wrong_is_on_record(talking: App) -> None:
+    """B24"""
+    async with talking as app:
+        failed = await app.run("helper", "fail", user="ann")
+        trail = (
+            await (await app.views()).list("audit", where={"run": failed.run_id}, oldest_first=True)
+        ).documents
+        assert [fact.value.what for fact in trail] == ["run.requested", "run.claimed", "run.failed"]
+        assert {fact.value.who for fact in trail} == {"agent:helper"}
+        assert trail[-1].value.details["failure"]["error_type"] == "ModelFailed"

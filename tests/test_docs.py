@@ -37,7 +37,9 @@ NOT_RUN_MAX = 3
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 ENTRY_POINT_GROUPS = PROJECT["entry-points"].keys()
 
-FEATURES = {f"S1.{number}" for number in range(4, 12)} | {"S1.29", "S4.8", "B13", "B15", "B21", "B26"}
+FEATURES = {f"S1.{number}" for number in range(4, 17)} | {
+    *("S1.29", "S4.8", "B13", "B15", "B21", "B23", "B24", "B26")
+}
 """Rows that the table of compatibility has to have."""
 
 OVERSTATED = re.compile(

@@ -15,7 +15,7 @@ from cli.shell import Shell, new_shell
 from evrt.projector.reading import ViewReader
 from evrt_projections.runs import PROJECTION
 
-RUNS = 4_000
+RUNS = 2_000
 
 
 class Many(NamedTuple):

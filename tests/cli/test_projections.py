@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from cli.forker import Forker
 from cli.many import make_runs
 from cli.shell import Shell, new_shell, on_terminal
 
-MANY_RUNS = 5_000
+MANY_RUNS = 3_600
 WITHIN_SECONDS = 60.0
 
 
@@ -205,8 +206,7 @@ def test_a_view_that_is_not_what_the_log_says_is_found_and_mended_by_a_rebuild(s
 # ------------------------------------------------------------------------------------- kept current
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_keeps_views_current_until_it_is_told_to_end(shell: Shell, number: signal.Signals) -> None:
+def test_a_process_keeps_views_current_until_it_is_interrupted(shell: Shell) -> None:
     shell.write("support.py", DESK)
     shell.evrt("runs", "start", "desk", "hello")
     with shell.begin("projections", "run", stderr=subprocess.PIPE) as process:
@@ -216,9 +216,27 @@ def test_a_process_keeps_views_current_until_it_is_told_to_end(shell: Shell, num
         shell.evrt("runs", "start", "desk", "overload", expect=1)
         until(lambda: cursor(shell, "endings") == shell.evrt("log", "--json").out.count("\n"))
         assert shell.evrt("projections", "lag", "--max", "0").code == 0
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert process.wait() == 0
         assert "Ended." in process.stderr.read()
+
+
+def test_who_keeps_views_is_told_at_once_of_one_that_is_parked_and_ends_in_order_when_terminated(
+    shell: Shell,
+) -> None:
+    shell.write("support.py", DESK)
+    shell.evrt("runs", "start", "desk", "hello")
+    with shell.begin("projections", "run", stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while "9 views current" not in process.stderr.readline():
+            pass
+        shell.write("fragile", "")
+        shell.evrt("runs", "start", "desk", "overload", expect=1)
+        told = process.stderr.readline()
+        assert re.match(r"endings is parked at position \d+: ValueError: it is fragile", told)
+        assert process.stderr.readline().startswith("8 views current, at position ")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
 
 
 def test_what_another_process_keeps_is_waited_for_and_taken_over_when_that_is_frozen(shell: Shell) -> None:

@@ -16,8 +16,8 @@ from evrt.cli.text import counted, duration, one_line
 from evrt.cli.viewing import opened
 from evrt.events import JsonObject
 from evrt.log import Log
+from evrt.projector.records import fits
 from evrt.projector.registry import named
-from evrt.projector.store import fits
 from evrt.projector.views import Views, ViewStatus
 
 TICK_SECONDS = 0.5

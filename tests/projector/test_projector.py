@@ -21,10 +21,11 @@ from evrt.errors import InvalidInput, NotFound, Unavailable, UsageError
 from evrt.log import Append, Draft, open_log
 from evrt.projection import AnyProjection
 from evrt.projector import folding, opening, projector
+from evrt.projector.places import views_path
 from evrt.projector.reading import ViewReader
 from evrt.projector.records import Change
 from evrt.projector.store import ViewStore
-from evrt.projector.views import Views, open_views, views_path
+from evrt.projector.views import Views, open_views
 from projector.tallies import (
     BOXES,
     KINDS,

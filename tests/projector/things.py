@@ -23,8 +23,9 @@ from evrt.events import Envelope, JsonValue, Unknown
 from evrt.log import Append, Draft, Log, open_log
 from evrt.log.ids import new_event_id
 from evrt.projection import WHOLE, Columns, Projection, Stream
+from evrt.projector.places import views_path
 from evrt.projector.store import open_store
-from evrt.projector.views import Views, views_path
+from evrt.projector.views import Views
 
 TESTS = Path(__file__).parent.parent
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from evrt.errors import EvrtError
 from evrt.log.doctor import Diagnosis
 from evrt.log.sqlite.connect import connect_reading
+from evrt.projector.places import views_path
 from evrt.projector.projector import STALLED_SECONDS
 from evrt.projector.schema import APPLICATION_ID, SCHEMA_VERSION
-from evrt.projector.views import views_path
 
 FAR_BEHIND_EVENTS = 10_000
 """What a view may be behind without being told of: the next command that reads it catches up at once."""

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
-from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, Unavailable, UnusableLog, UsageError
+from evrt.errors import EvrtError, InvalidInput, NotFound, UsageError
 from evrt.log import Log
-from evrt.log.address import parse_url
 from evrt.projection import WHOLE, AnyProjection, Document, Projection
 from evrt.projector.asof import document_as_of, family_as_of
 from evrt.projector.frames import Cursor
+from evrt.projector.keeping import Advance, Keeper
 from evrt.projector.moments import Moment, position_of
-from evrt.projector.projector import Projector, of_other_histories
+from evrt.projector.places import TemporaryFolder, may_keep, views_path
+from evrt.projector.projector import of_other_histories
 from evrt.projector.reading import Seen, ViewReader, check_indexed
-from evrt.projector.records import Generation, fits
+from evrt.projector.records import fits
 from evrt.projector.registry import named, projections
-from evrt.projector.store import ViewStore, forked, open_store
+from evrt.projector.store import ViewStore, open_store
 from evrt.projector.watch import ListWatch, Looks, Watch
 
 D = TypeVar("D", bound=BaseModel)
@@ -33,15 +30,9 @@ D = TypeVar("D", bound=BaseModel)
 WAIT_SECONDS = 10.0
 """How long a reader waits, by default, for a view to be as fresh as was asked."""
 
-BELL_SECONDS = 1.0
-"""A reader that waits looks again after this time even if no bell rang."""
-
 LIST_LIMIT = 50
 LIST_LIMIT_MAX = 1_000
 """Documents of one page."""
-
-Advance = Callable[[int, int], None]
-"""Is told how many events of how many have been folded."""
 
 
 class Page(NamedTuple, Generic[D]):
@@ -83,11 +74,8 @@ class Views:
         self.reader = ViewReader(store.path)
         self._folder = folder
         self._process = os.getpid()
-        self._loop = asyncio.get_running_loop()
-        self._projector = Projector(log, store, own, on_commit=self.reader.bell.ring)
-        self._projecting: asyncio.Task[None] | None = None
+        self._keeper = Keeper(log, store, self.reader, own)
         self._looks: WeakValueDictionary[str, Looks] = WeakValueDictionary()
-        self._closed = False
 
     @property
     def path(self) -> str:
@@ -102,7 +90,7 @@ class Views:
     @property
     def trouble(self) -> EvrtError | None:
         """Why they could not be written the last time that was tried, as of a full disk."""
-        return self._projector.trouble
+        return self._keeper.trouble
 
     # ------------------------------------------------------------------------------------ reading
 
@@ -215,10 +203,10 @@ class Views:
         Raises NotFound, InvalidInput (there is no such event yet), Unavailable (not in time, or parked before it).
         """
         self.project()
-        await self._check_position(position)
+        await self._keeper.check_position(position)
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         for name in names or self.projections:
-            await self._reached(named(self.projections, name), position, until, advance)
+            await self._keeper.reached(named(self.projections, name), position, until, advance)
 
     async def _fresh(
         self,
@@ -233,74 +221,12 @@ class Views:
         if min_position is None:
             min_position = await self.log.position()
         else:
-            await self._check_position(min_position)
+            await self._keeper.check_position(min_position)
         while True:
             seen: Seen[D] | None = await read()
             if seen is not None and seen.generation.cursor >= min_position:
                 return seen
-            await self._reached(projection, min_position, until, lambda done, total: None)
-
-    async def _reached(
-        self, projection: AnyProjection, position: int, until: float | None, advance: Advance
-    ) -> None:
-        while True:
-            self.project()
-            rung = self.reader.bell.rung
-            generation = await self._read_by(projection)
-            if generation is not None:
-                if generation.cursor >= position and generation.stage == "live":
-                    return
-                self._raise_if_parked(generation)
-                advance(min(generation.cursor, position), position)
-            self._raise_if_hopeless()
-            left = BELL_SECONDS if until is None else min(until - time.monotonic(), BELL_SECONDS)
-            if left <= 0:
-                raise _too_late(
-                    projection,
-                    position,
-                    generation or await self._instead(projection),
-                    self._projector.trouble,
-                )
-            await self.reader.changed(rung, left)
-
-    async def _read_by(self, projection: AnyProjection) -> Generation | None:
-        """The generation that this program's readers wait for."""
-        await self.reader.live(projection)
-        generations = [g for g in await self.reader.generations() if g.name == projection.name]
-        return next((g for g in generations if fits(g, projection) and g.stage == "live"), None) or next(
-            (g for g in generations if fits(g, projection)), None
-        )
-
-    async def _instead(self, projection: AnyProjection) -> Generation | None:
-        """The live generation that this program's readers cannot use."""
-        return next(
-            (g for g in await self.reader.generations() if g.name == projection.name and g.stage == "live"),
-            None,
-        )
-
-    def _raise_if_parked(self, generation: Generation) -> None:
-        """Raises Unavailable where the projection has failed, and this program has tried it."""
-        if generation.error is not None and self._projector.gave_up(generation):
-            raise Unavailable(
-                f"The view {generation.name} stands still at position {generation.cursor}, as its projection failed: "
-                f"{generation.error}. The others go on. Mend the projection and start the program again: it goes on "
-                "from there."
-            )
-
-    def _raise_if_hopeless(self) -> None:
-        """Raises what keeps views from being written, where waiting does not mend it."""
-        trouble = self._projector.trouble
-        if isinstance(trouble, UnusableLog | Denied | UsageError):
-            raise trouble
-
-    async def _check_position(self, position: int) -> None:
-        head = await self.log.position()
-        if position > head or position < 0:
-            raise InvalidInput(
-                f"There is no event {position} to wait for: the log has positions 1 to {head}."
-                if head
-                else f"There is no event {position} to wait for: the log is empty."
-            )
+            await self._keeper.reached(projection, min_position, until, lambda done, total: None)
 
     # ---------------------------------------------------------------------------------- watching
 
@@ -320,7 +246,7 @@ class Views:
         looks = self._looks.get(name) or Looks(self.reader, projection)
         self._looks[name] = looks
         since = None if after is None else Cursor.parse(after)
-        return Watch(looks, self.reader, projection, (key, part), since, self._goes_on)
+        return Watch(looks, self.reader, projection, (key, part), since, self._keeper.goes_on)
 
     def watch_list(
         self, name: str, *, where: Mapping[str, object] | None = None, limit: int = LIST_LIMIT
@@ -334,41 +260,13 @@ class Views:
         _check_limit(limit)
         for field in where or {}:
             check_indexed(projection, field)
-        return ListWatch(self.reader, projection, dict(where or {}), limit, self._goes_on)
-
-    def _goes_on(self) -> bool:
-        """Keep the views current, for somebody who waits. False where they, or their log, have been closed."""
-        if self._closed:
-            return False
-        if self._projecting is not None and self._projecting.done() and not self._projecting.cancelled():
-            self._projecting.result()
-            return False
-        self.project()
-        self._raise_if_hopeless()
-        return True
+        return ListWatch(self.reader, projection, dict(where or {}), limit, self._keeper.goes_on)
 
     # ----------------------------------------------------------------------------------- keeping
 
     def project(self) -> None:
-        """Keep the views current in the background, from now until they are closed."""
-        if self._process != os.getpid():
-            raise forked(self.path)
-        if self._closed:
-            raise UsageError("These views have been closed; open them again.")
-        if asyncio.get_running_loop() is not self._loop:
-            raise UsageError(
-                f"The views {self.path} were opened in another event loop. Close them there, or open others here "
-                "with evrt.projector.views.open_views: any number of them can be open at once."
-            )
-        projecting = self._projecting
-        if projecting is not None and projecting.done() and not projecting.cancelled():
-            self._projecting = None
-            # Whoever is first hears of an error that nobody thought of.
-            projecting.result()
-        if self._projecting is None or self._projecting.done():
-            self._projecting = asyncio.get_running_loop().create_task(self._projector.run(), name="projector")
-            # Where the log is closed the projector ends, and whoever waits is to hear of it.
-            self._projecting.add_done_callback(lambda _: self.reader.bell.ring())
+        """Keep the views current in the background, from now until they are closed. Every reader does this."""
+        self._keeper.project()
 
     async def rebuild(
         self, name: str, *, anew: bool = False, advance: Advance = lambda done, total: None
@@ -378,24 +276,7 @@ class Views:
         A rebuild that was interrupted goes on where it stopped, unless it is to begin ``anew``.
         Raises NotFound, Unavailable (its projection raised).
         """
-        projection = named(self.projections, name)
-        self.project()
-        begun = await self.store.build(projection, anew=anew)
-        while True:
-            self.project()
-            rung = self.reader.bell.rung
-            of_view = [g for g in await self.store.generations() if g.name == name]
-            found = next((g for g in of_view if g.id == begun.id), None)
-            if found is None:
-                # It was live and has been replaced, unless somebody else has begun anew before it was.
-                found = next((g for g in of_view if g.stage == "building" and fits(g, projection)), None)
-                begun = found or begun
-            if found is None or found.stage == "live":
-                break
-            self._raise_if_parked(found)
-            self._raise_if_hopeless()
-            advance(found.cursor, await self.log.position())
-            await self.reader.changed(rung, BELL_SECONDS)
+        await self._keeper.rebuild(named(self.projections, name), anew=anew, advance=advance)
 
     async def status(self) -> Sequence[ViewStatus]:
         """How every view stands, those of other programs too."""
@@ -420,14 +301,11 @@ class Views:
 
     async def aclose(self) -> None:
         """Stop keeping them, let others take over, close the file. Idempotent."""
-        if self._closed:
+        if self._keeper.closed:
             return
-        self._closed = True
+        await self._keeper.aclose()
         if self._process != os.getpid():
             return  # The connections are the parent's.
-        if self._projecting is not None and asyncio.get_running_loop() is self._loop:
-            self._projecting.cancel()
-            await asyncio.wait([self._projecting])
         await self.reader.aclose()
         await self.store.aclose()
         if self._folder is not None:
@@ -449,7 +327,7 @@ async def open_views(
     if only is not None:
         found = {name: named(found, name) for name in only}
     path = views_path(log.url)
-    if path is not None and _may_keep(path):
+    if path is not None and may_keep(path):
         return await _opened(log, path, found, None)
     folder = TemporaryFolder()
     try:
@@ -473,30 +351,6 @@ async def _opened(
     return Views(log, store, found, folder)
 
 
-class TemporaryFolder:
-    """A folder that is removed with the process that made it, or before; not by its forked children."""
-
-    def __init__(self) -> None:
-        self.name = tempfile.mkdtemp(prefix="evrt-views-")
-        self.cleanup = weakref.finalize(self, _remove_folder, self.name, os.getpid())
-
-
-def _remove_folder(name: str, process: int) -> None:
-    if os.getpid() == process:
-        shutil.rmtree(name, ignore_errors=True)
-
-
-def views_path(url: str) -> str | None:
-    """Where the views of a log are kept; None for a log in memory."""
-    path = parse_url(url)
-    return None if path is None else f"{os.path.abspath(path)}-views"
-
-
-def _may_keep(path: str) -> bool:
-    folder = os.path.dirname(path)
-    return os.access(folder, os.W_OK | os.X_OK) and (not os.path.exists(path) or os.access(path, os.W_OK))
-
-
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= LIST_LIMIT_MAX:
         raise InvalidInput(f"A list has 1 to {LIST_LIMIT_MAX:,} documents, not {limit:,}.")
@@ -509,22 +363,3 @@ def no_document(projection: AnyProjection, key: str, part: str, position: int) -
         f"The view {projection.name} has no document {which!r} as of position {position}. `evrt projections list` shows the "
         "views and how many documents they have."
     )
-
-
-def _too_late(
-    projection: AnyProjection, position: int, generation: Generation | None, trouble: EvrtError | None
-) -> Unavailable:
-    if trouble is not None:
-        detail = str(trouble)
-    elif generation is None:
-        detail = "nobody has begun to build it yet."
-    elif not fits(generation, projection):
-        detail = (
-            f"it is there as another program built it: version {generation.version}, with other indexes or of another "
-            "variant. Start this program again, and it builds its own."
-        )
-    elif generation.stage == "building":
-        detail = f"version {generation.version} of it is being built, and has come to position {generation.cursor}."
-    else:
-        detail = f"it has come to position {generation.cursor}. Wait longer, or see `evrt projections lag`."
-    return Unavailable(f"The view {projection.name} has not come to position {position} in time: {detail}")

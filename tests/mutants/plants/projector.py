@@ -134,7 +134,7 @@ PROJECTOR = (
     ),
     mutant(
         "an old failure told before anybody has tried again",
-        "projector/views.py",
+        "projector/keeping.py",
         "if generation.error is not None and self._projector.gave_up(generation):",
         "if generation.error is not None:",
         "tests/projector/test_parking.py::test_mended_it_goes_on_from_its_place_and_folds_nothing_again",
@@ -185,7 +185,7 @@ PROJECTOR = (
     ),
     mutant(
         "a rebuild that was begun anew taken for done",
-        "projector/views.py",
+        "projector/keeping.py",
         '                found = next((g for g in of_view if g.stage == "building" and fits(g, projection)), None)\n',
         "",
         "tests/projector/test_rebuild.py::test_who_builds_and_is_begun_anew_by_another_waits_for_that",
@@ -237,7 +237,7 @@ PROJECTOR = (
     ),
     mutant(
         "a fork that takes its parent's folder along",
-        "projector/views.py",
+        "projector/places.py",
         "    if os.getpid() == process:\n        shutil",
         "    if process:\n        shutil",
         "tests/projector/test_projector.py::test_a_forked_child_is_told_and_takes_nothing_from_its_parent",
@@ -258,7 +258,7 @@ PROJECTOR = (
     ),
     mutant(
         "a full disk that nobody hears of",
-        "projector/views.py",
+        "projector/keeping.py",
         "    if trouble is not None:\n        detail = str(trouble)\n    elif",
         "    if trouble is not None and False:\n        detail = str(trouble)\n    elif",
         "tests/projector/test_projector.py::test_a_full_disk_is_told_and_when_there_is_room_views_go_on",

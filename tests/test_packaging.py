@@ -105,11 +105,15 @@ def test_the_wheel_carries_the_sample_claims_of_the_demo(wheel: Path) -> None:
     assert read_member(wheel, sample).count("\n") > 40
 
 
-def test_the_wheel_names_its_command_and_its_projection(wheel: Path) -> None:
+def test_the_wheel_names_its_command_and_its_projections(wheel: Path) -> None:
     entry_points = configparser.ConfigParser()
     entry_points.read_string(read_member(wheel, "/entry_points.txt"))
     assert dict(entry_points["console_scripts"]) == {"evrt": "evrt.cli:main"}
-    assert dict(entry_points["evrt.projections"]) == {"runs": "evrt_projections.runs:PROJECTION"}
+    built_in = sorted(path.stem for path in (ROOT / "projections" / "evrt_projections").glob("[!_]*.py"))
+    assert "runs" in built_in
+    assert dict(entry_points["evrt.projections"]) == {
+        name: f"evrt_projections.{name}:PROJECTION" for name in built_in
+    }
 
 
 def test_the_wheel_states_its_licence_and_the_pythons_it_runs_on(wheel: Path) -> None:

@@ -170,6 +170,9 @@ def evrt(*words):
     )
     return [done.returncode, done.stdout, done.stderr]
 
+if HOW == "views are behind":
+    evrt("runs", "start", "greet", "Eve")
+    evrt("runs", "list")
 begun = evrt("runs", "start", "greet", "Ann", "--json")
 run = json.loads(begun[1])["run"]
 fill(folder)
@@ -182,11 +185,12 @@ print(json.dumps([begun, run, started, reading, evrt("runs", "start", "greet", "
 """
 
 
+@pytest.mark.parametrize("how", ["there are no views", "views are behind"])
 def test_the_command_line_says_that_the_disk_is_full_and_goes_on_reading(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setenv("ELSEWHERE", str(tmp_path_factory.mktemp("elsewhere")))
-    begun, run, started, reading, again = run_on_small_disk(tmp_path, PRELUDE + CLI)
+    begun, run, started, reading, again = run_on_small_disk(tmp_path, PRELUDE + CLI, how)
     assert begun[0] == 0
     code, out, said = started
     assert (code, out) == (6, "")
@@ -198,4 +202,5 @@ def test_the_command_line_says_that_the_disk_is_full_and_goes_on_reading(
     assert "Traceback" not in said
     for (code, out, said), shown in zip(reading, (run, "run.succeeded", ""), strict=True):
         assert (code, shown in out) == (0, True), said
+    assert "is built for this command alone" in reading[0][2]
     assert again[0] == 0

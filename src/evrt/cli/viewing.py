@@ -6,16 +6,17 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from evrt.cli.output import note, progress
 from evrt.cli.place import Place
-from evrt.errors import InvalidInput, UsageError
+from evrt.errors import InvalidInput, Unavailable, UsageError
 from evrt.log import Log
 from evrt.projection import AnyProjection, Document
+from evrt.projector.registry import named, projections
 from evrt.projector.views import LIST_LIMIT_MAX, Views, open_views
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,27 +77,56 @@ async def viewing(place: Place, *names: str, as_of: bool = False) -> AsyncIterat
 
     What takes long is shown on stderr. A build that is interrupted goes on with the next command.
     """
-    async with opened(place, *names) as views:
-        head = await views.log.position()
+    async with AsyncExitStack() as stack:
+        views = await stack.enter_async_context(opened(place, *names))
+        log = views.log
+        head = await log.position()
         if not as_of:
-            await catch_up(views, head, *names)
-        yield Seen(views.log, views, head)
+            try:
+                await catch_up(views, head, *names)
+            except Unavailable as error:
+                if error is not views.trouble or views.temporary:
+                    raise
+                # A full disk, say, is no reason not to see what the log holds.
+                views = await stack.enter_async_context(aclosing(await _alone(error, log, views.projections)))
+                await catch_up(views, head, *names)
+        yield Seen(log, views, head)
 
 
 @asynccontextmanager
 async def opened(place: Place, *names: str) -> AsyncIterator[Views]:
-    """The views with these names, or all, as they are."""
+    """The views with these names, or all, as they are. Where they cannot be kept, they are built for this command alone."""
     own = own_projections(place)
-    async with place.reading() as log, aclosing(await open_views(log, own, only=names or None)) as views:
-        yield views
+    async with place.reading() as log:
+        try:
+            views = await open_views(log, own, only=names or None)
+        except Unavailable as error:
+            chosen = projections(own)
+            views = await _alone(error, log, {name: named(chosen, name) for name in names or chosen})
+        async with aclosing(views):
+            yield views
+
+
+async def _alone(error: Unavailable, log: Log, chosen: Mapping[str, AnyProjection]) -> Views:
+    note(f"{error} What is asked for is built for this command alone.")
+    return await open_views(log, chosen, keep=False)
 
 
 async def catch_up(views: Views, head: int, *names: str) -> None:
-    """Have these views see the event at the position, however long that takes, and show how it goes."""
+    """Have these views see the event at the position, however long that takes, and show how it goes.
+
+    Raises Unavailable where they cannot be written.
+    """
     if not head:
         return
     try:
-        with progress("Building views", "events") as advance:
+        with progress("Building views", "events") as show:
+
+            def advance(done: int, total: int) -> None:
+                if views.trouble is not None:
+                    raise views.trouble
+                show(done, total)
+
             await views.wait_for(head, *names, timeout_seconds=None, advance=advance)
     except asyncio.CancelledError:
         if not views.temporary:

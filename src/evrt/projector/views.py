@@ -313,21 +313,26 @@ class Views:
 
 
 async def open_views(
-    log: Log, own: Iterable[AnyProjection] = (), *, only: Collection[str] | None = None
+    log: Log,
+    own: Iterable[AnyProjection] | Mapping[str, AnyProjection] = (),
+    *,
+    only: Collection[str] | None = None,
+    keep: bool = True,
 ) -> Views:
     """The views of a log: of the projections that are installed, and of one's own; or ``only`` those with these names.
 
-    They are kept in the file ``<log>-views``. Where that cannot be written, and for a log in memory, they are built for
-    this process alone, in a temporary file.
+    A mapping of names to projections stands for exactly those. Views are kept in the file ``<log>-views``. Where that
+    cannot be written, for a log in memory, and without ``keep``, they are built for this process alone, in a temporary
+    file.
 
     Raises NotFound (no such projection), UsageError, UnusableLog (another file is in the way, or of a newer evrt),
-    Unavailable.
+    Unavailable (a full disk, say).
     """
-    found = projections(own)
+    found = own if isinstance(own, Mapping) else projections(own)
     if only is not None:
         found = {name: named(found, name) for name in only}
     path = views_path(log.url)
-    if path is not None and may_keep(path):
+    if keep and path is not None and may_keep(path):
         return await _opened(log, path, found, None)
     folder = TemporaryFolder()
     try:

@@ -31,6 +31,8 @@ def newest(place: Place) -> Checkpoint:
 def spoilt(content: bytes) -> Iterator[bytes]:
     """The content with one bit flipped, at every seventh byte and at its end."""
     for place in {*range(0, len(content), 7), len(content) - 2}:
+        if content[place + 1 : place + 2] == b"=":
+            continue  # The last bits of a base64 text stand for nothing, and Go does not look at them.
         yield content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 

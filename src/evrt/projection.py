@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import Envelope, JsonObject
@@ -238,7 +238,12 @@ def encode_value(projection: Projection[D], place: Place, value: D) -> bytes:
 
 def decode_document(projection: Projection[D], encoded: bytes | str) -> D:
     """The inverse of ``encode_document``."""
-    value: D = projection.document.__pydantic_validator__.validate_json(encoded)
+    validator = projection.document.__pydantic_validator__
+    try:
+        value: D = validator.validate_json(encoded)
+    except ValidationError:
+        # pydantic writes deeper JSON than it reads. What does not fit is refused once more.
+        value = validator.validate_python(orjson.loads(encoded))
     return value
 
 

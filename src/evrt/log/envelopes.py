@@ -8,13 +8,17 @@ import orjson
 
 from evrt.codec import decode
 from evrt.errors import UnusableLog
-from evrt.events import Envelope, JsonObject
+from evrt.events import Envelope, Event, JsonObject
 from evrt.log.contract import Recorded
 
 
 def envelope(row: Recorded) -> Envelope:
     """One row, decoded. Raises UnusableLog when a known type's payload does not fit its shape."""
     meta: JsonObject = orjson.loads(row.meta)
+    return _placed(row, meta, decode(row.type, meta, row.payload))
+
+
+def _placed(row: Recorded, meta: JsonObject, event: Event) -> Envelope:
     return Envelope(
         row.position,
         row.event_id,
@@ -24,7 +28,7 @@ def envelope(row: Recorded) -> Envelope:
         row.type,
         row.correlation,
         meta,
-        decode(row.type, meta, row.payload),
+        event,
     )
 
 
@@ -82,14 +86,4 @@ class Row:
             event = decode(row.type, meta, row.payload)
         except UnusableLog:
             event = decode(row.type, meta, None)
-        return Envelope(
-            row.position,
-            row.event_id,
-            row.time,
-            row.stream,
-            row.version,
-            row.type,
-            row.correlation,
-            meta,
-            event,
-        )
+        return _placed(row, meta, event)

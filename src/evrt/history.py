@@ -26,7 +26,8 @@ from evrt.log.envelopes import envelopes
 
 PREFIX = "run-"
 REVISION = re.compile(r"(?P<run>[^@]+)(@(?P<moment>.+))?")
-HEAD = re.compile(r"head(~(?P<back>\d+))?")
+HEAD = re.compile(r"head(~(?P<back>\d{1,18}))?")
+NUMBER = re.compile(r"\d{1,18}")
 REF = re.compile(r"[a-z]+-[a-z2-7]{16}")
 
 
@@ -73,7 +74,7 @@ class Run:
 
     def version_of(self, moment: str) -> int:
         """The event number that a moment's name stands for. Raises NotFound, UsageError."""
-        if moment.isdecimal():
+        if NUMBER.fullmatch(moment):
             return int(moment)
         if head := HEAD.fullmatch(moment):
             if (version := len(self.events) - int(head["back"] or 0)) < 1:

@@ -35,6 +35,8 @@ def test_names_of_what_does_not_exist_are_refused(history: History) -> None:
     assert "has events 1 to" in shell.refused("at", f"{run}@99", code=3)
     assert "has no checkpoint 'x'. Its checkpoints: planned." in shell.refused("at", f"{run}@{{x}}", code=3)
     assert "names no moment" in shell.refused("at", f"{run}@yesterday", code=2)
+    assert "names no moment" in shell.refused("at", f"{run}@{'9' * 5_000}", code=2)
+    assert "names no moment" in shell.refused("at", f"{run}@head~{'9' * 5_000}", code=2)
     assert "has no model call" in shell.refused("log", run, "--request", "model#7", code=3)
     assert "could be any of 4 runs" in shell.refused("runs", "show", "run-", code=2)
     assert "is a moment that has passed" in shell.refused("log", "--follow", f"{run}@3", code=2)

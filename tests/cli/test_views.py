@@ -176,6 +176,17 @@ def test_usage_of_a_time_is_that_of_the_calls_begun_in_it(desk: Desk) -> None:
     assert "no model call" in shell.evrt("usage", "--until", "2020-01-01").err
 
 
+@pytest.mark.parametrize("ever", ["999999999w", "0001-01-01T00:00:00+23:59"])
+def test_since_before_any_calendar_is_since_ever(desk: Desk, ever: str) -> None:
+    for command in (("usage", "--by", "run"), ("runs", "list")):
+        everything = desk.shell.evrt(*command, "--json").document
+        assert desk.shell.evrt(*command, "--since", ever, "--json").document == everything
+
+
+def test_since_the_last_moment_of_a_calendar_nothing_has_happened(desk: Desk) -> None:
+    assert "no model call" in desk.shell.evrt("usage", "--since", "9999-12-31T23:59:59-23:59").err
+
+
 # --------------------------------------------------------------------- what waits, and who did what
 
 

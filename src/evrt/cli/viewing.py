@@ -25,6 +25,10 @@ COLLECT_ALLOCATIONS = 50_000
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECONDS = 1_000_000
+EARLIEST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // EPOCH.resolution
+LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // EPOCH.resolution
+"""What a calendar has a day for: who asks for more is given all of it."""
+
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 AGO = re.compile(rf"(?P<number>\d{{1,9}}) ?(?P<unit>{'|'.join(UNITS)})( ago)?")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -190,7 +194,7 @@ def _time(text: str | None, option: str) -> int | None:
     if text is None:
         return None
     if ago := AGO.fullmatch(text.strip()):
-        return now() - int(ago["number"]) * UNITS[ago["unit"]] * MICROSECONDS
+        return max(now() - int(ago["number"]) * UNITS[ago["unit"]] * MICROSECONDS, EARLIEST)
     try:
         if DATE.fullmatch(text.strip()):
             moment = datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
@@ -206,4 +210,4 @@ def _time(text: str | None, option: str) -> int | None:
             f"{option} {text} has no zone, so that it could be any of many moments. Write {text}Z for UTC, or the offset "
             f"behind it: {text}+01:00."
         )
-    return (moment - EPOCH) // (EPOCH.resolution)
+    return min(max((moment - EPOCH) // EPOCH.resolution, EARLIEST), LATEST)

@@ -215,12 +215,15 @@ def test_the_audit_trail_says_who_did_what_for_whom_of_one_run_or_of_all(desk: D
     trail = shell.evrt("audit", "trail", desk.runs[4], "--json").document
     facts = [(one["what"], one["who"], one["on_behalf_of_name"]) for one in trail]
     assert ("run.requested", "workflow:learn", "ann") in facts
+    assert ("memory.set", "workflow:learn", "ann") in facts
     assert [one["at"] for one in trail] == sorted(one["at"] for one in trail)
     assert {one["run"] for one in trail} == {desk.runs[4]}
     failed = shell.evrt("audit", "trail", "--what", "run.failed").out.splitlines()
     assert len(failed) == 2
     assert desk.runs[1] in failed[1]
     assert "overloaded" in failed[1]
+    remembered = shell.evrt("audit", "trail", "--user", "ann", "--what", "memory.set", "--json").document
+    assert {one["run"] for one in remembered} == {desk.runs[number] for number in (4, 5, 7)}
     of_bob = shell.evrt("audit", "trail", "--user", "bob", "--json").document
     assert {one["run"] for one in of_bob if one["what"].startswith("run.")} == {desk.runs[8]}
     assert "These are the last 2 facts" in shell.evrt("audit", "trail", "--limit", "2").err

@@ -82,6 +82,8 @@ class Execution:
     journal: Journal
     writer: JournalWriter | None
     progress: Progress
+    actor: str | None = None
+    """Who acts, as the meta of events says it: ``agent:NAME`` or ``workflow:NAME``."""
     owner: str | None = None
     conversation: str | None = None
     system: str | None = None

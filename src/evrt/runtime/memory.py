@@ -14,7 +14,7 @@ import orjson
 
 from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, InvalidInput, UsageError, WrongVersion
-from evrt.events import Event, JsonValue
+from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.memory import MemoryForgotten, MemoryRecalled, MemoryScope, MemorySet, MemoryWritten
 from evrt.events.run import CANCELLED
 from evrt.folds.memory import Memory
@@ -165,8 +165,18 @@ class RunMemory:
             execution.record(event.model_copy(update={"failure": failure}))
 
     def _draft(self, stream: str, event: Event) -> Draft:
-        meta = meta_for(event, orjson.dumps({"run": self._execution.run}))
-        return Draft(stream, event.type, new_event_id(), self._execution.correlation, meta, encode(event))
+        execution = self._execution
+        meta: JsonObject = {"run": execution.run, "actor": execution.actor}
+        if execution.owner is not None:
+            meta["on_behalf_of"] = execution.owner
+        return Draft(
+            stream,
+            event.type,
+            new_event_id(),
+            execution.correlation,
+            meta_for(event, orjson.dumps(meta)),
+            encode(event),
+        )
 
     async def _fold(self, stream: str) -> Memory:
         """The memory as it is now, this run's own writes included; folds only what is new."""

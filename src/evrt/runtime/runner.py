@@ -81,6 +81,7 @@ class Runner:
         self._callee = callee
         self._journal = journal
         self._requested = requested
+        self._actor = f"{requested.kind}:{requested.target}"
         self._parking = False
         self._park_task: asyncio.Task[None] | None = None
         self._waiting: RunWaiting | None = None
@@ -110,7 +111,7 @@ class Runner:
     def _claim(self, reason: ClaimReason) -> tuple[JournalWriter, Sequence[Draft]]:
         journal = self._journal
         epoch = journal.epoch + 1
-        meta: JsonObject = {"epoch": epoch, "actor": f"{self._requested.kind}:{self._requested.target}"}
+        meta: JsonObject = {"epoch": epoch, "actor": self._actor}
         if self._requested.user is not None:
             meta["on_behalf_of"] = self._requested.user
         writer = JournalWriter(
@@ -151,6 +152,7 @@ class Runner:
             self._journal,
             writer,
             progress,
+            actor=self._actor,
             owner=self._requested.user,
             conversation=self._requested.conversation,
         )

@@ -61,6 +61,36 @@ def test_code_that_exits_is_no_success_and_its_run_goes_on_later(noisy: Shell, c
     assert noisy.evrt("runs", "resume", run, expect=1, EXIT=code).out == ""
 
 
+def install(shell: Shell, code: str) -> None:
+    """Put a package beside the app that registers a projection, and has this code."""
+    folder = shell.folder / "tally-1.dist-info"
+    folder.mkdir(exist_ok=True)
+    shell.write("tally.py", code)
+    shell.write("tally-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tally\nVersion: 1\n")
+    shell.write("tally-1.dist-info/entry_points.txt", "[evrt.projections]\ntally = tally:PROJECTION\n")
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('no ledger')", "raise SystemExit(0)"])
+def test_a_package_whose_projection_cannot_be_loaded_is_named_by_commands_and_doctor(
+    noisy: Shell, code: str
+) -> None:
+    noisy.evrt("runs", "start", "trip", "Turin")
+    install(noisy, code)
+    told = noisy.evrt("runs", "list", expect=2).err.splitlines()[-1]
+    assert "The projection 'tally' of the entry point group evrt.projections cannot be loaded" in told
+    found = {one["name"]: one for one in noisy.evrt("doctor", "--json", expect=1).document}
+    assert found["projections"]["verdict"] == "bad"
+    assert "'tally'" in found["projections"]["found"]
+
+
+def test_what_a_package_with_a_projection_prints_goes_to_stderr(noisy: Shell) -> None:
+    noisy.evrt("runs", "start", "trip", "Turin")
+    install(noisy, "from evrt_projections.runs import PROJECTION\nprint('tallying')\n")
+    told = noisy.evrt("runs", "list", "--json")
+    assert len(told.document) == 1
+    assert "tallying" in told.err
+
+
 def test_an_app_that_is_broken_hides_no_log(noisy: Shell) -> None:
     run = noisy.evrt("runs", "start", "trip", "Turin").err.splitlines()[1]
     noisy.write("noisy.py", "app = evrt.App(\n")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from evrt.cli.output import out, out_json, paint
+from evrt.cli.output import out, out_json, paint, prints_aside
 from evrt.cli.place import Place, default_url
 from evrt.errors import EvrtError, UsageError
 from evrt.log.address import parse_url
 from evrt.log.doctor import Diagnosis, Verdict, examine
+from evrt.projection import AnyProjection
 from evrt.projector.doctor import examine_views
+from evrt.projector.registry import projections
 
 WELL = 0
 UNWELL = 1
@@ -33,7 +35,7 @@ def examine_place(place: Place, *, as_json: bool) -> int:
 
 
 def _all(place: Place) -> Iterator[Diagnosis]:
-    app, url = _app(place)
+    app, url, own = _app(place)
     path = parse_url(url)
     if path is None:
         raise UsageError("A log in memory has no place to look at; give the URL of a file.")
@@ -42,20 +44,31 @@ def _all(place: Place) -> Iterator[Diagnosis]:
     for diagnosis in examine(path):
         verdicts[diagnosis.name] = diagnosis.verdict
         yield diagnosis
+    yield from _projections(own)
     if "events" in verdicts and verdicts["log"] != "bad":  # There is a log for the views to be of.
         yield from examine_views(url)
 
 
-def _app(place: Place) -> tuple[list[Diagnosis], str]:
-    """What is to be said of the app, where one is named, and where the log is."""
+def _app(place: Place) -> tuple[list[Diagnosis], str, Sequence[AnyProjection]]:
+    """What is to be said of the app, where one is named; where the log is; and the app's own projections."""
     if place.app_name is None:
-        return [], place.url or default_url()
+        return [], place.url or default_url(), ()
     try:
         app = place.load_app()
     except EvrtError as error:
-        return [Diagnosis("app", "bad", str(error).removesuffix("."))], place.url or default_url()
+        return [Diagnosis("app", "bad", str(error).removesuffix("."))], place.url or default_url(), ()
     names = ", ".join(sorted(app.targets)) or "none"
-    return [Diagnosis("app", "ok", f"{place.app_name}, with these agents and workflows: {names}")], app.url
+    well = Diagnosis("app", "ok", f"{place.app_name}, with these agents and workflows: {names}")
+    return [well], app.url, app.projections
+
+
+def _projections(own: Iterable[AnyProjection]) -> Iterator[Diagnosis]:
+    """Projections that keep every view from being read, as one of an installed package that cannot be loaded."""
+    try:
+        with prints_aside():
+            projections(own)
+    except EvrtError as error:
+        yield Diagnosis("projections", "bad", str(error).removesuffix("."))
 
 
 def _out(diagnosis: Diagnosis) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from evrt.cli.output import note, progress
+from evrt.cli.output import note, prints_aside, progress
 from evrt.cli.place import Place
 from evrt.errors import InvalidInput, Unavailable, UsageError
 from evrt.log import Log
@@ -109,7 +109,8 @@ async def opened(place: Place, *names: str) -> AsyncIterator[Views]:
     gc.set_threshold(COLLECT_ALLOCATIONS, 20, 100)
     async with place.reading() as log:
         try:
-            views = await open_views(log, own, only=names or None)
+            with prints_aside():  # Packages with projections are imported here.
+                views = await open_views(log, own, only=names or None)
         except Unavailable as error:
             chosen = projections(own)
             views = await _alone(error, log, {name: named(chosen, name) for name in names or chosen})

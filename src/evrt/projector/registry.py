@@ -37,7 +37,7 @@ def _installed() -> Iterable[Any]:
             yield entry_point.load()
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"The projection {entry_point.name!r} of the entry point group {GROUP} cannot be loaded from "
                 f"{entry_point.value}: {type(error).__name__}: {error}. Mend it, or uninstall its package."

@@ -129,10 +129,13 @@ class Projection(Generic[D]):
             raise UsageError(
                 f"A projection cannot be named {self.name!r}: a name has letters, digits, '_' and '-' only."
             )
-        if self.version < 1:
-            raise UsageError(f"The projection {self.name} has version {self.version}: versions begin at 1.")
+        if not isinstance(self.version, int) or self.version < 1:
+            raise UsageError(
+                f"The projection {self.name} has version {self.version!r}: versions are 1, 2, 3 …, and begin at 1."
+            )
         if not self.handles:
             raise UsageError(f"The projection {self.name} handles no type of event, so it would stay empty.")
+        self._check_kinds()
         for index in self.index_fields:
             for field in index:
                 if field not in self.document.model_fields:
@@ -145,6 +148,27 @@ class Projection(Generic[D]):
                 raise UsageError(
                     f"{getattr(function, '__name__', function)} of the projection {self.name} is async: a projection is "
                     "a pure fold, with nothing to wait for. Make it a plain function."
+                )
+
+    def _check_kinds(self) -> None:
+        """Raises UsageError for what a type checker would have found."""
+        several: dict[str, object] = {"handles": self.handles, "indexes": self.indexes}
+        for field, texts in several.items():
+            if isinstance(texts, str):  # Each letter of it would be taken for one.
+                raise UsageError(
+                    f"{field} of the projection {self.name} is the text {texts!r}, and has to be several of them: write "
+                    f"{'frozenset({…})' if field == 'handles' else '(…,)'} around it."
+                )
+        if not (isinstance(self.document, type) and issubclass(self.document, BaseModel)):
+            raise UsageError(
+                f"The documents of the projection {self.name} are to be of {self.document!r}, which is no pydantic model: "
+                "derive it from pydantic.BaseModel."
+            )
+        for function in (self.key, self.source, self.initial, self.evolve, self.part):
+            if not callable(function):
+                raise UsageError(
+                    f"The projection {self.name} has {function!r} where a function belongs: key, source, initial, evolve and "
+                    "part are functions."
                 )
 
     @cached_property

@@ -268,6 +268,8 @@ def _checked_place(projection: AnyProjection, envelope: Envelope) -> Place | Non
         _wrong(projection, f"puts the same event to {place} and then to {again}", envelope)
     if place is None:
         return None
+    if not all(isinstance(text, str) for text in place):
+        _wrong(projection, f"puts an event to {place}, and a key or part has to be a text", envelope)
     clear = _Clear(*(getattr(envelope, name) for name in _Clear.__slots__))
     try:
         key = projection.key(clear)
@@ -286,7 +288,10 @@ def _checked_step(
     projection: AnyProjection, before: Document[Any] | None, place: Place, envelope: Envelope
 ) -> Document[Any] | None:
     given = None if before is None else encode_document(projection, before)
-    first = projection.initial(*place).model_dump_json()
+    try:
+        first = projection.initial(*place).model_dump_json()
+    except Exception as error:  # noqa: BLE001  (as above)
+        _wrong(projection, f"raises {type(error).__name__} ({error}) where it makes `initial`", envelope)
     event = envelope.event.model_dump_json()
     try:
         after = evolved(projection, before, place, envelope)
@@ -299,16 +304,20 @@ def _checked_step(
         _wrong(projection, "changes what `initial` returns, which has to be the same each time", envelope)
     if envelope.event.model_dump_json() != event:
         _wrong(projection, "changes the event it is given", envelope)
+    if after is not None and not isinstance(after.value, projection.document):
+        made, wanted = type(after.value).__name__, projection.document.__name__
+        _wrong(projection, f"makes a document that is of {made} and not of {wanted}", envelope)
     if after != again:
         _wrong(projection, "makes two different documents of the same document and event", envelope)
     if after is None:
         return None
     for field in projection.indexed:
         value = getattr(after.value, field)
-        if not (value is None or isinstance(value, str | int | float)):
+        beyond = isinstance(value, int) and not -(2**63) <= value < 2**63
+        if beyond or not (value is None or isinstance(value, str | int | float)):
             _wrong(
                 projection,
-                f"has an index on {field}, which is no text, number or None: {value!r:.80}",
+                f"has an index on {field}, which is no text, number of 64 bits or None: {value!r:.80}",
                 envelope,
             )
     try:

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 import evrt
+from evrt.errors import UsageError
 from evrt.events import Envelope
 from evrt.events.calls import ModelCallCompleted, Usage
 from evrt.projection import (
@@ -151,6 +152,14 @@ def mutating_the_initial(before: Spend, envelope: Envelope) -> Spend:
             "index on seen",
             id="index",
         ),
+        pytest.param(
+            replace(GOOD, indexes=("seen",), evolve=lambda before, _: Spend(seen=2**63)),
+            "64 bits",
+            id="number",
+        ),
+        pytest.param(evolving(lambda before, _: {"calls": 1}), "of dict and not of Spend", id="class"),
+        pytest.param(replace(GOOD, part=lambda envelope: 7), "has to be a text", id="text"),  # type: ignore[arg-type, return-value]
+        pytest.param(replace(GOOD, initial=lambda key: Spend()), "makes `initial`", id="initial"),  # type: ignore[arg-type, misc]
         pytest.param(replace(GOOD, handles=frozenset({"run.wished"})), "handles no event", id="nothing"),
     ],
 )
@@ -161,6 +170,24 @@ def test_what_is_no_pure_fold_is_refused(projection: Projection[Any], said: str)
     assert said in text
     assert text.startswith("The projection spend ")
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"handles": "model_call.completed"}, "write frozenset({…}) around it"),
+        ({"indexes": "calls"}, "write (…,) around it"),
+        ({"version": "1"}, "has version '1'"),
+        ({"version": 0}, "versions are 1, 2, 3"),
+        ({"document": dict}, "which is no pydantic model"),
+        ({"source": "run-a"}, "'run-a' where a function belongs"),
+        ({"indexes": ("spent",)}, "Its fields: calls, tokens, seen."),
+    ],
+)
+def test_what_cannot_be_a_projection_is_told_when_it_is_made(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        replace(GOOD, **wrong)
+    assert said in str(raised.value)
 
 
 def test_a_key_that_is_spread_over_streams_needs_a_source_that_is_too() -> None:

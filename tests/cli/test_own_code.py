@@ -61,6 +61,17 @@ def test_code_that_exits_is_no_success_and_its_run_goes_on_later(noisy: Shell, c
     assert noisy.evrt("runs", "resume", run, expect=1, EXIT=code).out == ""
 
 
+def test_a_projection_that_cannot_be_one_is_told_with_the_line_that_makes_it(noisy: Shell) -> None:
+    rest = ", ".join(
+        f"{name}=RUNS.{name}" for name in ("document", "handles", "key", "source", "initial", "evolve")
+    )
+    code = f"Projection(name='mine', version=1, indexes=('colour',), {rest})"
+    imports = "from evrt.projection import Projection\nfrom evrt_projections.runs import PROJECTION as RUNS\n"
+    noisy.write("noisy.py", f"{imports}{code}\n")
+    told = noisy.refused("runs", "list", code=2)
+    assert "noisy.py:3): The projection mine has an index on 'colour'" in told
+
+
 def install(shell: Shell, code: str) -> None:
     """Put a package beside the app that registers a projection, and has this code."""
     folder = shell.folder / "tally-1.dist-info"

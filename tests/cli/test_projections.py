@@ -142,6 +142,23 @@ def test_a_view_that_a_newer_program_built_is_refused_and_left_alone(shell: Shel
     assert "(no such projection, or version, here)" in row
 
 
+def test_a_version_that_has_not_been_built_is_listed_and_as_far_behind_as_can_be(shell: Shell) -> None:
+    shell.write("support.py", DESK)
+    shell.evrt("runs", "start", "desk", "overload", expect=1)
+    shell.evrt("projections", "rebuild", "endings")
+    shell.write("support.py", DESK.replace("version=1", "version=2"))
+    found = [one for one in shell.evrt("projections", "list", "--json").document if one["name"] == "endings"]
+    assert [(one["version"], one["stage"], one["known"]) for one in found] == [
+        (1, "live", False),
+        (2, "not built", True),
+    ]
+    [lag] = shell.evrt("projections", "lag", "endings", "--max", "0", "--json", expect=1).document
+    assert lag["events"] == found[1]["lag"] > 0
+    assert "has not been built in version 2 yet" in shell.refused("projections", "verify", "endings", code=6)
+    shell.evrt("projections", "rebuild", "endings")
+    assert shell.evrt("projections", "lag", "endings", "--max", "0", "--json").document[0]["events"] == 0
+
+
 # ---------------------------------------------------------------------------------- built and rebuilt
 
 

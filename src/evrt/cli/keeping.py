@@ -16,6 +16,7 @@ from evrt.cli.text import counted, duration, one_line
 from evrt.cli.viewing import opened
 from evrt.events import JsonObject
 from evrt.log import Log
+from evrt.projection import AnyProjection
 from evrt.projector.records import fits
 from evrt.projector.registry import named
 from evrt.projector.views import Views, ViewStatus
@@ -57,11 +58,19 @@ async def list_views(place: Place, *, as_json: bool) -> None:
 
 
 def _not_built(views: Views, statuses: Sequence[ViewStatus], head: int) -> list[ViewStatus]:
-    there = {status.name for status in statuses}
+    """Projections that no generation is of, or older ones only."""
+
+    def there(projection: AnyProjection) -> bool:
+        return any(
+            status.known or status.version > projection.version
+            for status in statuses
+            if status.name == projection.name
+        )
+
     return [
         ViewStatus(projection.name, projection.version, "not built", 0, head, 0, None, None, True)
         for projection in views.projections.values()
-        if projection.name not in there
+        if not there(projection)
     ]
 
 
@@ -124,8 +133,11 @@ async def show_lag(place: Place, names: Sequence[str], *, lag_max: int | None, a
     async with opened(place) as views:
         chosen = [named(views.projections, name).name for name in names or views.projections]
         head = await views.log.position()
+        # One that this program does not read, being of another version, says nothing of how far its own has come.
         positions = {
-            status.name: status.position for status in await views.status() if status.stage == "live"
+            status.name: status.position
+            for status in sorted(await views.status(), key=lambda status: status.stage == "live")
+            if status.known
         }
         lags = [
             Lag(name, head - at, await _seconds_between(views.log, at, head))

@@ -72,14 +72,14 @@ def _failed(name: str, error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """File and line in the code being loaded, not in the import system or in evrt, where it may have surfaced."""
+    """File and line in the code being loaded, not in what was generated, the import system or evrt, where it surfaced."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno}"
     ours = str(Path(__file__).parents[1]) + os.sep
     frames = [
         frame
         for frame in traceback.extract_tb(_skip_import(error.__traceback__))
-        if not frame.filename.startswith((ours, "<frozen importlib"))
+        if not frame.filename.startswith((ours, "<"))
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "in a file that it does not name"
 

@@ -166,8 +166,8 @@ class _Moment:
             raise newer(found, projection)
         if found is None or not fits(found, projection):
             raise Unavailable(
-                f"The view {projection.name} has not been built in version {projection.version} yet: wait for it, then "
-                "verify it."
+                f"The view {projection.name} has not been built in version {projection.version} yet, so there is nothing to "
+                f"verify. `evrt projections rebuild {projection.name}` builds it, as does whoever reads it."
             )
         return found
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from evrt.cli.details import detail
 from evrt.cli.text import ago, counted, duration, json_or_text, listed, rfc3339, short, words
 from evrt.events import EVENT_TYPES, Erased, Unknown
+from evrt.folds.clip import clip
 
 NASTY = "two\nlines \x1b[31m\u2028"
 
@@ -49,6 +50,8 @@ def test_short_texts_are_one_line() -> None:
     assert short("two\nlines") == '"two\\nlines"'
     assert words(" two\n lines ") == "two lines"
     assert short("x" * 500, 10) == '"xxxxxxxx…'
+    assert short(clip("a long story " * 500, 1_200, 17), 10) == "a long s…"
+    assert short({"$clipped": 5}) == '{"$clipped": 5}'
     assert listed(["a", "b", "c"], "or") == "a, b or c"
     assert counted(1, "event") == "1 event"
 

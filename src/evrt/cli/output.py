@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PROGRESS_STEPS_MIN = 10_000
 """Work with fewer steps is over before a bar could be read."""
 
-COLUMNS_MIN = 20
-"""What the last column of a table gets, however narrow the terminal is."""
+COLUMNS_MIN = 12
+"""What the last column of a table gets, however narrow the terminal is: runs with a target of ten letters fit into 80."""
 
 INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 # These turn the order of what follows around, so that a question reads as another one than is answered.

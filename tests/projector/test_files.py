@@ -16,28 +16,35 @@ from pathlib import Path
 
 import pytest
 
-from evrt.errors import UnusableLog
-from evrt.projector import projector
+from evrt.errors import Unavailable, UnusableLog
+from evrt.events import Envelope
+from evrt.projection import AnyProjection, Correlation
+from evrt.projector import opening, projector
 from projector.tallies import (
     BOXES,
     PROJECTIONS,
     THINGS,
     Item,
+    Tally,
     check_views,
     opened,
     put,
     small,
+    tally,
     until,
     url_in,
     viewed,
 )
 
 FILES = ("", "-wal", "-shm")
+ID_BITS = opening.FIRST_ID_BITS
+TALKED = tally("talked", lambda columns: columns.correlation, source=Correlation, indexes=())
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "FIRST_ID_BITS", ID_BITS)
     small(monkeypatch)
 
 
@@ -92,6 +99,40 @@ async def test_views_that_are_removed_while_they_are_kept_and_read_are_built_aga
         for views in (one, other):
             await views.wait_for(await put(log, Item("box-last")))
         await check_views(log, one.path, *PROJECTIONS, upto=await log.position())
+
+
+@pytest.mark.parametrize("projection", [tally("boxes", version=2, indexes=()), TALKED], ids=lambda p: p.name)
+async def test_views_that_another_program_has_made_in_their_place_are_not_taken_for_ones_own(
+    projection: AnyProjection, tmp_path: Path
+) -> None:
+    own = tally("boxes", indexes=())
+    async with opened(url_in(tmp_path), own) as (log, views):
+        await views.wait_for(await put(log, Item(), Item("box-2")))
+        remove(tmp_path / "log.db-views")
+        # At the same place and the same position, but of another projection, or of another version of it.
+        async with viewed(log, projection) as other:
+            await other.wait_for(2)
+        position = await put(log, Item(), Item("box-3"))
+        async with viewed(log, projection) as other:
+            await other.wait_for(position)
+            await check_views(log, other.path, projection, upto=position)
+
+
+async def test_a_view_that_stood_still_is_built_again_where_its_file_was_removed(tmp_path: Path) -> None:
+    ill = [True]
+
+    def evolve(before: Tally, envelope: Envelope) -> Tally:
+        if ill[0] and envelope.position == 3:
+            raise ValueError("not this one")
+        return before.model_copy(update={"count": before.count + 1})
+
+    async with opened(url_in(tmp_path), tally("boxes", evolve=evolve)) as (log, views):
+        with pytest.raises(Unavailable, match="stands still at position 2"):
+            await views.wait_for(await put(log, *[Item()] * 5))
+        ill[0] = False
+        remove(tmp_path / "log.db-views")
+        await until(one_is_there(views.path))
+        await views.wait_for(5)
 
 
 async def test_a_file_of_others_that_takes_their_place_meanwhile_is_left_alone(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 
 from evrt.errors import EvrtError, Unavailable, UnusableLog
 from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS, translate
 from evrt.projector.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+
+FIRST_ID_BITS = 40
+"""A file numbers its generations from a random number on, as none may be taken for one of a file that was there before."""
 
 CHECKPOINT_PAGES = 4_000
 """Pages of the WAL after which SQLite copies it into the file: 16 MB, as views change in large strokes."""
@@ -88,6 +92,10 @@ def _prepare(connection: sqlite3.Connection, log: str) -> None:
         for statement in TABLES:
             connection.execute(statement)
         connection.execute("INSERT INTO log VALUES (1, ?)", (log,))
+        connection.execute("DELETE FROM sqlite_sequence")
+        connection.execute(
+            "INSERT INTO sqlite_sequence VALUES ('views', ?)", (secrets.randbits(FIRST_ID_BITS),)
+        )
     connection.execute("COMMIT")
 
 

@@ -198,13 +198,14 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], owner: str
 
 def _move(connection: sqlite3.Connection, change: Change, owner: str) -> None:
     before = change.generation
-    # The leaf too: where the log was put back from a copy, another history has the same positions.
+    # The leaf too: where the log was put back from a copy, another history has the same positions. And what it is of:
+    # where the file of the views was put back from one, another generation may have the same id.
     moved = connection.execute(
         "UPDATE views SET cursor = ?, leaf = ?, owner = ?, error = ?, error_position = ? "
-        "WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ?",
+        "WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ? AND name = ? AND version = ? AND shape = ?",
         (
             *(change.cursor, change.leaf, owner, change.error, change.error_position),
-            *(before.id, before.cursor, before.leaf, before.stage),
+            *(before.id, before.cursor, before.leaf, before.stage, before.name, before.version, before.shape),
         ),
     )
     if moved.rowcount != 1:

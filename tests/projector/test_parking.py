@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from evrt.errors import Unavailable, UsageError
-from evrt.events import Envelope
+from evrt.events import Envelope, JsonValue
 from evrt.projection import AnyProjection, digest
 from evrt.projector import projector
 from evrt.projector.views import Views, ViewStatus
@@ -152,6 +152,12 @@ class Priced(BaseModel):
     count: int = 0
 
 
+class Sorted(Tally):
+    """A tally that knows more."""
+
+    colour: str = ""
+
+
 def raising(position: int, how: str) -> dict[str, Any]:
     """A projection's functions that do something wrong from a position on."""
 
@@ -175,6 +181,19 @@ def raising(position: int, how: str) -> dict[str, Any]:
                 return Tally(text="\ud800")
             case "beyond 64 bits":
                 return Tally(count=2**70)
+            case "not a number":
+                return Tally(share=float("nan"))
+            case "deep":
+                inner: JsonValue = 1
+                for _ in range(220):
+                    inner = [inner]
+                return Tally(inner=inner)
+            case "class below":
+                return Sorted(count=1, colour="red")
+            case "cancelled":
+                raise asyncio.CancelledError
+            case "exit":
+                raise SystemExit(3)
         raise AssertionError(how)
 
     return {
@@ -199,6 +218,11 @@ def raising(position: int, how: str) -> dict[str, Any]:
         ("evolve", "too large", "would have 70,0"),
         ("evolve", "no JSON", "PydanticSerializationError"),
         ("evolve", "beyond 64 bits", "beyond 64 bits"),
+        ("evolve", "not a number", "could not be read back: Input should be a valid number"),
+        ("evolve", "deep", "could not be read back: Invalid JSON: recursion limit"),
+        ("evolve", "class below", "evolve returned a Sorted, not a Tally"),
+        ("evolve", "cancelled", "CancelledError"),
+        ("key", "exit", "SystemExit: 3"),
     ],
 )
 @pytest.mark.parametrize("position", [1, 8])

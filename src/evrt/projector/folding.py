@@ -42,6 +42,10 @@ TURN_EVENTS = 100
 ERROR_CHARS_MAX = 1_000
 
 
+RAISED = (Exception, asyncio.CancelledError, GeneratorExit, SystemExit)
+"""What parks a projection. Nothing is awaited while it has the word, so no cancellation in there is the projector's."""
+
+
 class Trouble(NamedTuple):
     """What a projection raised, and at which event."""
 
@@ -212,7 +216,7 @@ class Folding(Generic[D]):
                 slot = slots.get((key, part))  # type: ignore[arg-type]
                 if slot is None:
                     slot = self._new_slot(key, part)
-            except Exception as error:  # noqa: BLE001  # Whatever it raises is its author's, and parks it alone.
+            except RAISED as error:  # Whatever it raises is its author's, and parks it alone.
                 return routed, Trouble(row.position, _told(row, error))
             routed.append((row, slot))
             if number % TURN_EVENTS == 0 and part_of is not None:
@@ -294,14 +298,15 @@ class _Batch(Generic[D]):
             try:
                 value = evolve(initial(counted.key, slot.part) if before is None else before, row.envelope)
                 if value is not None:
-                    if value.__class__ is not document and not isinstance(value, document):
+                    # Not of a class below it either: what that adds is lost when the document is read again.
+                    if value.__class__ is not document:
                         raise TypeError(
                             f"evolve returned a {type(value).__name__}, not a {document.__name__}"
                         )
                     if careful:
                         self._encoded(slot, value)
                         self._columns(value)
-            except Exception as error:  # noqa: BLE001  # As above.
+            except RAISED as error:  # As above.
                 return Trouble(row.position, _told(row, error))
             slot.value, slot.position = value, row.position
             if before is None:
@@ -408,7 +413,7 @@ def _text(text: object) -> str:
     return text
 
 
-def _told(row: Row, error: Exception) -> str:
+def _told(row: Row, error: BaseException) -> str:
     """An author's error in one line: what it is, at which event, and where in the code."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno})" if frames else ""

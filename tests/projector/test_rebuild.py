@@ -19,6 +19,7 @@ from evrt.projector import projector
 from evrt.projector.reading import ViewReader
 from evrt.projector.records import Change
 from evrt.projector.store import open_store
+from evrt.projector.views import Views
 from projector.tallies import (
     BOXES,
     PROJECTIONS,
@@ -433,3 +434,19 @@ async def test_who_runs_on_with_a_log_that_was_replaced_does_not_write_into_the_
             with pytest.raises(Exception, match=r"views of another log by now|is not the file"):
                 await views.wait_for(5)
             await check_views(new_log, new_views.path, BOXES, upto=3)
+
+
+async def test_how_views_stand_is_told_while_they_are_built_anew_again_and_again(tmp_path: Path) -> None:
+    async with opened(url_in(tmp_path), BOXES) as (log, views), viewed(log, BOXES) as other:
+        await views.wait_for(await put(log, *[Item()] * 20))
+        rebuilding = asyncio.create_task(again_and_again(views))
+        while not rebuilding.done():
+            assert {(s.name, s.documents) for s in await other.status() if s.stage == "live"} == {
+                ("boxes", 1)
+            }
+        await rebuilding
+
+
+async def again_and_again(views: Views) -> None:
+    for _ in range(40):
+        await views.rebuild("boxes", anew=True)

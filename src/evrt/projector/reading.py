@@ -263,8 +263,19 @@ class ViewReader:
 
     # ------------------------------------------------------------------------------ whole views
 
-    async def count(self, generation: Generation) -> int:
-        """How many documents it has."""
+    async def counted(self) -> list[tuple[Generation, int]]:
+        """Every generation of every view, and how many documents it has."""
+        for _ in range(LOOKS_MAX):
+            there = await self.generations()
+            try:
+                return [(generation, await self._count(generation)) for generation in there]
+            except EvrtError as error:
+                # It has been replaced since.
+                if "no such table" not in str(error.__cause__):
+                    raise
+        raise Unavailable("The views are being rebuilt again and again; try again later.")
+
+    async def _count(self, generation: Generation) -> int:
         [(count,)] = await self._fetch(f"SELECT count(*) FROM {documents(generation.id)}")
         return int(count)
 

@@ -282,7 +282,7 @@ class Views:
         """How every view stands, those of other programs too."""
         head = await self.log.position()
         found = []
-        for generation in await self.reader.generations():
+        for generation, count in await self.reader.counted():
             projection = self.projections.get(generation.name)
             found.append(
                 ViewStatus(
@@ -291,7 +291,7 @@ class Views:
                     generation.stage,
                     generation.cursor,
                     head - generation.cursor,
-                    await self.reader.count(generation),
+                    count,
                     generation.error,
                     generation.error_position,
                     projection is not None and fits(generation, projection),

@@ -148,6 +148,34 @@ async def test_while_a_batch_is_folded_others_have_their_turn(
     assert max(folded.count(turn) for turn in set(folded)) <= 10
 
 
+async def test_while_large_documents_are_written_as_json_others_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    written: list[int] = []
+    describe = folding._Batch._describe
+
+    def described(self: Any, slot: Any, change: Any) -> None:
+        written.append(len(turns))
+        describe(self, slot, change)
+
+    async def take_turns() -> None:
+        while True:
+            await asyncio.sleep(0)
+            turns.append(0)
+
+    monkeypatch.setattr(folding._Batch, "_describe", described)
+    monkeypatch.setattr(projector, "BATCH_EVENTS", 100)
+    async with opened(url_in(tmp_path), BOXES) as (log, views):
+        await put(log, *[Item(f"box-{n}", text="x" * 60_000) for n in range(50)])
+        async with asyncio.TaskGroup() as group:
+            turning = group.create_task(take_turns())
+            await views.wait_for(50)
+            turning.cancel()
+    assert len(written) == 50
+    assert max(written.count(turn) for turn in set(written)) <= 5
+
+
 # ---------------------------------------------------------------------------- waiting, and in vain
 
 

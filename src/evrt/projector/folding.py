@@ -37,7 +37,9 @@ CACHED_BYTES_MAX = 16 * 1024 * 1024
 
 TURN_SECONDS = 0.005
 TURN_EVENTS = 100
-"""What is folded before whoever else waits for the event loop has a turn: about that long, at most so many events."""
+TURN_BYTES = 256 * 1024
+"""What is folded before whoever else waits for the event loop has a turn: about that long, at most so many events, and so
+many bytes of JSON to be written."""
 
 ERROR_CHARS_MAX = 1_000
 
@@ -355,14 +357,19 @@ class _Batch(Generic[D]):
 
     async def describe(self, change: Change) -> bool:
         """Say what is to be written. False where a document cannot be."""
-        for start in range(0, len(self._touched), TURN_EVENTS):
+        told, told_bytes = 0, 0
+        while told < len(self._touched):
             try:
-                for slot in self._touched[start : start + TURN_EVENTS]:
+                for slot in self._touched[told : told + TURN_EVENTS]:
                     self._describe(slot, change)
+                    told += 1
+                    if self.written_bytes - told_bytes >= TURN_BYTES:
+                        break
             except Exception:  # Which event it was, and why, a careful batch finds out.
                 if self._careful:
                     raise
                 return False
+            told_bytes = self.written_bytes
             await asyncio.sleep(0)
         for counted in self._counted:
             counted.touched = False

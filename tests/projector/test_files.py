@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from evrt.errors import Unavailable, UnusableLog
 from evrt.events import Envelope
 from evrt.projection import AnyProjection, Correlation
 from evrt.projector import opening, projector
+from evrt.projector.records import Change, Overtaken
 from projector.tallies import (
     BOXES,
     PROJECTIONS,
@@ -118,6 +120,19 @@ async def test_views_that_another_program_has_made_in_their_place_are_not_taken_
             await check_views(log, other.path, projection, upto=position)
 
 
+@pytest.mark.parametrize("other", [{"name": "chests"}, {"version": 2}, {"shape": '[[],""]'}], ids=str)
+async def test_a_generation_of_the_same_number_is_not_written_into_where_it_is_of_something_else(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    # As where the file was put back from a copy.
+    async with opened(url_in(tmp_path), BOXES) as (log, views):
+        await views.wait_for(await put(log, Item()))
+        [generation] = await views.store.generations()
+        change = Change(generation._replace(**other), generation.cursor, generation.leaf)
+        with pytest.raises(Overtaken):
+            await views.store.commit([change], "somebody")
+
+
 async def test_a_view_that_stood_still_is_built_again_where_its_file_was_removed(tmp_path: Path) -> None:
     ill = [True]
 
@@ -144,6 +159,23 @@ async def test_a_file_of_others_that_takes_their_place_meanwhile_is_left_alone(t
         with pytest.raises(UnusableLog, match="is in the way"):
             await views.wait_for(await put(log, Item()))
         assert (tmp_path / "log.db-views").read_text() == letter
+
+
+async def test_while_somebody_holds_its_lock_what_is_there_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(tmp_path)
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_SECONDS", 0.1)
+    with closing(sqlite3.connect(tmp_path / "log.db-views", isolation_level=None)) as frozen:
+        frozen.execute("BEGIN IMMEDIATE")
+        async with opened(url_in(tmp_path), *PROJECTIONS) as (log, views):
+            position = await put(log, Item())
+            assert (await views.view("boxes", "box-1", min_position=0)).position == 38
+            assert (await views.view("boxes", "box-1", as_of=position)).position == position
+            with pytest.raises(Unavailable, match="has not come to position 41 in time"):
+                await views.view("boxes", "box-1", timeout_seconds=0.5)
+            frozen.execute("ROLLBACK")
+            await views.wait_for(position)
 
 
 # ------------------------------------------------------------------------------------- what is there

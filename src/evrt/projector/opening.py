@@ -79,13 +79,12 @@ def _prepare(connection: sqlite3.Connection, log: str) -> None:
         f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+    # Who only reads what is there must not have to wait for a writer, which may be frozen.
+    if _is_prepared(connection, log):
+        return
     connection.execute("BEGIN IMMEDIATE")
-    tables = connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-    ).fetchall()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION or ("log",) not in tables or not is_of_log(connection, log):
-        for (name,) in tables:
+    if not _is_prepared(connection, log):
+        for name in _tables(connection):
             connection.execute(f'DROP TABLE "{name}"')
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -97,6 +96,18 @@ def _prepare(connection: sqlite3.Connection, log: str) -> None:
             "INSERT INTO sqlite_sequence VALUES ('views', ?)", (secrets.randbits(FIRST_ID_BITS),)
         )
     connection.execute("COMMIT")
+
+
+def _is_prepared(connection: sqlite3.Connection, log: str) -> bool:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return version == SCHEMA_VERSION and "log" in _tables(connection) and is_of_log(connection, log)
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall()
+    return [name for (name,) in rows]
 
 
 def is_of_log(connection: sqlite3.Connection, log: str) -> bool:

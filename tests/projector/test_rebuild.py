@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from evrt.errors import InvalidInput, Unavailable, UsageError
+from evrt.events import Envelope
 from evrt.log import open_log
 from evrt.projection import AnyProjection
 from evrt.projector import projector
@@ -24,6 +25,7 @@ from projector.tallies import (
     BOXES,
     PROJECTIONS,
     Item,
+    Tally,
     check_views,
     opened,
     put,
@@ -450,3 +452,26 @@ async def test_how_views_stand_is_told_while_they_are_built_anew_again_and_again
 async def again_and_again(views: Views) -> None:
     for _ in range(40):
         await views.rebuild("boxes", anew=True)
+
+
+async def test_a_rebuild_that_a_newer_program_puts_an_end_to_says_so(tmp_path: Path) -> None:
+    turn = asyncio.Event()
+
+    def evolve(before: Tally, envelope: Envelope) -> Tally:
+        if rebuilding and envelope.position == 2:
+            turn.set()
+        return before.model_copy(update={"count": before.count + 1})
+
+    rebuilding = False
+    old, new = tally("boxes", evolve=evolve), tally("boxes", version=2)
+    async with (
+        opened(url_in(tmp_path), old) as (log, views),
+        aclosing(await open_store(views.path, log.id)) as store,
+    ):
+        await views.wait_for(await put(log, *[Item()] * 500))
+        rebuilding = True
+        built = asyncio.create_task(views.rebuild("boxes", anew=True))
+        await turn.wait()
+        await store.ensure(new)
+        with pytest.raises(UsageError, match="has version 1"):
+            await built

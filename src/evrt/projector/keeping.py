@@ -12,7 +12,7 @@ from evrt.log import Log
 from evrt.projection import AnyProjection
 from evrt.projector.projector import Projector
 from evrt.projector.reading import ViewReader
-from evrt.projector.records import Generation, fits
+from evrt.projector.records import Generation, fits, newer
 from evrt.projector.store import ViewStore, forked
 
 BELL_SECONDS = 1.0
@@ -142,7 +142,7 @@ class Keeper:
             )
 
     async def rebuild(self, projection: AnyProjection, *, anew: bool, advance: Advance) -> None:
-        """See ``Views.rebuild``."""
+        """See ``Views.rebuild``. Raises UsageError where a newer program builds the view meanwhile."""
         self.project()
         begun = await self._store.build(projection, anew=anew)
         while True:
@@ -154,6 +154,9 @@ class Keeper:
                 # It was live and has been replaced, unless somebody else has begun anew before it was.
                 found = next((g for g in of_view if g.stage == "building" and fits(g, projection)), None)
                 begun = found or begun
+                later = next((g for g in of_view if g.version > projection.version), None)
+                if found is None and later is not None:
+                    raise newer(later, projection)
             if found is None or found.stage == "live":
                 break
             self._raise_if_parked(found)

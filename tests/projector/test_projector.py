@@ -369,7 +369,7 @@ async def test_of_a_log_in_memory_views_are_in_a_folder_that_goes_with_them() ->
 async def test_keys_parts_and_values_that_no_view_can_have_are_refused(tmp_path: Path) -> None:
     async with opened(url_in(tmp_path), BOXES) as (log, views):
         await put(log, Item())
-        with pytest.raises(InvalidInput, match="no text"):
+        with pytest.raises(InvalidInput, match="are texts"):
             await views.view("boxes", "box-\ud800")
         with pytest.raises(InvalidInput, match="beyond 64 bits"):
             await views.list("boxes", where={"count": 2**64})
@@ -434,3 +434,17 @@ async def test_the_bytes_held_in_memory_are_bounded_too(
         await check_views(log, views.path, BOXES, upto=200)
     assert len(held) >= 11
     assert max(held) <= 50_000
+
+
+@pytest.mark.parametrize("text", ["\ud800", 5, None])
+async def test_what_is_no_text_is_no_key_and_no_part(text: Any, tmp_path: Path) -> None:
+    async with opened(url_in(tmp_path), BOXES) as (log, views):
+        await put(log, Item())
+        with pytest.raises(InvalidInput, match="Keys and parts of documents are texts"):
+            await views.view("boxes", text, as_of=1)
+        with pytest.raises(InvalidInput, match="Keys and parts of documents are texts"):
+            await views.view("boxes", "box-1", text)
+        with pytest.raises(InvalidInput, match="Keys and parts of documents are texts"):
+            await views.family("boxes", text, as_of=1)
+        with pytest.raises(InvalidInput, match="Keys and parts of documents are texts"):
+            views.watch("boxes", text)

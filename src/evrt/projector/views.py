@@ -111,10 +111,11 @@ class Views:
         ``min_position`` is the position of an event that a view as it is has to have seen: without it that of the log's
         last event now, and 0 takes what is there.
 
-        Raises NotFound (no such projection, run, or document), InvalidInput (a moment that is not in the log),
+        Raises NotFound (no such projection, run, moment or document), InvalidInput (no moment, no text),
         Unavailable (not that fresh in time, or parked), UsageError (built by a newer program, or both of the above).
         """
         projection = named(self.projections, name)
+        _check_texts(key, part)
         if as_of is not None:
             position = await self._moment(as_of, min_position)
             found = await document_as_of(self.log, self.reader, projection, key, part, position)
@@ -139,6 +140,7 @@ class Views:
     ) -> Sequence[Document[Any]]:
         """All documents of a key in the order of their parts, none where there are none. See ``view``."""
         projection = named(self.projections, name)
+        _check_texts(key)
         if as_of is not None:
             position = await self._moment(as_of, min_position)
             return await family_as_of(self.log, self.reader, projection, key, position)
@@ -243,6 +245,7 @@ class Views:
         cursor); while it is read Unavailable, UnusableLog, and UsageError (built by a newer program).
         """
         projection = named(self.projections, name)
+        _check_texts(key, part)
         looks = self._looks.get(name) or Looks(self.reader, projection)
         self._looks[name] = looks
         since = None if after is None else Cursor.parse(after)
@@ -356,6 +359,16 @@ async def _opened(
     return Views(log, store, found, folder)
 
 
+def _check_texts(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise InvalidInput(
+                f"Keys and parts of documents are texts, and {text!r:.80} is none: {error}."
+            ) from None
+
+
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= LIST_LIMIT_MAX:
         raise InvalidInput(f"A list has 1 to {LIST_LIMIT_MAX:,} documents, not {limit:,}.")
@@ -365,6 +378,6 @@ def no_document(projection: AnyProjection, key: str, part: str, position: int) -
     """What a reader is told who asks for a document that is not there."""
     which = f"{key} {part}".strip() if part else key
     return NotFound(
-        f"The view {projection.name} has no document {which!r} as of position {position}. `evrt projections list` shows the "
+        f"The view {projection.name} has no document {which!r:.200} as of position {position}. `evrt projections list` shows the "
         "views and how many documents they have."
     )

@@ -22,7 +22,7 @@ from evrt.projection import Documents, fold
 from evrt.projector import watch as watching
 from evrt.projector.frames import Changes, Frame, Parked, Patch, Row, Rows, Snapshot
 from evrt.projector.patch import apply
-from evrt.projector.reading import ViewReader
+from evrt.projector.reading import ViewReader, decoded
 from evrt.projector.views import Views
 from evrt.projector.watch import Watch
 from projector.followers import Fold, Follower
@@ -835,3 +835,24 @@ async def judge_lists(log: Log, received: list[tuple[int, list[Row]]], limit: in
         newest = sorted((d for d in documents.values() if d.value.colour == "red"), key=lambda d: -d.first)
         assert rows == [Row(*d.place, d.position, d.value.model_dump_json().encode()) for d in newest[:limit]]
         before = version
+
+
+async def test_of_a_list_that_changed_only_the_changed_rows_are_read_anew(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noting(projection: Any, document: str) -> Any:
+        read.append(document)
+        return decoded(projection, document)
+
+    monkeypatch.setattr(watching, "decoded", noting)
+    async with opened(url) as (log, views):
+        await views.wait_for(await say(log, *(draft(f"thing-{n}", colour="red") for n in range(30))))
+        watch: Any = views.watch_list("things")
+        assert len((await anext(watch)).rows) == len(read) == 30
+        read.clear()
+        await say(log, draft("thing-7", colour="blue"))
+        frame = await anext(watch)
+        assert [row.document["colour"] for row in frame.changed] == ["blue"]
+        assert len(read) == 1

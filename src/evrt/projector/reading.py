@@ -114,19 +114,36 @@ class ViewReader:
 
         ``beyond`` is the ``first`` of the last document of the page before.
         """
-        conditions: list[str] = []
-        parameters: list[object] = []
-        for operator, wanted in (("IS", where), (">=", since), ("<", until)):
-            for name, value in wanted.items():
-                check_indexed(projection, name)
-                conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
-                parameters.append(column(value))
+        chosen, parameters = _chosen(projection, where, since, until)
         if beyond is not None:
-            conditions.append("d.first > ?" if oldest_first else "d.first < ?")
+            chosen += f" AND d.first {'>' if oldest_first else '<'} ?"
             parameters.append(beyond)
-        chosen = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         order = f"ORDER BY d.first {'ASC' if oldest_first else 'DESC'} LIMIT ?"
         return await self._seen(projection, f"{chosen} {order}", (*parameters, limit))
+
+    async def listed_unless_known(
+        self,
+        projection: AnyProjection,
+        where: Mapping[str, object],
+        limit: int,
+        generation: int,
+        known: Sequence[tuple[int, int]],
+    ) -> tuple[Generation, list[Encoded]] | None:
+        """The newest documents whose indexed fields are so, not decoded; where one is known already, its text is None.
+
+        What is known of each: ``first`` and position, all of the generation with this id. None as above.
+        """
+        chosen, parameters = _chosen(projection, where, {}, {})
+        values = ", ".join(["(?, ?)"] * len(known)) or "(0, 0)"
+        return await self._rows(
+            projection,
+            lambda view: (
+                f"SELECT d.key, d.part, d.first, d.position, CASE WHEN {view} = {generation} "
+                f"AND (d.first, d.position) IN (VALUES {values}) THEN NULL ELSE d.document END "
+                f"FROM {documents(view)} AS d {chosen} ORDER BY d.first DESC LIMIT ?"
+            ),
+            [*(value for one in known for value in one), *parameters, limit],
+        )
 
     async def unless_known(
         self, projection: AnyProjection, known: Sequence[tuple[str, str, int, int]]
@@ -347,6 +364,22 @@ class ViewReader:
         """Close the connections; whoever waits is woken."""
         self.bell.ring()
         await self._readers.close()
+
+
+def _chosen(
+    projection: AnyProjection,
+    where: Mapping[str, object],
+    since: Mapping[str, object],
+    until: Mapping[str, object],
+) -> tuple[str, list[object]]:
+    """The clause that chooses documents by their indexed fields, and its parameters."""
+    conditions, parameters = ["TRUE"], list[object]()
+    for operator, wanted in (("IS", where), (">=", since), ("<", until)):
+        for name, value in wanted.items():
+            check_indexed(projection, name)
+            conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
+            parameters.append(column(value))
+    return f"WHERE {' AND '.join(conditions)}", parameters
 
 
 def decoded(projection: Projection[D], document: str) -> D:

@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from evrt.errors import EvrtError, UsageError
-from evrt.projection import AnyProjection, Document, Place
+from evrt.projection import AnyProjection, Place
 from evrt.projector.frames import Changes, Cursor, Parked, Patch, Row, Rows, Snapshot
 from evrt.projector.patch import Plain, diff, same
 from evrt.projector.reading import Encoded, ViewReader, decoded
@@ -327,41 +327,43 @@ class ListWatch(_Watching[Rows | Changes | Parked]):
             return None
         if self._seen == (live.id, live.cursor):
             return self._standing(live)
-        seen = await self._reader.listed(
+        seen = await self._reader.listed_unless_known(
             self._projection,
-            where=self._where,
-            since={},
-            until={},
-            beyond=None,
-            limit=self._limit,
-            oldest_first=False,
+            self._where,
+            self._limit,
+            self._generation or 0,
+            [(first, version) for (_, _, first), version in self._sent.items()],
         )
         if seen is None:
             return None
-        generation = seen.generation
+        generation, there = seen
+        # Only what the reader does not have is made of JSON, before anything is held to be sent.
+        new = {row.first: self._row(row) for row in there if row.document is not None}
         self._seen = generation.id, generation.cursor
-        return self._frame(generation, seen.documents) or self._standing(generation)
+        return self._frame(generation, there, new) or self._standing(generation)
 
-    def _frame(self, generation: Generation, documents: Sequence[Document[Any]]) -> Rows | Changes | None:
-        had, self._sent = self._sent, {(d.key, d.part, d.first): d.position for d in documents}
+    def _frame(
+        self, generation: Generation, there: Sequence[Encoded], new: Mapping[int, Row]
+    ) -> Rows | Changes | None:
+        had, self._sent = self._sent, {(row.key, row.part, row.first): row.position for row in there}
         prev, whole = self._version, self._generation != generation.id
         self._generation = generation.id
         if whole:
             self._version = generation.cursor
-            rows = tuple(_row(document) for document in documents)
+            rows = tuple(new[row.first] for row in there)
             return Rows(self._projection.name, self._projection.version, self._version, rows)
+        places = [(row.key, row.part, row.first) for row in there]
         changes = Changes(
             generation.cursor,
             prev,
             tuple((key, part) for key, part, first in had if (key, part, first) not in self._sent),
-            tuple(_row(d) for d in documents if had.get((d.key, d.part, d.first), d.position) != d.position),
-            tuple((at, _row(d)) for at, d in enumerate(documents) if (d.key, d.part, d.first) not in had),
+            tuple(new[place[2]] for place in places if place in had and place[2] in new),
+            tuple((at, new[place[2]]) for at, place in enumerate(places) if place not in had),
         )
         if not (changes.removed or changes.changed or changes.added):
             return None
         self._version = generation.cursor
         return changes
 
-
-def _row(document: Document[Any]) -> Row:
-    return Row(*document.place, document.position, _whole(document.value))
+    def _row(self, row: Encoded) -> Row:
+        return Row(row.key, row.part, row.position, _whole(decoded(self._projection, row.document or "")))

@@ -9,8 +9,8 @@ PROJECTOR = (
     mutant(
         "a cursor that is not compared before it is moved",
         "projector/transactions.py",
-        '"WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ?",',
-        '"WHERE id = ? AND ? IS NOT NULL AND (? IS NULL OR TRUE) AND stage = ?",',
+        '"WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ? AND',
+        '"WHERE id = ? AND ? IS NOT NULL AND (? IS NULL OR TRUE) AND stage = ? AND',
         "tests/projector/test_ownership.py::test_an_owner_that_was_frozen_in_a_fold_is_refused_when_it_goes_on",
     ),
     mutant(
@@ -119,9 +119,30 @@ PROJECTOR = (
     ),
     # --------------------------------------------------------------------------------- parking
     mutant(
+        "a document that cannot be read back and is kept all the same",
+        "projection.py",
+        '    if b"null" in encoded or encoded.count',
+        "    if False and encoded.count",
+        "tests/projector/test_parking.py::test_whatever_it_does_wrong_parks_it_at_the_event_and_nobody_else",
+    ),
+    mutant(
+        "generations of a new file that are numbered like those of the one before",
+        "projector/opening.py",
+        "secrets.randbits(FIRST_ID_BITS)",
+        "0",
+        "tests/projector/test_files.py::test_a_view_that_stood_still_is_built_again_where_its_file_was_removed",
+    ),
+    mutant(
+        "a generation of something else that is written into",
+        "projector/transactions.py",
+        "AND stage = ? AND name = ? AND version = ? AND shape = ?",
+        "AND stage = ? AND (name = ? OR version = ? OR shape = ? OR TRUE)",
+        "tests/projector/test_files.py::test_a_generation_of_the_same_number_is_not_written_into_where_it_is_of_something_else",
+    ),
+    mutant(
         "a view that fails and takes the others with it",
         "projector/folding.py",
-        "            except Exception as error:  # noqa: BLE001  # As above.\n",
+        "            except RAISED as error:  # As above.\n",
         "            except LookupError as error:\n",
         "tests/projector/test_parking.py::test_whatever_it_does_wrong_parks_it_at_the_event_and_nobody_else",
     ),

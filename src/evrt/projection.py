@@ -28,9 +28,6 @@ D = TypeVar("D", bound=BaseModel)
 DOCUMENT_BYTES_MAX = 64 * 1024
 """Most bytes of JSON one document may have. What can grow without end is many documents, not a large one."""
 
-NESTED_MAX = 100
-"""Most lists and objects inside one another that can be counted on: some readers of JSON give up not far beyond."""
-
 WHOLE = ""
 """The part of a document that is all there is of its key."""
 
@@ -260,15 +257,14 @@ def encode_value(projection: Projection[D], place: Place, value: D) -> bytes:
             f"{len(encoded):,} bytes; at most {DOCUMENT_BYTES_MAX:,} are kept. Cut what is long, or make many documents "
             "of it with `part`."
         )
-    if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > NESTED_MAX:
-        # Of what JSON has no word for, as NaN, it has null; and what nests very deep is written but not read.
+    if b"null" in encoded:
+        # What JSON has no word for, as NaN, it has that for.
         try:
             decode_document(projection, encoded)
         except ValidationError as error:
             raise InvalidInput(
                 f"The document {' '.join(filter(None, place))} of the projection {projection.name} could not be read back: "
-                f"{error.errors()[0]['msg']}. JSON has no NaN and no infinity, and lists and objects are read "
-                f"to some depth only: {NESTED_MAX} inside one another are safe."
+                f"{error.errors()[0]['msg']}. JSON has no NaN and no infinity."
             ) from None
     return encoded
 

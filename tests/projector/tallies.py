@@ -12,7 +12,7 @@ import orjson
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from evrt.events import Envelope, Erased, JsonValue, Unknown
+from evrt.events import Envelope, Erased, Unknown
 from evrt.log import Append, Draft, Log, open_log
 from evrt.log.envelopes import Row
 from evrt.log.ids import new_event_id
@@ -91,7 +91,6 @@ class Tally(BaseModel):
     text: str = ""
     of_version: int = 1
     share: float = 0.0
-    inner: JsonValue = None
 
 
 def _moved(envelope: Envelope) -> dict[str, Any] | None:

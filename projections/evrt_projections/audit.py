@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from evrt.events import Envelope, JsonValue
+from evrt.events import Envelope, Erased, JsonValue
 from evrt.events.run import TERMINAL
 from evrt.folds.clip import clip, clip_text
 from evrt.folds.documents import changed, meta_text
@@ -95,7 +95,7 @@ def _key(columns: Columns) -> str | None:
 
 
 def _part(envelope: Envelope) -> str | None:
-    if envelope.type in OF_A_WRITE:
+    if envelope.type in OF_A_WRITE and not isinstance(envelope.event, Erased):
         return envelope.event.__dict__.get("operation")
     return f"{envelope.version:0{VERSION_DIGITS}d}"
 
@@ -105,7 +105,8 @@ def _evolve(before: Fact, envelope: Envelope) -> Fact | None:
     if envelope.type in OF_A_WRITE:
         if before.what:
             return _following(before, envelope)
-        if fields.get("effect") != "write":
+        # Of what was erased nobody knows whether it was a write; that it happened stays in the trail.
+        if fields.get("effect") != "write" and not isinstance(envelope.event, Erased):
             return None
     meta = envelope.meta
     by = fields.get("by")

@@ -26,8 +26,9 @@ from evrt.log.envelopes import envelopes
 
 PREFIX = "run-"
 REVISION = re.compile(r"(?P<run>[^@]+)(@(?P<moment>.+))?")
-HEAD = re.compile(r"head(~(?P<back>\d{1,18}))?")
-NUMBER = re.compile(r"\d{1,18}")
+HEAD = re.compile(r"head(~(?P<back>\d+))?")
+DIGITS_MAX = 18
+"""More are beyond every history, and Python does not read as many as somebody may write."""
 REF = re.compile(r"[a-z]+-[a-z2-7]{16}")
 
 
@@ -74,10 +75,10 @@ class Run:
 
     def version_of(self, moment: str) -> int:
         """The event number that a moment's name stands for. Raises NotFound, UsageError."""
-        if NUMBER.fullmatch(moment):
-            return int(moment)
+        if moment.isdecimal():
+            return int(moment[:DIGITS_MAX])
         if head := HEAD.fullmatch(moment):
-            if (version := len(self.events) - int(head["back"] or 0)) < 1:
+            if (version := len(self.events) - int((head["back"] or "0")[:DIGITS_MAX])) < 1:
                 raise NotFound(
                     f"{self.id} has events 1 to {len(self.events)}; there is no {self.id}@{moment}."
                 )

@@ -28,6 +28,9 @@ D = TypeVar("D", bound=BaseModel)
 DOCUMENT_BYTES_MAX = 64 * 1024
 """Most bytes of JSON one document may have. What can grow without end is many documents, not a large one."""
 
+NESTING_READ = 200
+"""Levels of JSON that pydantic reads, and so the most that a document may have."""
+
 WHOLE = ""
 """The part of a document that is all there is of its key."""
 
@@ -257,26 +260,21 @@ def encode_value(projection: Projection[D], place: Place, value: D) -> bytes:
             f"{len(encoded):,} bytes; at most {DOCUMENT_BYTES_MAX:,} are kept. Cut what is long, or make many documents "
             "of it with `part`."
         )
-    if b"null" in encoded:
-        # What JSON has no word for, as NaN, it has that for.
+    if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > NESTING_READ:
+        # What JSON has no word for, as NaN, is null in it; and pydantic writes deeper JSON than it reads.
         try:
             decode_document(projection, encoded)
         except ValidationError as error:
             raise InvalidInput(
                 f"The document {' '.join(filter(None, place))} of the projection {projection.name} could not be read back: "
-                f"{error.errors()[0]['msg']}. JSON has no NaN and no infinity."
+                f"{error.errors()[0]['msg']}. JSON has no NaN and no infinity, and is read {NESTING_READ} levels deep."
             ) from None
     return encoded
 
 
 def decode_document(projection: Projection[D], encoded: bytes | str) -> D:
     """The inverse of ``encode_document``."""
-    validator = projection.document.__pydantic_validator__
-    try:
-        value: D = validator.validate_json(encoded)
-    except ValidationError:
-        # pydantic writes deeper JSON than it reads. What does not fit is refused once more.
-        value = validator.validate_python(orjson.loads(encoded))
+    value: D = projection.document.__pydantic_validator__.validate_json(encoded)
     return value
 
 

@@ -131,6 +131,24 @@ def test_a_projection_that_raises_is_parked_alone_and_goes_on_when_it_is_mended(
     assert statuses(shell)["endings"]["error"] is None
 
 
+def test_the_view_of_a_projection_that_is_gone_can_be_removed(shell: Shell) -> None:
+    shell.write("support.py", DESK)
+    shell.write("fragile", "")
+    shell.evrt("runs", "start", "desk", "overload", expect=1)
+    shell.refused("projections", "rebuild", "endings", code=6)
+    until(lambda: statuses(shell)["endings"]["error"] is not None)
+    shell.environment["EVRT_APP"] = ""
+    assert "`evrt projections remove endings` ends this" in shell.evrt("doctor", expect=1).out
+    assert shell.evrt("projections", "remove", "endings").out == "endings is removed.\n"
+    assert "endings" not in statuses(shell)
+    assert "endings" not in shell.evrt("doctor").out
+    assert "There is no view 'endings'" in shell.refused("projections", "remove", "endings", code=3)
+    # One whose projection is there is built again.
+    assert len(shell.evrt("runs", "list", "--json").document) == 1
+    shell.evrt("projections", "remove", "runs", "--json")
+    assert len(shell.evrt("runs", "list", "--json").document) == 1
+
+
 def test_a_view_that_a_newer_program_built_is_refused_and_left_alone(shell: Shell) -> None:
     shell.write("support.py", DESK.replace("version=1", "version=2"))
     shell.evrt("runs", "start", "desk", "overload", expect=1)
@@ -192,6 +210,13 @@ def test_a_rebuild_that_is_interrupted_is_gone_on_with_and_readers_see_the_old_v
     done = shell.evrt(*rebuild)
     assert done.out.startswith(f"runs is built anew: {MANY_RUNS} documents, as of position ")
     assert "building" not in shell.evrt("projections", "list").out
+
+
+def test_a_rebuild_of_a_view_that_is_behind_ends_with_one_that_is_not(large_shell: Shell) -> None:
+    interrupted(large_shell, "runs", "list", when=lambda: cursor(large_shell, "runs") > 0)
+    done = large_shell.evrt("projections", "rebuild", "runs")
+    assert done.out.startswith(f"runs is built anew: {MANY_RUNS} documents, as of position ")
+    assert statuses(large_shell)["runs"]["lag"] == 0
 
 
 def test_on_a_terminal_a_long_build_shows_how_fast_it_goes_and_how_long_it_takes(large_shell: Shell) -> None:

@@ -393,6 +393,7 @@ def test_what_happened_is_known_of_erased_events_as_far_as_their_type_says() -> 
     assert [one.value.status for one in fold(messages.PROJECTION, erased).values()] == ["failed"]
     assert [one.value.what for one in fold(audit.PROJECTION, erased).values()] == [
         "run.requested",
+        "tool_call.requested",
         "run.failed",
     ]
 

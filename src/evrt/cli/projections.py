@@ -100,6 +100,22 @@ def verify(
     raise typer.Exit(drive(verify_views(Place(app, db), names or [], as_json=as_json)))
 
 
+@cli.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Views; `list` shows them.")],
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Throw views away, as of a projection that is gone.
+
+    The log is as it was. A view whose projection is there is built again when it is read next.
+    """
+    from evrt.cli.rebuilding import remove_views
+
+    drive(remove_views(Place(app, db), names, as_json=as_json))
+
+
 def _chosen(names: list[str] | None, all_: bool) -> list[str] | None:
     """The names given, or None for all of them. Raises UsageError."""
     if bool(names) == all_:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from evrt.cli.output import note, out, out_json, paint, progress
 from evrt.cli.place import Place
 from evrt.cli.text import counted
-from evrt.cli.viewing import opened
+from evrt.cli.viewing import catch_up, opened
 from evrt.projector.verify import Verified, verify_view
 from evrt.projector.views import Views
 
@@ -37,12 +37,25 @@ async def _rebuild(views: Views, name: str, *, anew: bool) -> None:
     try:
         with progress(f"Building {name}", "events") as advance:
             await views.rebuild(name, anew=anew, advance=advance)
+        # The one before it may have been behind itself.
+        await catch_up(views, await views.log.position(), name)
     except asyncio.CancelledError:
         if not views.temporary:
             note(
                 f"Interrupted. `evrt projections rebuild {name}` goes on from there; readers see the view as it was."
             )
         raise
+
+
+async def remove_views(place: Place, names: Sequence[str], *, as_json: bool) -> None:
+    """Throw these views away."""
+    async with opened(place, only=()) as views:
+        for name in names:
+            await views.remove(name)
+            if not as_json:
+                out(f"{name} is removed.")
+    if as_json:
+        out_json(names)
 
 
 async def verify_views(place: Place, names: Sequence[str], *, as_json: bool) -> int:

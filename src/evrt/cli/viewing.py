@@ -102,18 +102,23 @@ async def viewing(place: Place, *names: str, as_of: bool = False) -> AsyncIterat
 
 
 @asynccontextmanager
-async def opened(place: Place, *names: str) -> AsyncIterator[Views]:
-    """The views with these names, or all, as they are. Where they cannot be kept, they are built for this command alone."""
+async def opened(place: Place, *names: str, only: Sequence[str] | None = None) -> AsyncIterator[Views]:
+    """The views with these names, or all, as they are. Where they cannot be kept, they are built for this command alone.
+
+    ``only`` keeps those with these names and no others, even none.
+    """
+    chosen_names = names or None if only is None else only
     own = own_projections(place)
     # What is folded lives as long as its batch. Looking for garbage among it so often took a sixth of the time.
     gc.set_threshold(COLLECT_ALLOCATIONS, 20, 100)
     async with place.reading() as log:
         try:
             with prints_aside():  # Packages with projections are imported here.
-                views = await open_views(log, own, only=names or None)
+                views = await open_views(log, own, only=chosen_names)
         except Unavailable as error:
             chosen = projections(own)
-            views = await _alone(error, log, {name: named(chosen, name) for name in names or chosen})
+            some = chosen if chosen_names is None else chosen_names
+            views = await _alone(error, log, {name: named(chosen, name) for name in some})
         async with aclosing(views):
             yield views
 

@@ -132,7 +132,7 @@ def _views(path: str, url: str) -> Iterator[Diagnosis]:
             "bad",
             f"parked at position {row.cursor}, as its projection failed: {(row.error or '').removesuffix('.')}",
             f"Mend the projection and run `evrt projections run`, or any program that reads the view. The event: `evrt log "
-            f"--after {(row.error_position or 1) - 1}`.",
+            f"--after {(row.error_position or 1) - 1}`. Is the projection gone, `evrt projections remove {row.name}` ends this.",
         )
     for row in late:
         if row.stage == "building":

@@ -132,7 +132,9 @@ class Keeper:
             raise trouble
 
     async def check_position(self, position: int) -> None:
-        """Raises InvalidInput for a position that the log does not have yet."""
+        """Raises InvalidInput for what is no position, or one that the log does not have yet."""
+        if isinstance(position, bool) or not isinstance(position, int):
+            raise InvalidInput(f"A position is a whole number, not {position!r:.80}.")
         head = await self._log.position()
         if position > head or position < 0:
             raise InvalidInput(
@@ -160,15 +162,16 @@ class Keeper:
             if found is None or found.stage == "live":
                 break
             self._raise_if_parked(found)
-            self._raise_if_hopeless()
+            if self.trouble is not None:
+                # What has been built is kept: called again, it goes on.
+                raise self.trouble
             advance(found.cursor, await self._log.position())
             await self._reader.changed(rung, BELL_SECONDS)
 
     async def aclose(self) -> None:
-        """Stop, and let others take over. A forked child does nothing: the projector is its parent's."""
+        """Stop, and let others take over."""
         self.closed = True
-        here = self._process == os.getpid() and asyncio.get_running_loop() is self._loop
-        if self._projecting is not None and here:
+        if self._projecting is not None and asyncio.get_running_loop() is self._loop:
             self._projecting.cancel()
             await asyncio.wait([self._projecting])
 

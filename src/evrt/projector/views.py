@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -75,6 +76,7 @@ class Views:
         self._folder = folder
         self._process = os.getpid()
         self._keeper = Keeper(log, store, self.reader, own)
+        self._closing: asyncio.Future[None] | None = None
         self._looks: WeakValueDictionary[str, Looks] = WeakValueDictionary()
 
     @property
@@ -169,6 +171,9 @@ class Views:
         """
         projection = named(self.projections, name)
         _check_limit(limit)
+        _check_fields(where=where, since=since, until=until)
+        if not isinstance(more, int | None):
+            raise InvalidInput(f"more is what the page before gave as its more, not {more!r:.80}.")
         seen = await self._fresh(
             projection,
             lambda: self.reader.listed(
@@ -261,6 +266,7 @@ class Views:
         """
         projection = named(self.projections, name)
         _check_limit(limit)
+        _check_fields(where=where)
         for field in where or {}:
             check_indexed(projection, field)
         return ListWatch(self.reader, projection, dict(where or {}), limit, self._keeper.goes_on)
@@ -280,6 +286,20 @@ class Views:
         Raises NotFound, Unavailable (its projection raised).
         """
         await self._keeper.rebuild(named(self.projections, name), anew=anew, advance=advance)
+
+    async def remove(self, name: str) -> None:
+        """Throw a view and what is being built of it away. One whose projection is there is built again when it is read.
+
+        Raises NotFound.
+        """
+        there = [generation for generation in await self.reader.generations() if generation.name == name]
+        if not there:
+            raise NotFound(f"There is no view {name!r}. `evrt projections list` shows those that there are.")
+        while there:
+            for generation in there:
+                await self.store.remove(generation)
+            known = name in self.projections
+            there = [] if known else [g for g in await self.reader.generations() if g.name == name]
 
     async def status(self) -> Sequence[ViewStatus]:
         """How every view stands, those of other programs too."""
@@ -304,11 +324,17 @@ class Views:
 
     async def aclose(self) -> None:
         """Stop keeping them, let others take over, close the file. Idempotent."""
-        if self._keeper.closed:
-            return
-        await self._keeper.aclose()
         if self._process != os.getpid():
-            return  # The connections are the parent's.
+            self._keeper.closed = True
+            return  # The connections are the parent's, and so is what its event loop waits for.
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        # Shielded: whoever is cancelled here must not leave them half closed.
+        if self._closing.get_loop() is asyncio.get_running_loop():
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._keeper.aclose()
         await self.reader.aclose()
         await self.store.aclose()
         if self._folder is not None:
@@ -370,8 +396,16 @@ def _check_texts(*texts: str) -> None:
 
 
 def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= LIST_LIMIT_MAX:
-        raise InvalidInput(f"A list has 1 to {LIST_LIMIT_MAX:,} documents, not {limit:,}.")
+    if not isinstance(limit, int) or not 1 <= limit <= LIST_LIMIT_MAX:
+        raise InvalidInput(f"A list has 1 to {LIST_LIMIT_MAX:,} documents, not {limit!r:.80}.")
+
+
+def _check_fields(**given: object) -> None:
+    for name, fields in given.items():
+        if not isinstance(fields, Mapping | None):
+            raise InvalidInput(
+                f"{name} has to be fields and their values, as in {{'status': 'waiting'}}, not {fields!r:.80}."
+            )
 
 
 def no_document(projection: AnyProjection, key: str, part: str, position: int) -> NotFound:

@@ -121,7 +121,7 @@ PROJECTOR = (
     mutant(
         "a document that cannot be read back and is kept all the same",
         "projection.py",
-        '    if b"null" in encoded:\n',
+        '    if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > NESTING_READ:\n',
         "    if False:\n",
         "tests/projector/test_parking.py::test_whatever_it_does_wrong_parks_it_at_the_event_and_nobody_else",
     ),

@@ -25,7 +25,8 @@ def test_a_worker_that_was_overtaken_while_frozen_can_write_no_more(
     crew: Crew, references: dict[str, Story], target: str, site: str
 ) -> None:
     # The last append ends the run, and the last effect is to tell so: after them there is nothing to refuse.
-    last = references[target].facts["passed"][site] - 1
+    # Of branches side by side more or fewer ride in one append, so that there may be some less than in the reference.
+    last = references[target].facts["passed"][site] - (5 if target == "fan" else 1)
     place = Death(site, random.randint(FIRST[site.partition(".")[0]], last))
     with crew.trial(target) as trial:
         exit_code = overtake(trial, freeze(trial, place), references[target])

@@ -448,3 +448,20 @@ async def test_what_is_no_text_is_no_key_and_no_part(text: Any, tmp_path: Path) 
             await views.family("boxes", text, as_of=1)
         with pytest.raises(InvalidInput, match="Keys and parts of documents are texts"):
             views.watch("boxes", text)
+
+
+async def test_closing_that_is_cancelled_goes_on_and_who_closes_again_waits_for_it(tmp_path: Path) -> None:
+    async with opened(url_in(tmp_path), BOXES) as (log, views):
+        await put(log, Item())
+        await views.wait_for(1)
+        first = asyncio.create_task(views.aclose())
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await views.aclose()
+        with pytest.raises(UsageError, match="closed"):
+            await views.view("boxes", "box-1")
+        # Nobody owns the view any more, so that others go on with it at once.
+        with closing(sqlite3.connect(tmp_path / "log.db-views")) as connection:
+            assert connection.execute("SELECT owner FROM views").fetchall() == [(None,)]

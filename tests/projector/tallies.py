@@ -25,11 +25,13 @@ from evrt.projection import (
     Projection,
     Stream,
     digest,
+    digest_encoded,
     fold,
 )
 from evrt.projector import folding, projector
 from evrt.projector.reading import ViewReader
 from evrt.projector.records import Generation
+from evrt.projector.schema import documents as table_of
 from evrt.projector.views import Views, open_views
 
 T = TypeVar("T")
@@ -170,7 +172,7 @@ async def stored(reader: ViewReader, projection: AnyProjection) -> tuple[Generat
     """The live generation of a view that nobody changes now, and its digest."""
     generation = await reader.live(projection)
     assert generation is not None
-    return generation, await reader.digest(generation)
+    return generation, await digest_stored(reader, generation)
 
 
 async def folded(log: Log, projection: AnyProjection, upto: int) -> Documents[Any]:
@@ -206,3 +208,11 @@ async def until(condition: Any, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110  # It may be another process that makes it so.
             await asyncio.sleep(0.01)
+
+
+async def digest_stored(reader: ViewReader, generation: Generation) -> str:
+    """The digest of a view's documents as its file has them."""
+    rows = await reader._fetch(
+        f"SELECT key, part, first, position, document FROM {table_of(generation.id)} ORDER BY key, part"
+    )
+    return digest_encoded((*row, document.encode()) for *row, document in rows)

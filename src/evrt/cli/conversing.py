@@ -67,7 +67,7 @@ async def show_conversation(
 async def _names(seen: Seen, documents: Any) -> dict[str, str | None]:
     """The ids behind the refs of conversations and their owners."""
     refs = {ref for document in documents for ref in (document.key, document.value.owner) if ref}
-    return {ref: await seen.log.external(ref) for ref in refs}
+    return await seen.names(refs)
 
 
 def _document(document: Document[Any], names: dict[str, str | None]) -> JsonObject:

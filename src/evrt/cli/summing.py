@@ -59,7 +59,7 @@ async def show_usage(place: Place, by: str, *, since: str | None, until: str | N
             call = document.value
             sums[_belongs_to(by, document)].add(call)
             total.add(call)
-        names = {ref: await seen.log.external(ref) for ref in sums} if by in ("user", "conversation") else {}
+        names = await seen.names(sums if by in ("user", "conversation") else ())
         url = seen.log.url
     ordered = sorted(sums.items(), key=lambda one: one[0] if by == "day" else (-one[1].cost_usd, one[0]))
     if as_json:

@@ -38,7 +38,7 @@ async def show_trail(place: Place, asked: Asked, *, limit: int, as_json: bool) -
             VIEW, limit=limit, where={field: value for field, value in where.items() if value is not None}
         )
         refs = {fact.value.on_behalf_of for fact in documents if fact.value.on_behalf_of}
-        names = {ref: await seen.log.external(ref) for ref in refs}
+        names = await seen.names(refs)
         url = seen.log.url
     facts = list(reversed(documents))
     if as_json:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,6 +71,10 @@ class Seen:
             more = page.more
             if more is None or len(found) == limit:
                 return found, more is not None
+
+    async def names(self, refs: Iterable[str]) -> dict[str, str | None]:
+        """The ids behind refs, None where one is not known any more."""
+        return {ref: await self.log.external(ref) for ref in refs}
 
     async def family(self, name: str, key: str, as_of: str | None = None) -> Sequence[Document[Any]]:
         """The documents of a key, now or as of a moment."""

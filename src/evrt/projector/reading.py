@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,6 @@ from evrt.projection import (
     Documents,
     Projection,
     decode_document,
-    digest_encoded,
 )
 from evrt.projector.opening import in_the_way
 from evrt.projector.records import Generation, Mark, Start, fits, misfit, newer
@@ -35,9 +34,6 @@ D = TypeVar("D", bound=BaseModel)
 
 LOOKS_MAX = 10
 """How often a reader looks again when a view has been rebuilt under its eyes."""
-
-DIGEST_ROWS = 1_000
-"""Documents that are read at once when a whole view is read."""
 
 WHAT = "The file of the views"
 
@@ -295,27 +291,6 @@ class ViewReader:
     async def _count(self, generation: Generation) -> int:
         [(count,)] = await self._fetch(f"SELECT count(*) FROM {documents(generation.id)}")
         return int(count)
-
-    async def encoded(self, generation: Generation) -> AsyncIterator[tuple[str, str, int, int, bytes]]:
-        """Every document with its place and positions, in the order of places; not of one moment while it is written."""
-        last: tuple[str, str] | None = None
-        while True:
-            where = "" if last is None else "WHERE (key, part) > (?, ?) "
-            rows = await self._fetch(
-                f"SELECT key, part, first, position, document FROM {documents(generation.id)} {where}"
-                "ORDER BY key, part LIMIT ?",
-                *(last or ()),
-                DIGEST_ROWS,
-            )
-            for key, part, first, position, document in rows:
-                yield key, part, first, position, document.encode()
-            if len(rows) < DIGEST_ROWS:
-                return
-            last = rows[-1][:2]
-
-    async def digest(self, generation: Generation) -> str:
-        """See ``evrt.projection.digest``."""
-        return digest_encoded([row async for row in self.encoded(generation)])
 
     # ---------------------------------------------------------------------------------- waiting
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from evrt.projection import (
     fold,
 )
 from evrt.projector.folding import Folding
+from evrt.projector.keeping import Advance
 from evrt.projector.opening import trouble
 from evrt.projector.projector import BATCH_EVENTS, of_other_histories
 from evrt.projector.reading import decoded
@@ -37,9 +38,6 @@ from evrt.projector.views import Views
 
 ROWS = 500
 """Documents, or keys, that are held at once."""
-
-Advance = Callable[[int, int], None]
-"""Is told how many events of how many have been folded."""
 
 Encoded = tuple[str, str, int, int, bytes]
 """Key, part, first, position and JSON of a document."""

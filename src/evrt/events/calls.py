@@ -246,11 +246,41 @@ class QuestionAsked(Event):
     """The code asks a person and waits."""
 
     type: ClassVar[str] = "question.asked"
+    volatile: ClassVar[frozenset[str]] = frozenset({"due"})
 
     operation: str
     digest: str
     question: str
     options: tuple[str, ...] | None = None
+    due: int | None = None
+    """When the code stops waiting for the answer, microseconds since 1970."""
+
+
+@register
+class ApprovalRequested(Event):
+    """The code asks for leave to do something, and waits."""
+
+    type: ClassVar[str] = "approval.requested"
+    volatile: ClassVar[frozenset[str]] = frozenset({"due"})
+
+    operation: str
+    digest: str
+    action: str
+    details: JsonValue = None
+    due: int | None = None
+
+
+@register
+class ApprovalDecided(Event):
+    """A person's decision, written from outside the run; or, when the time was over, the run's own: denied."""
+
+    type: ClassVar[str] = "approval.decided"
+    volatile: ClassVar[frozenset[str]] = frozenset({"by"})
+
+    operation: str
+    approved: bool
+    reason: str | None = None
+    by: str | None = None
 
 
 @register
@@ -267,7 +297,7 @@ class QuestionAnswered(Event):
 
 @register
 class QuestionExpired(Event):
-    """The code waits for the answer no longer: it cut the waiting off."""
+    """The code waits for the answer no longer: it cut the waiting off (``cancelled``), or its time is over (``timeout``)."""
 
     type: ClassVar[str] = "question.expired"
     volatile: ClassVar[frozenset[str]] = frozenset({"latency_ms"})
@@ -285,7 +315,7 @@ class ValueRecorded(Event):
     volatile: ClassVar[frozenset[str]] = frozenset({"value"})
 
     operation: str
-    kind: Literal["now", "uuid", "random"]
+    kind: Literal["now", "uuid", "random", "patched"]
     value: JsonValue = None
 
 

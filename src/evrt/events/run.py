@@ -9,8 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from evrt.events.base import Event, JsonValue, register
 
 Kind = Literal["agent", "workflow"]
-WaitReason = Literal["question", "in_doubt", "retry", "diverged"]
-ClaimReason = Literal["start", "resume", "retry"]
+WaitReason = Literal[
+    "question", "approval", "timer", "signal", "child", "in_doubt", "retry", "paused", "diverged", "handover"
+]
+"""handover: its worker was stopped in good order, and another will go on."""
+ClaimReason = Literal["start", "resume", "retry", "takeover", "cancel"]
+"""takeover: whoever had claimed it is gone. That counts as an attempt."""
 
 
 CANCELLED = "cancelled"
@@ -31,7 +35,20 @@ class RunRequested(Event):
     """Somebody wants this agent or workflow to run on this input."""
 
     type: ClassVar[str] = "run.requested"
-    volatile: ClassVar[frozenset[str]] = frozenset({"conversation", "user"})
+    volatile: ClassVar[frozenset[str]] = frozenset(
+        {
+            "conversation",
+            "user",
+            "priority",
+            "not_before",
+            "idempotency_key",
+            "parent",
+            "operation_of_parent",
+            "supersedes",
+            "schedule",
+            "tick",
+        }
+    )
 
     target: str
     kind: Kind
@@ -40,6 +57,18 @@ class RunRequested(Event):
     user: str | None = None
     timeout_seconds: float | None = None
     model_turns_max: int | None = None
+    priority: int = 0
+    not_before: int | None = None
+    """Microseconds since 1970; so is ``tick``."""
+    idempotency_key: str | None = None
+    parent: str | None = None
+    """The run that this one is a child of, and the operation there that waits for it."""
+    operation_of_parent: str | None = None
+    supersedes: str | None = None
+    """The run that this one takes the place of."""
+    schedule: str | None = None
+    """The schedule it was started by, and for which of its ticks."""
+    tick: int | None = None
 
 
 @register
@@ -201,5 +230,125 @@ class GuardApplied(Event):
     message: str
 
 
-TERMINAL = frozenset({"run.succeeded", "run.failed", "run.timed_out", "run.step_limit_reached"})
-"""Exactly one of these ends a run. (run.cancelled joins with cancelling.)"""
+@register
+class RunCancelRequested(Event):
+    """Somebody wants the run to end; its worker ends it at its next operation."""
+
+    type: ClassVar[str] = "run.cancel_requested"
+
+    by: str | None = None
+    reason: str | None = None
+
+
+@register
+class RunCancelled(Event):
+    """The run ended because somebody wanted it to."""
+
+    type: ClassVar[str] = "run.cancelled"
+    volatile: ClassVar[frozenset[str]] = frozenset({"by"})
+
+    by: str | None = None
+    reason: str | None = None
+
+
+@register
+class RunPaused(Event):
+    """Somebody wants the run to begin nothing more until it is unpaused."""
+
+    type: ClassVar[str] = "run.paused"
+
+    by: str | None = None
+
+
+@register
+class RunUnpaused(Event):
+    """A run that was paused may go on."""
+
+    type: ClassVar[str] = "run.unpaused"
+
+    by: str | None = None
+
+
+@register
+class RunSignalled(Event):
+    """A message to the run from outside: its code receives those of one name in their order."""
+
+    type: ClassVar[str] = "run.signalled"
+    volatile: ClassVar[frozenset[str]] = frozenset({"by"})
+
+    name: str
+    payload: JsonValue = None
+    by: str | None = None
+
+
+@register
+class RunContinued(Event):
+    """The code begins anew with this state; what came before is history, and is not replayed any more."""
+
+    type: ClassVar[str] = "run.continued"
+
+    state: JsonValue = None
+
+
+@register
+class RunSuperseded(Event):
+    """Another run takes the place of this one, which has ended."""
+
+    type: ClassVar[str] = "run.superseded"
+    volatile: ClassVar[frozenset[str]] = frozenset({"run"})
+
+    run: str
+
+
+@register
+class TimerSet(Event):
+    """The code sleeps, or waits at most, until ``due`` (microseconds since 1970)."""
+
+    type: ClassVar[str] = "timer.set"
+    volatile: ClassVar[frozenset[str]] = frozenset({"due"})
+
+    operation: str
+    digest: str
+    due: int
+
+
+@register
+class TimerFired(Event):
+    """The time of a timer had come."""
+
+    type: ClassVar[str] = "timer.fired"
+
+    operation: str
+
+
+@register
+class ChildStarted(Event):
+    """The code started a run of its own, which is executed for itself and ends for itself."""
+
+    type: ClassVar[str] = "child.started"
+    volatile: ClassVar[frozenset[str]] = frozenset({"child"})
+
+    operation: str
+    digest: str
+    child: str
+    target: str
+
+
+@register
+class ChildEnded(Event):
+    """How a child ended; written with its end, from outside its parent's claim."""
+
+    type: ClassVar[str] = "child.ended"
+    volatile: ClassVar[frozenset[str]] = frozenset({"child"})
+
+    operation: str
+    child: str
+    status: str
+    output: JsonValue = None
+    failure: Failure | None = None
+
+
+TERMINAL = frozenset(
+    {"run.succeeded", "run.failed", "run.cancelled", "run.timed_out", "run.step_limit_reached"}
+)
+"""Exactly one of these ends a run."""

@@ -12,6 +12,7 @@ from evrt.events.calls import Usage
 from evrt.events.run import (
     CheckpointSaved,
     Failure,
+    RunCancelled,
     RunClaimed,
     RunFailed,
     RunRequested,
@@ -23,8 +24,8 @@ from evrt.events.run import (
 )
 from evrt.folds.documents import changed
 
-Status = Literal["queued", "running", "waiting", "succeeded", "failed", "timed_out", "step_limit"]
-ENDED: frozenset[str] = frozenset({"succeeded", "failed", "timed_out", "step_limit"})
+Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out", "step_limit"]
+ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out", "step_limit"})
 
 
 class RunState(BaseModel):
@@ -71,6 +72,7 @@ ERASED: dict[str, Status] = {
     "run.retry_scheduled": "waiting",
     "run.succeeded": "succeeded",
     "run.failed": "failed",
+    "run.cancelled": "cancelled",
     "run.timed_out": "timed_out",
     "run.step_limit_reached": "step_limit",
 }
@@ -132,6 +134,8 @@ def _lifecycle(envelope: Envelope) -> dict[str, object]:
             return {"status": "succeeded", "reason": None, "waiting_for": (), "output": event.output}
         case RunFailed() as event:
             return {"status": "failed", "reason": None, "waiting_for": (), "failure": event.failure}
+        case RunCancelled() as event:
+            return {"status": "cancelled", "reason": event.reason, "waiting_for": ()}
         case RunTimedOut():
             return {"status": "timed_out", "reason": None, "waiting_for": ()}
         case RunStepLimitReached() as event:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
+from evrt.log.coordination import Change, Coordination
+
 T = TypeVar("T")
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
@@ -135,11 +137,14 @@ class Append(NamedTuple):
         of its streams the version it had at the first try, or -1 where the stream was
         to begin at 0. Drafts that are found there with equal content are answered with
         their positions and nothing is written.
+    beside
+        changes of the queue and its like, made in the same transaction or not at all; see ``evrt.log.coordination``.
     """
 
     drafts: Sequence[Draft]
     expect: Mapping[str, Expectation]
     repeat_after: Mapping[str, int] | None = None
+    beside: Sequence[Change] = ()
 
 
 class Appended(NamedTuple):
@@ -178,6 +183,17 @@ class Subscription(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Watch(Protocol):
+    """Waits for commits to a log, of any process."""
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        """Return at the next commit since the last call (at first, since it was made), or when the time is over.
+
+        Whether there was one. Never raises for want of the database: then it waits for the time-out.
+        """
+        ...
+
+
 class Log(Protocol):
     """Three verbs over one sequence of events. See ``evrt.log.open_log``."""
 
@@ -195,7 +211,7 @@ class Log(Protocol):
         The request is queued when this returns, in call order. Cancelling the awaiter does not take it
         back; the cancellation arrives after the answer.
 
-        Raises WrongVersion, Fenced, RepeatMismatch, InvalidInput, PayloadTooLarge,
+        Raises WrongVersion, Fenced, RepeatMismatch, InvalidInput, PayloadTooLarge, what a change beside it raises,
         Denied (read-only), UnusableLog, Unavailable (disk, lock); then nothing of the request is recorded,
         unless an Unavailable says that this is not known: then only a repeat can tell.
         """
@@ -232,6 +248,15 @@ class Log(Protocol):
 
     def subscribe(self, after: int = 0) -> Subscription:
         """Past then future, across processes; never misses, never repeats."""
+        ...
+
+    def watch(self) -> Watch:
+        """What waits for the next commit without reading anything."""
+        ...
+
+    @property
+    def coordination(self) -> Coordination:
+        """Queue, leases, keys and schedules."""
         ...
 
     async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:

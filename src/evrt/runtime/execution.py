@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
@@ -29,6 +29,7 @@ from evrt.folds.journal import (
 )
 from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
+from evrt.log.coordination import Change
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.differences import Difference, Unasked
@@ -63,6 +64,8 @@ class World:
     turn: Turn = field(default_factory=Turn)
     on_delta: Callable[[str, str, str], None] | None = None
     """Called with (run, operation, text) while a model streams; live only, never on replay."""
+    worker: str | None = None
+    """The worker that has been given these runs by the queue; None for runs executed outside of it."""
 
     @property
     def blobs(self) -> Blobs:
@@ -304,10 +307,10 @@ class Execution:
         if self.writer is not None and not _has_lost(current_scope.get()):
             self.record(event)
 
-    def record(self, event: Event, drafted: Draft | None = None) -> None:
+    def record(self, event: Event, drafted: Draft | None = None, *, beside: Sequence[Change] = ()) -> None:
         """Record an event of this run, which may be drafted already; it is durable after the next barrier."""
         assert self.writer is not None
-        self.writer.record(drafted or self.writer.draft(event))
+        self.writer.record(drafted or self.writer.draft(event), beside=beside)
 
     def barrier(self) -> Coroutine[Any, Any, None]:
         """Await this before any effect starts: it returns when everything recorded is durable."""

@@ -24,6 +24,7 @@ from evrt.log.contract import (
     Landing,
     Log,
 )
+from evrt.log.coordination import Change
 from evrt.log.ids import new_event_id
 from evrt.runtime.stop import RunStopped, Stop
 
@@ -87,7 +88,7 @@ class JournalWriter:
         self._expect: Expectation = Claim(epoch)
         self._fence = Fence(epoch)
         self.version = version
-        self._pending: list[tuple[Draft, ...]] = []
+        self._pending: list[tuple[tuple[Draft, ...], Sequence[Change]]] = []
         self.recorded = 0
         """Events handed in so far."""
         self.landed = 0
@@ -105,11 +106,14 @@ class JournalWriter:
         meta = meta_for(event, meta or self._meta)
         return Draft(self._run, event.type, new_event_id(), self._correlation, meta, payload)
 
-    def record(self, *drafts: Draft) -> None:
-        """Add events, also those of other streams, to this turn's append: all of them or none are written."""
+    def record(self, *drafts: Draft, beside: Sequence[Change] = ()) -> None:
+        """Add events, also those of other streams, and changes beside them to this turn's append.
+
+        All of it is written, or nothing.
+        """
         if not self._pending:
             self._turn.at_its_end(self.flush)
-        self._pending.append(drafts)
+        self._pending.append((drafts, beside))
         self.recorded += len(drafts)
 
     async def barrier(self) -> None:
@@ -120,9 +124,16 @@ class JournalWriter:
         self._check()
 
     async def append_now(
-        self, drafts: Sequence[Draft], expect: Mapping[str, Expectation], *, too_late: Callable[[], None]
+        self,
+        drafts: Sequence[Draft],
+        expect: Mapping[str, Expectation],
+        *,
+        too_late: Callable[[], None],
+        beside: Sequence[Change] = (),
     ) -> Appended:
-        """Append events of this run and of other streams at once, with expectations about the others.
+        """Append events of this run and of other streams at once, with expectations about streams.
+
+        One about the run's own takes the place of the fence, which the events' meta carries as well.
 
         ``too_late`` is called when the task was cancelled while they were being written.
         Raises WrongVersion when one of those fails, and then nothing is written: for the caller that is an
@@ -131,7 +142,7 @@ class JournalWriter:
         while self._in_flight is not None or self._pending:
             await self.barrier()
         self.recorded += len(drafts)
-        landing = self._submit(list(drafts), expect)
+        landing = self._submit(list(drafts), expect, beside)
         try:
             await self._land(landing)
         except asyncio.CancelledError:  # It comes when the answer is there.
@@ -150,18 +161,22 @@ class JournalWriter:
     def _hand_over(self) -> Landing[Appended]:
         """Submit what is pending, as much as one append may carry."""
         drafts: list[Draft] = []
+        beside: list[Change] = []
         groups = 0
-        for group in self._pending:
+        for group, changes in self._pending:
             if drafts and len(drafts) + len(group) > APPEND_EVENTS_MAX:
                 break
             drafts.extend(group)
+            beside.extend(changes)
             groups += 1
         del self._pending[:groups]
-        return self._submit(drafts, {})
+        return self._submit(drafts, {}, beside)
 
-    def _submit(self, drafts: list[Draft], expect: Mapping[str, Expectation]) -> Landing[Appended]:
+    def _submit(
+        self, drafts: list[Draft], expect: Mapping[str, Expectation], beside: Sequence[Change]
+    ) -> Landing[Appended]:
         own, self._expect = self._expect, self._fence
-        landing = self._log.append(Append(drafts, {**expect, self._run: own}))
+        landing = self._log.append(Append(drafts, {self._run: own, **expect}, beside=beside))
         self._in_flight = landing
         self._in_flight_drafts = drafts
         return landing

@@ -35,6 +35,8 @@ from evrt.events.run import (
 INTENTS = frozenset({"step.started", "model_call.requested", "tool_call.requested", "question.asked"})
 FAILURES = frozenset({"step.failed", "model_call.failed", "tool_call.failed"})
 OUTSIDE = frozenset({"question.answered", "tool_call.settled", "tool_call.reported"})
+CONTROL = frozenset({"run.cancel_requested", "run.paused", "run.unpaused"})
+"""What somebody outside wants to become of the run."""
 AT_ONCE = frozenset(
     {
         "value.recorded",
@@ -108,7 +110,11 @@ class Journal:
 
     What others come to beside it does not count: something that beats in a branch of its own does so at every attempt.
     """
+    lost_claims: int = 0
+    """How often in a row whoever had claimed the run was lost before an operation was completed."""
     waits_for_retry: bool = False
+    cancel_requested: Envelope | None = None
+    paused: bool = False
 
     def apply(self, envelope: Envelope) -> None:
         """Take in the next event of the stream."""
@@ -123,12 +129,21 @@ class Journal:
         elif isinstance(event, RunClaimed):
             self.epoch = event.epoch
             self.waits_for_retry = False
+            self.lost_claims += event.reason == "takeover"
+        elif kind in CONTROL:
+            self._take_order(envelope)
         elif isinstance(event, RunRetryScheduled):
             self._reopen(event)
         else:
             identity = operation_of(event)
             if identity and kind != "run.diverged":
                 self._apply_to(self._operation(identity, envelope), envelope, event)
+
+    def _take_order(self, envelope: Envelope) -> None:
+        if envelope.type == "run.cancel_requested":
+            self.cancel_requested = self.cancel_requested or envelope
+        else:
+            self.paused = envelope.type == "run.paused"
 
     def _operation(self, identity: str, envelope: Envelope) -> Operation:
         operation = self.operations.get(identity)
@@ -165,6 +180,7 @@ class Journal:
             operation.in_doubt = False
             if envelope.type not in AT_ONCE:
                 self.order.append(operation.identity)
+                self.lost_claims = 0
                 if operation.reopened is not None and established(envelope.event)[0]:
                     self.failed_attempts = 0
 

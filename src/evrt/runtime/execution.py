@@ -20,6 +20,7 @@ from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import ToolCallReported, ToolCallSettled
 from evrt.events.run import Failure, InputReceived, WaitReason
 from evrt.folds.journal import (
+    CONTROL,
     OUTSIDE,
     Journal,
     Operation,
@@ -95,6 +96,8 @@ class Execution:
     waits: dict[str, tuple[WaitReason, asyncio.Future[Envelope]]] = field(default_factory=dict)
     under_way: dict[str, int] = field(default_factory=dict)
     """Writes without a key that are under way, with the attempt: cut off now, they would be in doubt."""
+    writing: set[str] = field(default_factory=set)
+    """Those of them that this process is making now: whoever may wait for the end of the run's code lets them end."""
     in_doubt: set[str] = field(default_factory=set)
     """Writes that are in doubt and have not been settled."""
     late_cancels: LateCancels = field(default_factory=LateCancels)
@@ -106,6 +109,8 @@ class Execution:
     """Tasks that wait for branches, each with what cuts those off (see ``Branches.cut_off``)."""
     tools_recorded: set[str] = field(default_factory=set)
     stopped: Stop | None = None
+    winding_down: Stop | None = None
+    """Why the code is to be stopped as soon as no write without a key is being made."""
     gap: bool = False
     catching_up: asyncio.Task[None] | None = None
     unasked: Unasked = field(init=False)
@@ -426,6 +431,10 @@ class Execution:
 
     def _take_in(self, envelope: Envelope) -> None:
         own = envelope.meta.get("epoch") == self.journal.epoch  # A settlement by a tool's own function.
+        if envelope.type in CONTROL:
+            self.journal.apply(envelope)
+            self.obey()
+            return
         if envelope.type not in OUTSIDE or own:
             self.journal.version = envelope.version
             return
@@ -447,6 +456,25 @@ class Execution:
                     task.cancel()
             self.progress.close()
         return RunStopped(self.stopped)
+
+    def wind_down(self, stop: Stop) -> None:
+        """Stop the code; if it makes writes that could only be left in doubt, once these have come to their ends."""
+        self.winding_down = self.winding_down or stop
+        if not self.writing:
+            self.stop(self.winding_down)
+
+    def write_ended(self, identity: str) -> None:
+        """A write without a key has its outcome, or is in doubt."""
+        self.writing.discard(identity)
+        if self.winding_down is not None:
+            self.wind_down(self.winding_down)
+
+    def obey(self) -> None:
+        """Do what somebody outside wants to become of the run."""
+        if self.journal.cancel_requested is not None:
+            self.wind_down(Stop("cancelled"))
+        elif self.journal.paused:
+            self.wind_down(Stop("paused"))
 
     def report_if_lost(self, reported: ToolCallReported) -> None:
         """Keep what a write came to until its outcome, the event recorded last, is durable."""

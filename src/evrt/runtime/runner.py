@@ -31,6 +31,8 @@ from evrt.events.run import (
     CANCELLED,
     ClaimReason,
     Failure,
+    RunCancelled,
+    RunCancelRequested,
     RunClaimed,
     RunDiverged,
     RunFailed,
@@ -46,6 +48,7 @@ from evrt.events.run import (
 from evrt.folds.journal import Journal, fold_journal
 from evrt.folds.run import Status
 from evrt.log.contract import Draft
+from evrt.log.coordination import Hold, Park, Remove, Yield
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.context import Callee, Context
@@ -54,6 +57,9 @@ from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter, payload_of
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
+
+WORKER_LOST = "worker_lost"
+"""Error type of a run whose workers were lost at every attempt."""
 
 TIMEOUT_SECONDS = 900.0
 """Default limit on the execution of a run, waits not counted."""
@@ -85,6 +91,7 @@ class Runner:
         self._parking = False
         self._park_task: asyncio.Task[None] | None = None
         self._waiting: RunWaiting | None = None
+        self._writer: JournalWriter | None = None
         self._execution: Execution
 
     async def run(self, reason: ClaimReason) -> Ending:
@@ -94,15 +101,28 @@ class Runner:
         Unavailable when the log fails.
         """
         writer, first = self._claim(reason)
-        if reason != "start":
+        ending = None
+        if self._journal.version > 0:
             await self._catch_up(writer, first)
             first = ()
-        ending = await self._execute(writer, first)
+            ending = self._at_once()
+        if ending is None:
+            ending = await self._execute(writer, first)
         try:
             await writer.barrier()
         except RunStopped as stopped:
             raise await self._log_error(stopped.stop) from None
         return ending
+
+    def wind_down(self, stop: Stop) -> None:
+        """Have the run stopped where it can go on later, or ended, as soon as that leaves nothing in doubt."""
+        if hasattr(self, "_execution") and self._execution.stopped is None:
+            self._execution.wind_down(stop)
+
+    async def look_outside(self) -> None:
+        """Take in what was written to the run from outside."""
+        if hasattr(self, "_execution") and self._execution.stopped is None:
+            await self._execution.look_outside()
 
     async def replay(self) -> Ending:
         """Execute against the history alone: no model, no tool, no write. A divergence is in the ending."""
@@ -126,16 +146,22 @@ class Runner:
             turn=self._world.turn,
         )
         first: list[Event] = [self._requested] if journal.version == 0 else []
-        first.append(RunClaimed(epoch=epoch, worker=f"{socket.gethostname()}:{os.getpid()}", reason=reason))
-        if journal.version == 0:
+        worker = self._world.worker or f"{socket.gethostname()}:{os.getpid()}"
+        first.append(RunClaimed(epoch=epoch, worker=worker, reason=reason))
+        if journal.epoch == 0:
             first.append(RunStarted())
         journal.epoch = epoch
+        self._writer = writer
         return writer, [writer.draft(event) for event in first]
 
     async def _catch_up(self, writer: JournalWriter, first: Sequence[Draft]) -> None:
         """Take in what a worker that has lost its claim now wrote between our reading and our claim."""
         journal = self._journal
-        writer.record(*first)
+        worker = self._world.worker
+        # Whoever is given a run by the queue must have it still; whoever takes one by himself takes it out of there.
+        writer.record(
+            *first, beside=(Remove(journal.run) if worker is None else Hold(journal.run, worker),)
+        )
         try:
             await writer.barrier()
         except RunStopped as stopped:
@@ -144,6 +170,23 @@ class Runner:
             journal.apply(envelope)
         if journal.terminal is not None:
             raise Conflict(f"{journal.run} ended ({journal.terminal.type}) while it was being claimed.")
+
+    def _at_once(self) -> Ending | None:
+        """What becomes of the run before any of its code is executed, if that is known already."""
+        journal = self._journal
+        if journal.cancel_requested is not None:
+            return self._cancelled()
+        if journal.paused:
+            return self._park_paused()
+        attempts = 1 + journal.lost_claims + journal.failed_attempts
+        if journal.lost_claims and attempts > self._callee.retry.attempts_max:
+            failure = Failure(
+                error_type=WORKER_LOST,
+                message=f"Whoever executed it was lost {journal.lost_claims} times in a row before anything new was "
+                "completed: the code may be what ends its process (memory, a crash of native code).",
+            )
+            return self._ended(RunFailed(failure=failure), Ending("failed", failure=failure))
+        return None
 
     async def _execute(self, writer: JournalWriter | None, first: Sequence[Draft] = ()) -> Ending:
         progress = Progress(list(self._journal.order), on_diverged=self._on_diverged, on_idle=self._on_idle)
@@ -256,10 +299,15 @@ class Runner:
             return None
         delay_seconds = policy.delay_seconds(attempt, execution.chance())
         failure = execution.failure(error.error_type, error.message)
+        beside: list[Yield] = []
+        if self._world.worker is not None:
+            now = await self._world.log.coordination.now()
+            beside.append(self._yielded(due=now + int(delay_seconds * 1_000_000)))
         execution.record(
             RunRetryScheduled(
                 reopens=error.operation, attempt=attempt, delay_ms=delay_seconds * 1000, failure=failure
-            )
+            ),
+            beside=beside,
         )
         return Ending(
             "waiting",
@@ -280,8 +328,21 @@ class Runner:
             payload_of(terminal)
         except InvalidInput as error:  # Offline too: a replay has to come to the same end.
             return self._failed(error)
-        self._execution.note(terminal)
+        return self._ended(terminal, ending)
+
+    def _ended(self, terminal: Event, ending: Ending) -> Ending:
+        """Record the end, if this is no replay; the run leaves the queue with it."""
+        writer = self._writer
+        if writer is not None:
+            writer.record(writer.draft(terminal), beside=(Remove(self._journal.run),))
         return ending
+
+    def _cancelled(self) -> Ending:
+        asked = self._journal.cancel_requested
+        by, reason = None, None
+        if asked is not None and isinstance(asked.event, RunCancelRequested):
+            by, reason = asked.event.by, asked.event.reason
+        return self._ended(RunCancelled(by=by, reason=reason), Ending("cancelled"))
 
     async def _stopped(self, stop: Stop) -> Ending:
         execution = self._execution
@@ -298,6 +359,15 @@ class Runner:
                 return Ending("waiting", reason=self._waiting.reason, waiting_for=self._waiting.operations)
             case "in_doubt":
                 return self._park_in_doubt(CANCELLED)
+            case "cancelled":
+                for identity, attempt in execution.under_way.items():
+                    execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=CANCELLED))
+                return self._cancelled()
+            case "paused":
+                return self._park_paused()
+            case "handover":
+                execution.record(RunWaiting(reason="handover"), beside=(self._yielded(),))
+                return Ending("waiting", reason="handover")
             case "timed_out" if execution.under_way or execution.in_doubt:
                 return self._park_in_doubt("timeout")
             case _:
@@ -366,8 +436,20 @@ class Runner:
             execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=cause))
         operations = tuple(sorted(execution.under_way.keys() | execution.in_doubt))
         waiting = RunWaiting(reason="in_doubt", operations=operations)
-        execution.record(waiting)
+        execution.record(waiting, beside=(self._parked(),))
         return Ending("waiting", reason=waiting.reason, waiting_for=waiting.operations)
+
+    def _park_paused(self) -> Ending:
+        assert self._writer is not None
+        waiting = RunWaiting(reason="paused")
+        self._writer.record(self._writer.draft(waiting), beside=(self._parked(paused=True),))
+        return Ending("waiting", reason="paused")
+
+    def _parked(self, *, due: int | None = None, paused: bool = False) -> Park:
+        return Park(self._journal.run, self._requested.target, due=due, paused=paused)
+
+    def _yielded(self, *, due: int | None = None) -> Yield:
+        return Yield(self._journal.run, self._requested.target, due=due)
 
     def _park_diverged(self, error: ReplayDivergence) -> Ending:
         execution = self._execution
@@ -375,7 +457,9 @@ class Runner:
             execution.record(
                 RunDiverged(operation=error.operation, message=str(error), recorded_position=error.position)
             )
-            execution.record(RunWaiting(reason="diverged", operations=(error.operation,)))
+            execution.record(
+                RunWaiting(reason="diverged", operations=(error.operation,)), beside=(self._parked(),)
+            )
         return Ending("waiting", reason="diverged", waiting_for=(error.operation,), divergence=error)
 
     def _history_waits_for(self) -> WaitReason | None:

@@ -8,7 +8,19 @@ from typing import Literal
 
 from evrt.errors import EvrtError
 
-StopReason = Literal["parked", "in_doubt", "diverged", "log", "timed_out", "replayed", "interrupted", "ended"]
+StopReason = Literal[
+    "parked",
+    "in_doubt",
+    "diverged",
+    "log",
+    "timed_out",
+    "cancelled",
+    "paused",
+    "handover",
+    "replayed",
+    "interrupted",
+    "ended",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +28,8 @@ class Stop:
     """Why a run's code may not go on in this process.
 
     parked: it waits for an answer or a settlement · in_doubt: it ended with a write under way that it did not await · diverged: it left
-    its history · log: an append failed or was fenced · timed_out: the run's time is up · replayed: an
-    offline replay came to where the history ends · interrupted: whoever runs it was cancelled ·
+    its history · log: an append failed or was fenced · timed_out: the run's time is up · cancelled, paused:
+    somebody wants it so · handover: its worker ends, another goes on · replayed: an offline replay came to where the history ends · interrupted: whoever runs it was cancelled ·
     ended: its code returned or raised.
     """
 

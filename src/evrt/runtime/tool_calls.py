@@ -201,6 +201,7 @@ class _Call:
         limit = None if seconds is None else asyncio.timeout(seconds)
         if not self.tool.repeatable:
             execution.under_way[self.identity] = self.attempt
+            execution.writing.add(self.identity)
         before = cancels()
         assert self._checked is not None
         try:
@@ -261,6 +262,7 @@ class _Call:
         execution = self.execution
         execution.under_way.pop(self.identity, None)
         execution.in_doubt.add(self.identity)
+        execution.write_ended(self.identity)
         if doubt is not None:
             execution.record(ToolCallInDoubt(operation=self.identity, attempt=self.attempt, cause=doubt))
         await execution.barrier()
@@ -330,6 +332,7 @@ class _Call:
         execution.record(outcome, self._drafted)
         if execution.under_way.pop(self.identity, None) is not None:
             self._remember_for_late_report(outcome)
+        execution.write_ended(self.identity)
         return outcome
 
     def _remember_for_late_report(self, outcome: ToolCallCompleted | ToolCallFailed) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from evrt.agents.agent import Agent
 from evrt.attempts import execute_run
 from evrt.config import as_url, read_config
+from evrt.control import Control
 from evrt.conversations import read_last_assistant_message, read_messages
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
@@ -20,23 +22,27 @@ from evrt.events import JsonObject, JsonValue
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
 from evrt.history import Run, executable, load_run, resolve_run
-from evrt.inbox import answer_question, ensure_conversation, settle_write, verdict
+from evrt.inbox import ensure_conversation
+from evrt.limits import check_priority
 from evrt.log import Log, open_log
 from evrt.log.blobs import Blobs
 from evrt.log.ids import new_ref
+from evrt.orders import unpause_run
 from evrt.projection import AnyProjection
 from evrt.projector.moments import Moment
 from evrt.projector.views import Views, open_views
 from evrt.registry import Registry, Target
 from evrt.replaying import replay_run
+from evrt.requesting import Terms, enqueue_run
 from evrt.result import ReplayReport, Result
+from evrt.retry import parse_seconds
 from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
+from evrt.waiting import wait_for_end
 
 DEFAULT_URL = "sqlite:///evrt.db"
-NOT_GIVEN = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,20 @@ class Running:
         return self._task.__await__()
 
 
-class App(Registry):
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A run that a worker executes. ``new`` is False where an idempotency key had been used for it before."""
+
+    run_id: str
+    new: bool
+    _log: Log
+
+    async def result(self) -> Result:
+        """Wait until it has ended, however long that takes."""
+        return await wait_for_end(self._log, self.run_id)
+
+
+class App(Control, Registry):
     """Agents, workflows, and the log that their runs live on. Opens the log when it is first needed.
 
     url
@@ -179,25 +198,51 @@ class App(Registry):
         ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place.
         Raises NotFound for an unknown target, InvalidInput for an input that does not fit it.
         """
-        found = self.target(target if isinstance(target, str) else target.name)
-        given = found.check_input(admit(input, self.redact))
         log = await self.log()
-        owner = await log.ref("user", user) if user is not None else None
-        where = await log.ref("conversation", conversation) if conversation is not None else None
-        requested = RunRequested(
-            target=found.name,
-            kind="agent" if isinstance(found, Agent) else "workflow",
-            input=given,
-            conversation=where,
-            user=owner,
-            timeout_seconds=found.timeout_seconds,
-            model_turns_max=found.model_turns_max,
-        )
-        payload_of(requested)  # An input that is too large leaves nothing behind.
+        found, requested = await self._request(log, target, input, conversation, user)
+        where = requested.conversation
         if where is not None:
-            await ensure_conversation(log, where, target=found.name, owner=owner)
+            await ensure_conversation(log, where, target=found.name, owner=requested.user)
         journal = Journal(new_ref("run"), requested=requested, correlation=where)
         return self._execute(log, found, journal, requested, "start")
+
+    async def enqueue(
+        self,
+        target: Target | str,
+        input: object = None,
+        *,
+        conversation: str | None = None,
+        user: str | None = None,
+        priority: int = 0,
+        delay: str | float | None = None,
+        at: datetime | None = None,
+        idempotency_key: str | None = None,
+        concurrent: bool = False,
+    ) -> Queued:
+        """Ask for a run that a worker executes: see ``evrt worker``. Returns once it is recorded.
+
+        priority
+            higher ones first, then first come first served.
+        delay, at
+            when it may begin at the earliest: in "10m" or so many seconds, or at a time with its zone.
+        idempotency_key
+            asked again with the same key and body for the same user, the run that is there is returned.
+        concurrent
+            runs of one conversation are executed one at a time, in their order; this one need not be.
+
+        Raises NotFound, InvalidInput, UsageError, Conflict (a key that was used for another body).
+        """
+        log = await self.log()
+        found, requested = await self._request(log, target, input, conversation, user)
+        requested = requested.model_copy(
+            update={
+                "priority": check_priority(priority),
+                "not_before": await _not_before(log, delay, at),
+                "idempotency_key": idempotency_key,
+            }
+        )
+        run, new = await enqueue_run(log, requested, Terms(rate=found.policy.rate, concurrent=concurrent))
+        return Queued(run, new, log)
 
     async def run(
         self,
@@ -239,15 +284,19 @@ class App(Registry):
         history = await self.get(run)
         if history.journal.terminal is not None:
             raise Conflict(f"{history.id} has ended ({history.status}): there is nothing to resume.")
+        if history.journal.paused:
+            await unpause_run(log, history.id, by=None)
+            history = await self.get(history.id)
         requested = executable(history)
         target = self.target(requested.target)
-        return await self._execute(log, target, history.journal, requested, "resume")
+        reason: ClaimReason = "resume" if history.journal.epoch else "start"
+        return await self._execute(log, target, history.journal, requested, reason)
 
     async def replay(self, run: str) -> ReplayReport:
         """Execute a run's code against its history alone: no model, no tool, nothing written. Raises NotFound."""
         history = await self.get(run)
         target = self.target(executable(history).target)
-        return await replay_run(self._world(await self.log()), target, history)
+        return await replay_run(self.make_world(await self.log()), target, history)
 
     async def get(self, run: str) -> Run:
         """A run's history by its id or a unique beginning of it. Raises NotFound, UsageError."""
@@ -274,55 +323,26 @@ class App(Registry):
         views = await self.views()
         return await read_last_assistant_message(views, conversation, as_of=as_of)
 
-    # What a run waits for
-
-    async def answer(
-        self, run: str, answer: object, *, operation: str | None = None, by: str | None = None
-    ) -> str:
-        """Answer a question that a run waits for; returns the question's operation.
-
-        ``operation`` may be left out when only one is open. Then ``resume`` the run.
-        Raises NotFound, Conflict (answered already), UsageError (which one?).
-        """
-        log = await self.log()
-        return await answer_question(
-            log,
-            await resolve_run(log, run),
-            admit(answer, self.redact),
-            operation=operation,
-            by=self._shown(by),
-        )
-
-    async def settle(
-        self,
-        run: str,
-        operation: str | None = None,
-        *,
-        result: object = NOT_GIVEN,
-        error: str | None = None,
-        again: bool = False,
-        by: str | None = None,
-    ) -> str:
-        """Say what a write in doubt came to: its result, its error, or that it is to be made again.
-
-        Raises NotFound, Conflict (not in doubt), UsageError (which one? exactly one of the three), InvalidInput
-        for a result that the tool could not have returned.
-        """
-        log = await self.log()
-        said = verdict(
-            completed=result is not NOT_GIVEN,
-            result=None if result is NOT_GIVEN else admit(result, self.redact),
-            error=None if error is None else str(admit(error, self.redact)),
-            again=again,
-        )
-        return await settle_write(
-            log, await resolve_run(log, run), operation, said, by=self._shown(by), check=self.check_result
-        )
-
     # Executing
 
-    def _shown(self, by: str | None) -> str | None:
-        return None if by is None else str(admit(by, self.redact))
+    async def _request(
+        self, log: Log, target: Target | str, input: object, conversation: str | None, user: str | None
+    ) -> tuple[Target, RunRequested]:
+        """What is asked for, checked: an input that does not fit, or is too large, leaves nothing behind."""
+        found = self.target(target if isinstance(target, str) else target.name)
+        given = found.check_input(admit(input, self.redact))
+        requested = RunRequested(
+            target=found.name,
+            kind="agent" if isinstance(found, Agent) else "workflow",
+            input=given,
+            conversation=None if conversation is None else await log.ref("conversation", conversation),
+            user=None if user is None else await log.ref("user", user),
+            timeout_seconds=found.timeout_seconds,
+            model_turns_max=found.model_turns_max,
+            on_end=found.policy.on_end,
+        )
+        payload_of(requested)
+        return found, requested
 
     def _execute(
         self, log: Log, target: Target, journal: Journal, requested: RunRequested, reason: ClaimReason
@@ -330,7 +350,7 @@ class App(Registry):
         run = journal.run
 
         async def execute() -> Result:
-            ending = await execute_run(self._world(log), target, journal, requested, reason)
+            ending = await execute_run(self.make_world(log), target, journal, requested, reason)
             return Result(
                 run, ending.status, ending.output, ending.failure, ending.reason, ending.waiting_for
             )
@@ -340,7 +360,8 @@ class App(Registry):
         task.add_done_callback(self._running.discard)
         return Running(run, task)
 
-    def _world(self, log: Log) -> World:
+    def make_world(self, log: Log, *, worker: str | None = None) -> World:
+        """What the app's runs share, when they are executed by the caller or by this worker."""
         return World(
             log=log,
             models=self._model,
@@ -349,6 +370,7 @@ class App(Registry):
             default_model=self.default_model,
             turn=self._turn,
             on_delta=self.on_delta,
+            worker=worker,
         )
 
     def _model(self, name: str) -> Model:
@@ -358,6 +380,21 @@ class App(Registry):
         if self._provider is None:
             self._provider = LiteLLM(api_base=self.api_base)
         return self._provider
+
+
+async def _not_before(log: Log, delay: str | float | None, at: datetime | None) -> int | None:
+    """When a run may begin at the earliest, in microseconds since 1970. Raises UsageError."""
+    if delay is not None and at is not None:
+        raise UsageError("Give a delay or a time to begin at, not both.")
+    if at is not None:
+        if at.tzinfo is None:
+            raise UsageError(
+                f"{at.isoformat()} has no time zone: write datetime(…, tzinfo=UTC), or another zone."
+            )
+        return round(at.timestamp() * 1_000_000)
+    if delay is None:
+        return None
+    return await log.coordination.now() + round(parse_seconds(delay) * 1_000_000)
 
 
 def _in_event_loop() -> bool:

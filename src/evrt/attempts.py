@@ -28,8 +28,9 @@ async def execute_run(
     ending = await Runner(world, callee, journal, requested=requested).run(reason)
     while ending.reason == "retry":
         assert ending.failure is not None
+        where = f" in {ending.waiting_for[0]}" if ending.waiting_for else ""
         failure = f"{ending.failure.error_type}: {ending.failure.message}"
-        what = f"{run} failed in {ending.waiting_for[0]} ({failure}): trying again in {ending.delay_seconds:.1f} s."
+        what = f"{run} failed{where} ({failure}): trying again in {ending.delay_seconds:.1f} s."
         run_logger.info(what, extra={"run": run})
         await asyncio.sleep(ending.delay_seconds)
         history = await load_run(world.log, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from evrt.agents.workflow import Workflow
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import InvalidInput, NotFound, UsageError
 from evrt.events import JsonValue
+from evrt.limits import PLAIN, RunPolicy, RunPolicyArguments
 from evrt.retry import RUN_RETRY, Retry, parse_seconds
 from evrt.runtime.runner import TIMEOUT_SECONDS
 
@@ -41,11 +42,12 @@ class Registry:
         model_turns_max: int = MODEL_TURNS_MAX,
         timeout: str | float | None = TIMEOUT_SECONDS,
         retry: Retry = RUN_RETRY,
+        policy: RunPolicy = PLAIN,
         **parameters: Any,
     ) -> Agent:
         """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
 
-        ``timeout`` and ``retry`` are those of a run: see ``workflow``.
+        ``timeout``, ``retry`` and ``policy`` are those of a run: see ``workflow`` and ``RunPolicy``.
         Raises UsageError when the name, or the name of one of its tools, is taken by something else.
         """
         agent = Agent(
@@ -56,6 +58,7 @@ class Registry:
             model_turns_max=model_turns_max,
             timeout_seconds=None if timeout is None else parse_seconds(timeout),
             retry=retry,
+            policy=policy,
             parameters=parameters,
         )
         self._check_tools(agent)
@@ -72,6 +75,7 @@ class Registry:
         name: str | None = None,
         timeout: str | float | None = TIMEOUT_SECONDS,
         retry: Retry = RUN_RETRY,
+        **policy: Unpack[RunPolicyArguments],
     ) -> Callable[[Callable[..., Awaitable[Any]]], Workflow]: ...
     def workflow(
         self,
@@ -81,6 +85,7 @@ class Registry:
         name: str | None = None,
         timeout: str | float | None = TIMEOUT_SECONDS,
         retry: Retry = RUN_RETRY,
+        **policy: Unpack[RunPolicyArguments],
     ) -> Workflow | Callable[[Callable[..., Awaitable[Any]]], Workflow]:
         """Register an async function over the context as a workflow: ``@app.workflow``.
 
@@ -88,6 +93,7 @@ class Registry:
         attempted that fails with the error of an operation: that operation is made again, and nothing else.
         Attempts count anew once that operation has come to a result. Writes without an idempotency key and
         errors that trying again cannot mend are never made again; nor are errors that the code acted on.
+        ``runs_max``, ``rate``, ``on_error`` and ``on_end`` are explained at ``RunPolicy``.
 
         Raises UsageError when its name is taken.
         """
@@ -95,7 +101,10 @@ class Registry:
 
         def register(inner: Callable[..., Awaitable[Any]]) -> Workflow:
             found = name or str(getattr(inner, "__name__", "workflow"))
-            return self._register(Workflow(inner, name=found, timeout_seconds=seconds, retry=retry))
+            made = Workflow(
+                inner, name=found, timeout_seconds=seconds, retry=retry, policy=RunPolicy(**policy)
+            )
+            return self._register(made)
 
         return register if function is None else register(function)
 

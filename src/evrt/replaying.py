@@ -5,13 +5,20 @@ from __future__ import annotations
 from evrt.effects.contract import Model
 from evrt.errors import ReplayDivergence, UsageError
 from evrt.events import JsonValue
-from evrt.events.run import RunFailed, RunRequested, RunStepLimitReached, RunSucceeded, RunTimedOut
+from evrt.events.run import (
+    RunCancelled,
+    RunFailed,
+    RunRequested,
+    RunStepLimitReached,
+    RunSucceeded,
+    RunTimedOut,
+)
 from evrt.folds.journal import Journal
 from evrt.history import Run
 from evrt.result import ReplayReport
 from evrt.runtime.context import Callee
 from evrt.runtime.execution import World
-from evrt.runtime.runner import Ending, Runner
+from evrt.runtime.runner import WORKER_LOST, Ending, Runner
 
 
 async def replay_run(world: World, callee: Callee, history: Run) -> ReplayReport:
@@ -21,7 +28,7 @@ async def replay_run(world: World, callee: Callee, history: Run) -> ReplayReport
     ending = await Runner(_offline(world), callee, history.journal, requested=requested).replay()
     terminal = history.journal.terminal
     divergence = ending.divergence or _different_end(history, ending)
-    complete = terminal is not None and not isinstance(terminal.event, RunTimedOut)
+    complete = terminal is not None and not isinstance(terminal.event, RunTimedOut | RunCancelled)
     return ReplayReport(
         run_id=history.id,
         ok=divergence is None,
@@ -50,8 +57,10 @@ def _output(journal: Journal) -> JsonValue:
 
 def _different_end(history: Run, ending: Ending) -> ReplayDivergence | None:
     terminal = history.journal.terminal
-    if terminal is None or isinstance(terminal.event, RunTimedOut):
+    if terminal is None or isinstance(terminal.event, RunTimedOut | RunCancelled):
         return None
+    if isinstance(terminal.event, RunFailed) and terminal.event.failure.error_type == WORKER_LOST:
+        return None  # Its code was not executed any more.
     recorded: tuple[str, object] = (terminal.type, _output(history.journal))
     replayed: tuple[str, object]
     if isinstance(terminal.event, RunFailed):

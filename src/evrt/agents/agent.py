@@ -9,6 +9,7 @@ from typing import Any
 from evrt.effects.tools import Tool
 from evrt.errors import ModelFailed, StepLimitReached, UsageError
 from evrt.events import JsonObject, JsonValue
+from evrt.limits import PLAIN, RunPolicy
 from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
 from evrt.runtime.transcript import Transcript
@@ -34,6 +35,7 @@ class Agent:
     model_turns_max: int = MODEL_TURNS_MAX
     timeout_seconds: float | None = None
     retry: Retry = RUN_RETRY
+    policy: RunPolicy = PLAIN
     parameters: JsonObject = field(default_factory=dict)
     kind: str = "agent"
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError,
 from evrt.effects.tools import faults_text
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
+from evrt.limits import PLAIN, RunPolicy
 from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
 
@@ -31,9 +32,11 @@ class Workflow:
         name: str,
         timeout_seconds: float | None,
         retry: Retry = RUN_RETRY,
+        policy: RunPolicy = PLAIN,
     ) -> None:
         self.name = name
         self.retry = retry
+        self.policy = policy
         self.timeout_seconds = timeout_seconds
         self.model_turns_max: int | None = None
         self._function = function

@@ -47,6 +47,7 @@ class RunRequested(Event):
             "supersedes",
             "schedule",
             "tick",
+            "on_end",
         }
     )
 
@@ -69,6 +70,8 @@ class RunRequested(Event):
     schedule: str | None = None
     """The schedule it was started by, and for which of its ticks."""
     tick: int | None = None
+    on_end: str | None = None
+    """The workflow that is run when this one has ended."""
 
 
 @register

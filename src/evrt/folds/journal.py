@@ -113,6 +113,8 @@ class Journal:
     lost_claims: int = 0
     """How often in a row whoever had claimed the run was lost before an operation was completed."""
     waits_for_retry: bool = False
+    attempted_whole: bool = False
+    """Whether the error of the last attempt came from the code itself, and nothing has been completed since."""
     cancel_requested: Envelope | None = None
     paused: bool = False
 
@@ -181,6 +183,9 @@ class Journal:
             if envelope.type not in AT_ONCE:
                 self.order.append(operation.identity)
                 self.lost_claims = 0
+                if self.attempted_whole:
+                    self.attempted_whole = False
+                    self.failed_attempts = 0
                 if operation.reopened is not None and established(envelope.event)[0]:
                     self.failed_attempts = 0
 
@@ -198,6 +203,7 @@ class Journal:
     def _reopen(self, event: RunRetryScheduled) -> None:
         self.failed_attempts = event.attempt
         self.waits_for_retry = True
+        self.attempted_whole = not event.reopens
         operation = self.operations.get(event.reopens)
         if operation is None or operation.outcome is None or operation.outcome.type not in FAILURES:
             return

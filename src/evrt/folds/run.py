@@ -15,16 +15,20 @@ from evrt.events.run import (
     RunCancelled,
     RunClaimed,
     RunFailed,
+    RunPaused,
     RunRequested,
     RunRetryScheduled,
     RunStepLimitReached,
     RunSucceeded,
     RunTimedOut,
+    RunUnpaused,
     RunWaiting,
 )
 from evrt.folds.documents import changed
 
-Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out", "step_limit"]
+Status = Literal[
+    "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out", "step_limit"
+]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out", "step_limit"})
 
 
@@ -95,7 +99,7 @@ def evolve_run(state: RunState, envelope: Envelope) -> RunState:
         if (usage := envelope.event.__dict__.get("usage")) is not None:
             change |= _used(state, usage)
     elif kind.startswith("run.") or kind in GOES_ON:
-        change |= _lifecycle(envelope)
+        change |= _lifecycle(state, envelope)
     elif kind == "checkpoint.saved" and isinstance(envelope.event, CheckpointSaved):
         change["state"] = envelope.event.state
     return changed(state, change)
@@ -112,7 +116,7 @@ def _used(state: RunState, usage: Usage) -> dict[str, object]:
     return used
 
 
-def _lifecycle(envelope: Envelope) -> dict[str, object]:
+def _lifecycle(state: RunState, envelope: Envelope) -> dict[str, object]:
     match envelope.event:
         case RunRequested() as event:
             return {
@@ -142,6 +146,10 @@ def _lifecycle(envelope: Envelope) -> dict[str, object]:
             return {"status": "step_limit", "reason": None, "waiting_for": (), "output": event.summary}
         case _ if envelope.type in GOES_ON:
             return {"status": "running", "reason": None, "waiting_for": ()}
+        case RunPaused() if state.status != "running":  # Else whoever executes it says when it waits.
+            return {"status": "waiting", "reason": "paused", "waiting_for": ()}
+        case RunUnpaused() if state.reason == "paused":
+            return {"status": "queued", "reason": None, "waiting_for": ()}
         case Erased():  # What happened is known from the type alone.
             status = ERASED.get(envelope.type)
             return {} if status is None else {"status": status, "reason": None, "waiting_for": ()}

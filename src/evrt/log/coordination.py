@@ -27,7 +27,7 @@ class Rate(NamedTuple):
     """At most ``count`` runs of one key begin in ``per_seconds``; the others are delayed, first come first served."""
 
     key: str
-    count: int
+    count: int  # type: ignore[assignment]  # It hides a method of tuples that nobody needs here.
     per_seconds: float
 
 

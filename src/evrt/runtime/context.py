@@ -17,6 +17,7 @@ from evrt.events.calls import ModelCallCompleted, ModelCallFailed, QuestionAnswe
 from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
 from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
+from evrt.limits import RunPolicy
 from evrt.retry import NO_RETRY, Retry, parse_seconds
 from evrt.runtime import differences, model_calls, questions, steps, tool_calls
 from evrt.runtime.blobs import RunBlobs
@@ -42,6 +43,8 @@ class Callee(Protocol):
     def name(self) -> str: ...
     @property
     def retry(self) -> Retry: ...
+    @property
+    def policy(self) -> RunPolicy: ...
     async def execute(self, ctx: Context[Any], input: JsonValue) -> Any: ...
 
 

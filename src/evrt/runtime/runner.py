@@ -7,6 +7,7 @@ executed again, from the journal, when somebody resumes it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ from evrt.runtime.stop import RunStopped, Stop
 
 WORKER_LOST = "worker_lost"
 """Error type of a run whose workers were lost at every attempt."""
+
+run_logger = logging.getLogger("evrt.run")
 
 TIMEOUT_SECONDS = 900.0
 """Default limit on the execution of a run, waits not counted."""
@@ -159,9 +162,7 @@ class Runner:
         journal = self._journal
         worker = self._world.worker
         # Whoever is given a run by the queue must have it still; whoever takes one by himself takes it out of there.
-        writer.record(
-            *first, beside=(Remove(journal.run) if worker is None else Hold(journal.run, worker),)
-        )
+        writer.record(*first, beside=(Remove(journal.run) if worker is None else Hold(journal.run, worker),))
         try:
             await writer.barrier()
         except RunStopped as stopped:
@@ -276,36 +277,47 @@ class Runner:
         raise error
 
     async def _raised(self, error: Exception) -> Ending:
-        if isinstance(error, OperationFailed):
-            scheduled = await self._schedule_retry(error)
-            if scheduled is not None:
-                return scheduled
+        if self._journal.waits_for_retry and self._execution.offline:
+            return Ending("waiting", reason="retry")
+        scheduled = await self._schedule_retry(error)
+        if scheduled is not None:
+            return scheduled
         if isinstance(error, StepLimitReached):
             event = RunStepLimitReached(model_turns_max=error.model_turns_max, summary=error.summary)
             return self._close(event, Ending("step_limit", output=error.summary))
         return self._failed(error)
 
-    async def _schedule_retry(self, error: OperationFailed) -> Ending | None:
-        """Another attempt of the run, if it has any left and this operation may be made again."""
+    async def _schedule_retry(self, error: Exception) -> Ending | None:
+        """Another attempt of the run, if it has any left and what failed may be made again.
+
+        That is the operation that the error came from; or, for an error of the code itself that says so of
+        itself, nothing but what the code has not come to yet.
+        """
         execution = self._execution
         policy = self._callee.retry
         if execution.offline or policy.attempts_max == 1:
+            return None
+        may_retry = self._may_retry(error)
+        operation = error.operation if isinstance(error, OperationFailed) else ""
+        if may_retry is False or (not operation and not may_retry):
             return None
         await execution.barrier()
         rows = await self._world.log.read_stream(execution.run)
         journal = fold_journal(execution.run, envelopes(rows))
         attempt = journal.failed_attempts + 1
-        if attempt >= policy.attempts_max or not journal.may_reopen(error.operation):
+        if attempt + journal.lost_claims >= policy.attempts_max:
+            return None
+        if operation and not journal.may_reopen(operation):
             return None
         delay_seconds = policy.delay_seconds(attempt, execution.chance())
-        failure = execution.failure(error.error_type, error.message)
+        failure = self._failure(error)
         beside: list[Yield] = []
         if self._world.worker is not None:
             now = await self._world.log.coordination.now()
             beside.append(self._yielded(due=now + int(delay_seconds * 1_000_000)))
         execution.record(
             RunRetryScheduled(
-                reopens=error.operation, attempt=attempt, delay_ms=delay_seconds * 1000, failure=failure
+                reopens=operation, attempt=attempt, delay_ms=delay_seconds * 1000, failure=failure
             ),
             beside=beside,
         )
@@ -313,9 +325,23 @@ class Runner:
             "waiting",
             failure=failure,
             reason="retry",
-            waiting_for=(error.operation,),
+            waiting_for=(operation,) if operation else (),
             delay_seconds=delay_seconds,
         )
+
+    def _may_retry(self, error: Exception) -> bool | None:
+        try:
+            return self._callee.policy.may_retry(error)
+        except Exception as raised:  # noqa: BLE001  (it is the program's own, and the run has to end all the same)
+            run_logger.warning(
+                "on_error of %s raised %r: its answer counts as None.", self._callee.name, raised
+            )
+            return None
+
+    def _failure(self, error: Exception) -> Failure:
+        if isinstance(error, OperationFailed):
+            return self._execution.failure(error.error_type, error.message)
+        return self._execution.failure(type(error).__name__, str(error) or repr(error))
 
     def _failed(self, error: Exception) -> Ending:
         execution = self._execution

@@ -1,0 +1,120 @@
+"""What can be done to runs from outside, as methods of an app: answers and settlements, orders, another try."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from evrt.errors import Conflict
+from evrt.events import JsonValue
+from evrt.history import load_run, resolve_run
+from evrt.inbox import answer_question, settle_write, verdict
+from evrt.log import Log
+from evrt.log.coordination import Wake
+from evrt.orders import Cancelled, cancel_run, pause_run, unpause_run
+from evrt.requesting import Terms, enqueue_run
+from evrt.seal import Redact, admit
+
+NOT_GIVEN = object()
+
+
+class Controlled(Protocol):
+    """What these methods need of an app."""
+
+    redact: Redact
+
+    async def log(self) -> Log: ...
+    def check_result(self, tool: str, result: JsonValue) -> None: ...
+
+
+class Control:
+    """Answers, settlements, orders. ``by`` says who gives them, as it is to be recorded."""
+
+    async def answer(
+        self: Controlled, run: str, answer: object, *, operation: str | None = None, by: str | None = None
+    ) -> str:
+        """Answer a question that a run waits for; returns the question's operation.
+
+        ``operation`` may be left out when only one is open. Then ``resume`` the run.
+        Raises NotFound, Conflict (answered already), UsageError (which one?).
+        """
+        log = await self.log()
+        return await answer_question(
+            log,
+            await resolve_run(log, run),
+            admit(answer, self.redact),
+            operation=operation,
+            by=_shown(self, by),
+        )
+
+    async def settle(
+        self: Controlled,
+        run: str,
+        operation: str | None = None,
+        *,
+        result: object = NOT_GIVEN,
+        error: str | None = None,
+        again: bool = False,
+        by: str | None = None,
+    ) -> str:
+        """Say what a write in doubt came to: its result, its error, or that it is to be made again.
+
+        Raises NotFound, Conflict (not in doubt), UsageError (which one? exactly one of the three), InvalidInput
+        for a result that the tool could not have returned.
+        """
+        log = await self.log()
+        said = verdict(
+            completed=result is not NOT_GIVEN,
+            result=None if result is NOT_GIVEN else admit(result, self.redact),
+            error=None if error is None else str(admit(error, self.redact)),
+            again=again,
+        )
+        return await settle_write(
+            log, await resolve_run(log, run), operation, said, by=_shown(self, by), check=self.check_result
+        )
+
+    async def cancel(
+        self: Controlled, run: str, *, by: str | None = None, reason: str | None = None
+    ) -> Cancelled:
+        """End a run: "cancelled" if it has ended now, "requested" if its worker ends it at its next operation.
+
+        Raises NotFound, Conflict (it has ended).
+        """
+        log = await self.log()
+        why = None if reason is None else str(admit(reason, self.redact))
+        return await cancel_run(log, await resolve_run(log, run), by=_shown(self, by), reason=why)
+
+    async def pause(self: Controlled, run: str, *, by: str | None = None) -> None:
+        """Have a run begin nothing more until it is unpaused. Raises NotFound, Conflict (ended, paused already)."""
+        log = await self.log()
+        await pause_run(log, await resolve_run(log, run), by=_shown(self, by))
+
+    async def unpause(self: Controlled, run: str, *, by: str | None = None) -> None:
+        """Let a paused run go on in a worker; ``resume`` goes on with it here. Raises NotFound, Conflict."""
+        log = await self.log()
+        await unpause_run(log, await resolve_run(log, run), by=_shown(self, by))
+
+    async def retry(self: Controlled, run: str) -> str:
+        """Try a run again, in a worker; returns the run that does so.
+
+        For one that has ended that is a new run with the same input, which supersedes it; one that waits for its
+        next attempt makes it at once. Raises NotFound, Conflict (it is under way).
+        """
+        log = await self.log()
+        name = await resolve_run(log, run)
+        history = await load_run(log, name)
+        requested = history.journal.requested
+        if history.state.ended and requested is not None:
+            again = requested.model_copy(
+                update={"supersedes": name, "idempotency_key": None, "not_before": None, "tick": None}
+            )
+            return (await enqueue_run(log, again, Terms()))[0]
+        if not history.journal.waits_for_retry:
+            raise Conflict(
+                f"{name} is {history.status}: there is nothing to try again. `evrt runs resume` goes on with it."
+            )
+        await log.coordination.change(Wake(name))
+        return name
+
+
+def _shown(app: Controlled, by: str | None) -> str | None:
+    return None if by is None else str(admit(by, app.redact))

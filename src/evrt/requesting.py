@@ -1,0 +1,124 @@
+"""Asking for runs: what is recorded when a run is requested, and its entry in the queue with it.
+
+An idempotency key belongs to a user, or to nobody. Asked again with the same key and the same body, the run
+that is there is the answer; with another body, a Conflict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from evrt.codec import encode, meta_for
+from evrt.errors import Conflict, InvalidInput
+from evrt.events import JsonObject
+from evrt.events.run import RunRequested, RunSuperseded
+from evrt.inbox import ensure_conversation
+from evrt.limits import RateLimit
+from evrt.log import NAME_BYTES_MAX, NEW, Append, Draft, Log
+from evrt.log.coordination import Change, Enqueue, Key, Rate
+from evrt.log.envelopes import envelopes
+from evrt.log.ids import new_event_id, new_ref
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a run stands in the queue."""
+
+    rate: RateLimit | None = None
+    concurrent: bool = False
+    """Whether it may be executed beside other runs of its conversation."""
+    beside: tuple[Change, ...] = ()
+    """What is changed with it."""
+
+
+def key_of(requested: RunRequested) -> Key | None:
+    """The idempotency key of a request, with its owner. Raises InvalidInput."""
+    key = requested.idempotency_key
+    if key is None:
+        return None
+    if not key or not key.isprintable() or len(key.encode()) > NAME_BYTES_MAX:
+        raise InvalidInput(
+            f"An idempotency key is a text of 1 to {NAME_BYTES_MAX} bytes without control characters; not {key!r:.80}."
+        )
+    return Key(requested.user or "", key)
+
+
+async def enqueue_run(log: Log, requested: RunRequested, terms: Terms = Terms()) -> tuple[str, bool]:
+    """Record a request and its entry; returns the run, and whether it is a new one.
+
+    Raises Conflict (the key was used for another body), InvalidInput, and what an append raises.
+    """
+    key = key_of(requested)
+    if key is not None and (known := await _known(log, key, requested)):
+        return known, False
+    if requested.conversation is not None:
+        await ensure_conversation(log, requested.conversation, target=requested.target, owner=requested.user)
+    run = new_ref("run")
+    drafts = [request_draft(run, requested)]
+    if requested.supersedes is not None:
+        drafts.append(await _superseded(log, requested.supersedes, run))
+    enqueue = Enqueue(
+        run,
+        requested.target,
+        priority=requested.priority,
+        lane=None if terms.concurrent else requested.conversation,
+        not_before=requested.not_before,
+        rate=_rate(terms.rate, requested),
+        key=key,
+    )
+    try:
+        await log.append(Append(drafts, {run: NEW}, beside=(*terms.beside, enqueue)))
+    except Conflict:
+        # Somebody was first with the same key; else the conflict is another's, and stays one.
+        known = None if key is None else await _known(log, key, requested)
+        if known is None:
+            raise
+        return known, False
+    return run, True
+
+
+def request_draft(run: str, requested: RunRequested, meta: JsonObject | None = None) -> Draft:
+    """The first event of a run that somebody outside of it asks for. Raises InvalidInput, PayloadTooLarge."""
+    known: JsonObject = {"actor": "client"}
+    if requested.user is not None:
+        known["on_behalf_of"] = requested.user
+    written = meta_for(requested, orjson.dumps({**known, **(meta or {})}))
+    correlation = requested.conversation or run
+    return Draft(run, requested.type, new_event_id(), correlation, written, encode(requested))
+
+
+async def _superseded(log: Log, old: str, run: str) -> Draft:
+    [first] = await log.read_stream(old, limit=1)
+    event = RunSuperseded(run=run)
+    meta = meta_for(event, b'{"actor":"client"}')
+    return Draft(old, event.type, new_event_id(), first.correlation, meta, encode(event))
+
+
+async def _known(log: Log, key: Key, requested: RunRequested) -> str | None:
+    """The run that was requested with this key, if any. Raises Conflict where its body was another."""
+    run = await log.coordination.run_of(key)
+    if run is None:
+        return None
+    [first] = envelopes(await log.read_stream(run, limit=1))
+    before = first.event
+    if isinstance(before, RunRequested) and _body(before) != _body(requested):
+        raise Conflict(
+            f"The idempotency key {key.key!r:.80} was used for another request already, which became {run}: it had "
+            "another target, input or conversation. Take a key of its own for every request."
+        )
+    return run
+
+
+def _body(requested: RunRequested) -> tuple[object, ...]:
+    return requested.target, requested.input, requested.conversation
+
+
+def _rate(limit: RateLimit | None, requested: RunRequested) -> Rate | None:
+    if limit is None:
+        return None
+    whose = {"target": "", "user": requested.user or "", "conversation": requested.conversation or ""}[
+        limit.by
+    ]
+    return Rate(f"{requested.target}/{limit.by}/{whose}", limit.count, limit.per_seconds)

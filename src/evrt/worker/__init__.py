@@ -1,0 +1,1 @@
+"""Workers: they take runs from the queue and execute them, and any of them may die at any moment."""

@@ -25,6 +25,7 @@ from evrt.errors import (
     OperationFailed,
     ReplayDivergence,
     StepLimitReached,
+    WrongVersion,
 )
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallInDoubt
@@ -48,7 +49,7 @@ from evrt.events.run import (
 )
 from evrt.folds.journal import Journal, fold_journal
 from evrt.folds.run import Status
-from evrt.log.contract import Draft
+from evrt.log.contract import Draft, Exact
 from evrt.log.coordination import Hold, Park, Remove, Yield
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
@@ -108,10 +109,11 @@ class Runner:
         if self._journal.version > 0:
             await self._catch_up(writer, first)
             first = ()
-            ending = self._at_once()
-        if ending is None:
-            ending = await self._execute(writer, first)
         try:
+            if not first:
+                ending = await self._at_once()
+            if ending is None:
+                ending = await self._execute(writer, first)
             await writer.barrier()
         except RunStopped as stopped:
             raise await self._log_error(stopped.stop) from None
@@ -172,13 +174,13 @@ class Runner:
         if journal.terminal is not None:
             raise Conflict(f"{journal.run} ended ({journal.terminal.type}) while it was being claimed.")
 
-    def _at_once(self) -> Ending | None:
+    async def _at_once(self) -> Ending | None:
         """What becomes of the run before any of its code is executed, if that is known already."""
         journal = self._journal
         if journal.cancel_requested is not None:
             return self._cancelled()
         if journal.paused:
-            return self._park_paused()
+            return await self._park_for_good(RunWaiting(reason="paused"), paused=True)
         attempts = 1 + journal.lost_claims + journal.failed_attempts
         if journal.lost_claims and attempts > self._callee.retry.attempts_max:
             failure = Failure(
@@ -379,23 +381,23 @@ class Runner:
                 return Ending("waiting", reason=self._history_waits_for())
             case "diverged":
                 assert isinstance(stop.error, ReplayDivergence)
-                return self._park_diverged(stop.error)
+                return await self._park_diverged(stop.error)
             case "parked":
                 assert self._waiting is not None
                 return Ending("waiting", reason=self._waiting.reason, waiting_for=self._waiting.operations)
             case "in_doubt":
-                return self._park_in_doubt(CANCELLED)
+                return await self._park_in_doubt(CANCELLED)
             case "cancelled":
                 for identity, attempt in execution.under_way.items():
                     execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=CANCELLED))
                 return self._cancelled()
             case "paused":
-                return self._park_paused()
+                return await self._park_for_good(RunWaiting(reason="paused"), paused=True)
             case "handover":
                 execution.record(RunWaiting(reason="handover"), beside=(self._yielded(),))
                 return Ending("waiting", reason="handover")
             case "timed_out" if execution.under_way or execution.in_doubt:
-                return self._park_in_doubt("timeout")
+                return await self._park_in_doubt("timeout")
             case _:
                 seconds = self._requested.timeout_seconds or 0.0
                 return self._close(RunTimedOut(timeout_seconds=seconds), Ending("timed_out"))
@@ -455,37 +457,45 @@ class Runner:
             await execution.catching_up
         return bool(execution.waits) and not any(waiter.done() for _, waiter in execution.waits.values())
 
-    def _park_in_doubt(self, cause: str) -> Ending:
+    async def _park_in_doubt(self, cause: str) -> Ending:
         """Writes were cut off by the run's time-out or by the code itself."""
         execution = self._execution
         for identity, attempt in execution.under_way.items():
             execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=cause))
         operations = tuple(sorted(execution.under_way.keys() | execution.in_doubt))
-        waiting = RunWaiting(reason="in_doubt", operations=operations)
-        execution.record(waiting, beside=(self._parked(),))
+        return await self._park_for_good(RunWaiting(reason="in_doubt", operations=operations))
+
+    async def _park_for_good(self, waiting: RunWaiting, *, paused: bool = False) -> Ending:
+        """Say that the run waits, its code being stopped already.
+
+        Where something was written from outside meanwhile, it may be the cause: then the run goes back into the
+        queue, and whoever takes it looks again.
+        """
+        writer = self._writer
+        assert writer is not None
+        await writer.barrier()
+        parked = Park(self._journal.run, self._requested.target, paused=paused)
+        try:
+            await writer.append_now(
+                [writer.draft(waiting)],
+                {self._journal.run: Exact(writer.version)},
+                too_late=lambda: None,
+                beside=(parked,),
+            )
+        except WrongVersion:
+            writer.record(writer.draft(waiting), beside=(self._yielded(),))
         return Ending("waiting", reason=waiting.reason, waiting_for=waiting.operations)
-
-    def _park_paused(self) -> Ending:
-        assert self._writer is not None
-        waiting = RunWaiting(reason="paused")
-        self._writer.record(self._writer.draft(waiting), beside=(self._parked(paused=True),))
-        return Ending("waiting", reason="paused")
-
-    def _parked(self, *, due: int | None = None, paused: bool = False) -> Park:
-        return Park(self._journal.run, self._requested.target, due=due, paused=paused)
 
     def _yielded(self, *, due: int | None = None) -> Yield:
         return Yield(self._journal.run, self._requested.target, due=due)
 
-    def _park_diverged(self, error: ReplayDivergence) -> Ending:
+    async def _park_diverged(self, error: ReplayDivergence) -> Ending:
         execution = self._execution
         if not execution.offline:
             execution.record(
                 RunDiverged(operation=error.operation, message=str(error), recorded_position=error.position)
             )
-            execution.record(
-                RunWaiting(reason="diverged", operations=(error.operation,)), beside=(self._parked(),)
-            )
+            await self._park_for_good(RunWaiting(reason="diverged", operations=(error.operation,)))
         return Ending("waiting", reason="diverged", waiting_for=(error.operation,), divergence=error)
 
     def _history_waits_for(self) -> WaitReason | None:

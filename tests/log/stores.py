@@ -6,9 +6,10 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from evrt.errors import EvrtError
 from evrt.log import (
@@ -24,9 +25,12 @@ from evrt.log import (
     Subscription,
     open_log,
 )
-from evrt.log.contract import Landing
+from evrt.log.contract import Landing, Watch
+from evrt.log.coordination import Change, Coordination
 from evrt.log.entry import build_entry, leaf_hash
 from evrt.log.ids import new_event_id
+from evrt.log.queueing import LocalCoordination, QueueWork
+from evrt.log.sqlite.store import SqliteLog
 
 Open = Callable[[], AbstractAsyncContextManager[Log]]
 
@@ -50,11 +54,15 @@ def claimed(stream: str, epoch: int) -> Draft:
     return draft(stream, type="run.claimed", meta=b'{"epoch":%d}' % epoch)
 
 
-def append(*drafts: Draft, repeat_after: dict[str, int] | None = None, **expect: Expectation) -> Append:
+def append(
+    *drafts: Draft,
+    repeat_after: dict[str, int] | None = None,
+    beside: Sequence[Change] = (),
+    **expect: Expectation,
+) -> Append:
     """An append; expectations by the stream's name with _ for -."""
-    return Append(
-        drafts, {name.replace("_", "-"): value for name, value in expect.items()}, repeat_after=repeat_after
-    )
+    expected = {name.replace("_", "-"): value for name, value in expect.items()}
+    return Append(drafts, expected, repeat_after=repeat_after, beside=beside)
 
 
 def as_drafts(rows: Sequence[Recorded]) -> list[Draft]:
@@ -168,6 +176,23 @@ class ReopenedLog:
 
     def subscribe(self, after: int = 0) -> Subscription:
         raise NotImplementedError("Subscriptions are tested on logs that stay open.")
+
+    def watch(self) -> Watch:
+        raise NotImplementedError("Watches are tested on logs that stay open.")
+
+    @property
+    def coordination(self) -> Coordination:
+        async def do(work: QueueWork) -> Any:
+            async with self._turn, _opened(self._url) as log:
+                assert isinstance(log, SqliteLog)
+                return await log._do(work)
+
+        async def look(sql: str, named: Mapping[str, object]) -> list[Any]:
+            async with self._turn, _opened(self._url) as log:
+                assert isinstance(log, SqliteLog)
+                return await log._look(sql, named)
+
+        return LocalCoordination(do, look)
 
     async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:
         async with self._turn, _opened(self._url) as log:

@@ -24,10 +24,13 @@ OLDEST_FIRST_EVERY = 10
 
 
 class Rate(NamedTuple):
-    """At most ``count`` runs of one key begin in ``per_seconds``; the others are delayed, first come first served."""
+    """At most ``count`` runs of one key become ready in ``per_seconds``; the others are delayed, first come first served.
+
+    When an entry is to be ready is settled as it is enqueued. What a worker takes later is not spaced out again.
+    """
 
     key: str
-    count: int  # type: ignore[assignment]  # It hides a method of tuples that nobody needs here.
+    count: int  # type: ignore[assignment]  # Nobody looks for one rate in another.
     per_seconds: float
 
 
@@ -44,8 +47,8 @@ class Key(NamedTuple):
 class Enqueue(NamedTuple):
     """A new entry: ready, or delayed until ``not_before`` (µs since 1970), or behind others of its lane.
 
-    First come, first served: its place is the position of the first event of the append it comes with.
-    Raises Conflict where the key is taken or the run has an entry.
+    First come, first served: its place is the position of the run's first event in the append it comes with, else
+    of the first event there. Raises Conflict where the key is taken or the run has an entry.
     """
 
     run: str
@@ -60,16 +63,21 @@ class Enqueue(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Changes nothing: raises Fenced, and so refuses the append, unless this worker has claimed the entry."""
+    """Changes nothing: raises Fenced, and so refuses the append, unless this worker has claimed the entry.
+
+    A lease that has run out does not matter as long as nobody else was given the entry.
+    """
 
     run: str
     worker: str
 
 
 class Park(NamedTuple):
-    """The run waits, at most until ``due`` (µs since 1970). Makes the entry where there is none.
+    """The run waits, at most until ``due`` (µs since 1970). Makes the entry where there is none, else keeps its place.
 
-    Only together with an append that expects the run's version: so no cause can slip in between.
+    Only together with an append that expects the run's version: so no cause can slip in between. It takes the
+    entry from whoever has it: another worker that has been given it is refused by Hold when it begins.
+    In a lane that has an earlier entry it is behind, and ready when it moves up.
     """
 
     run: str
@@ -92,7 +100,8 @@ class Yield(NamedTuple):
 class Wake(NamedTuple):
     """A cause has come: waiting or delayed becomes ready; of a claimed one the worker is told (``news``).
 
-    One that is paused stays so. Nothing happens where there is no entry.
+    One that is paused or behind stays so, but will be ready afterwards whatever it was due. Nothing happens where
+    there is no entry. So one that was enqueued for later may be claimed before: its runner looks, and yields.
     """
 
     run: str
@@ -105,7 +114,7 @@ class Pause(NamedTuple):
 
 
 class Unpause(NamedTuple):
-    """Paused becomes ready."""
+    """Paused becomes ready, or delayed where it is not due yet."""
 
     run: str
 
@@ -185,14 +194,21 @@ class Coordination(Protocol):
         """Give a worker up to ``limit`` entries of these targets, by priority and then by place.
 
         ``targets`` gives each target's cap: how many of its entries may be claimed at once by all workers
-        together; None for no cap. ``claimed_max`` is the cap for all targets together. Entries whose worker's
-        lease has run out, and waiting and delayed ones that are due, count as ready. Gives nothing to a worker
-        without a lease.
+        together; None for no cap. ``claimed_max`` is the cap for all entries together, of these targets or not.
+        Entries whose worker's lease has run out, and waiting and delayed ones that are due (the first 1,000 of a
+        target), count as ready. Gives nothing to a worker without a lease. About one in OLDEST_FIRST_EVERY is the
+        one with the smallest place, whatever its priority.
+
+        What is answered is durable. Whoever does not hear the answer (Unavailable, cancelled) may have been given
+        entries all the same: it leaves, or they stay claimed as long as it renews its lease.
         """
         ...
 
     async def renew(self, worker: str, *, seconds: float = LEASE_SECONDS) -> None:
-        """Begin or prolong a worker's lease, from now on the log's clock."""
+        """Begin or prolong a worker's lease, from now on the log's clock.
+
+        After one that had run out, the worker still has what nobody else has been given.
+        """
         ...
 
     async def leave(self, worker: str) -> None:
@@ -204,7 +220,7 @@ class Coordination(Protocol):
         ...
 
     async def outlook(self, targets: Sequence[str]) -> Outlook:
-        """What there is for a worker with these targets. Only reads."""
+        """What there is for a worker with these targets, caps left aside. Only reads."""
         ...
 
     async def entry(self, run: str) -> Entry | None: ...

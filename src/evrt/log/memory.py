@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import TypeVar
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from typing import Any, TypeVar
 
 from evrt.errors import EvrtError, NotFound, UsageError
 from evrt.log.address import MEMORY_URL
@@ -27,9 +29,12 @@ from evrt.log.contract import (
     Landing,
     Recorded,
 )
+from evrt.log.coordination import Coordination
 from evrt.log.ids import new_event_id, new_ref
-from evrt.log.plan import SALT_BYTES, End, check_external, check_request, plan, settle_repeat
-from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, call_in
+from evrt.log.plan import SALT_BYTES, End, check_external, check_request, places_of, plan, settle_repeat
+from evrt.log.queue_tables import for_sqlite
+from evrt.log.queueing import LocalCoordination, LocalQueue, QueueWork
+from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching, call_in
 
 T = TypeVar("T")
 
@@ -48,6 +53,13 @@ class MemoryLog:
         self._lock = threading.Lock()
         self._bells = Bells()
         self._closed = False
+        # Used from any thread, under the lock.
+        self._tables = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        weakref.finalize(self, self._tables.close)
+        for statement in for_sqlite():
+            self._tables.execute(statement)
+        self._queue = LocalQueue(self._execute)
+        self._coordination = LocalCoordination(self._do, self._look)
 
     @property
     def id(self) -> str:
@@ -70,9 +82,12 @@ class MemoryLog:
             return answer
         # Answered in a later turn of the loop, as a store with a disk would.
         loop.call_soon(_settle, answer, appended)
-        for other, bell in self._bells.heard_in():
-            call_in(other, bell.ring)
+        self._ring()
         return answer
+
+    def _ring(self) -> None:
+        for loop, bell in self._bells.heard_in():
+            call_in(loop, bell.ring)
 
     def _record(self, request: Append) -> Appended:
         checked = check_request(request, self._payload_bytes_max)
@@ -89,10 +104,13 @@ class MemoryLog:
                 if before is not None:
                     return before
             salts = os.urandom(SALT_BYTES * len(checked.drafts))
-            rows = plan(checked, self._end, time.time_ns() // 1_000, salts)
+            now = time.time_ns() // 1_000
+            ready = self._queue.decide(checked.beside, now)
+            rows = plan(checked, self._end, now, salts)
             self._rows.extend(rows)
             for row in rows:
                 self._by_stream.setdefault(row.stream, []).append(row.position)
+            self._queue.make(ready, places_of(rows), now)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
 
     async def erase_payload(self, position: int) -> None:
@@ -155,6 +173,31 @@ class MemoryLog:
         self._check_open()
         return Following(page, self._bells, after=after)
 
+    def watch(self) -> Watching:
+        self._check_open()
+        return Watching(self._bells)
+
+    # ------------------------------------------------------------------------------------ queue
+
+    @property
+    def coordination(self) -> Coordination:
+        return self._coordination
+
+    async def _do(self, work: QueueWork) -> Any:
+        self._check_open()
+        with self._lock:
+            done = work.do(self._queue, now=time.time_ns() // 1_000, position=self._end.position)
+        self._ring()
+        return done
+
+    async def _look(self, sql: str, named: Mapping[str, object]) -> list[Any]:
+        self._check_open()
+        with self._lock:
+            return list(self._execute(sql, named))
+
+    def _execute(self, sql: str, parameters: Mapping[str, object]) -> list[Any]:
+        return self._tables.execute(sql, dict(parameters)).fetchall()
+
     # ------------------------------------------------------------------------------------- refs
 
     async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:
@@ -202,6 +245,8 @@ class MemoryLog:
 
     async def aclose(self) -> None:
         self._closed = True
+        with self._lock:
+            self._tables.close()
         self._bells.close()
 
     def _check_open(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,12 +33,17 @@ from evrt.log.contract import (
     Next,
     Recorded,
 )
+from evrt.log.coordinating import Place, check_changes
+from evrt.log.coordination import Change
 from evrt.log.entry import build_entry, leaf_hash, payload_digest
 
 SALT_BYTES = 32
 
 EVENT_OVERHEAD_BYTES = 512
 """What an event weighs in a batch beyond its meta and payload, roughly."""
+
+CHANGE_BYTES = 512
+"""What a change of the queue writes, roughly."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -57,6 +62,7 @@ class Checked(NamedTuple):
     """Every stream whose head the decision needs."""
     expect: Mapping[str, Expectation]
     repeat_after: Mapping[str, int] | None
+    beside: tuple[Change, ...]
     bytes: int
 
 
@@ -102,7 +108,9 @@ def check_request(request: Append, payload_bytes_max: int) -> Checked:
         _check_expectation(stream, expectation, drafts, epochs)
         streams[stream] = None
     repeat_after = None if request.repeat_after is None else _check_repeat(request.repeat_after, drafts)
-    return Checked(drafts, tuple(epochs), tuple(streams), expect, repeat_after, size)
+    beside = check_changes(request.beside) if request.beside else ()
+    size += CHANGE_BYTES * len(beside)
+    return Checked(drafts, tuple(epochs), tuple(streams), expect, repeat_after, beside, size)
 
 
 def check_external(kind: str, external: str) -> None:
@@ -325,6 +333,14 @@ def plan(request: Checked, end: End, now: int, salts: bytes) -> list[Recorded]:
     end.time = time
     end.heads.update(heads)
     return rows
+
+
+def places_of(rows: Sequence[Recorded]) -> Place:
+    """By which position a run takes its place in the queue: that of its first event here, else of the first of all."""
+    first: dict[str, int] = {}
+    for row in rows:
+        first.setdefault(row.stream, row.position)
+    return lambda run: first.get(run, rows[0].position)
 
 
 _CLAIMED = "Another process has claimed it: stop working on it here."

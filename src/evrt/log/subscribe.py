@@ -69,6 +69,8 @@ class Bells:
         # Entered again where garbage is collected while it is held, and what is collected closes its log.
         self._lock = threading.RLock()
         self.closed = False
+        self.commits = 0
+        """How many there were, whether anybody heard of them or not."""
 
     def here(self) -> Bell:
         """The running loop's bell."""
@@ -96,12 +98,13 @@ class Bells:
             bell.set()
 
     def heard_in(self) -> list[tuple[asyncio.AbstractEventLoop, Bell]]:
-        """The loops where somebody reads or waits now, with their bells.
+        """There was a commit: the loops where somebody reads or waits now, with their bells.
 
-        Asked after a commit: a reader that is not counted yet has still to begin its read, and
+        A reader that is not counted yet has still to begin its read, and
         will find what was committed.
         """
         with self._lock:
+            self.commits += 1
             return [(loop, bell) for loop, bell in self._bells.items() if bell.listeners]
 
     def close(self) -> None:
@@ -121,6 +124,36 @@ def call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None
     except RuntimeError:
         if not loop.is_closed():
             raise
+
+
+class Watching:
+    """Waits for commits to a log; see ``evrt.log.contract.Watch``. For one event loop and one task at a time.
+
+    ``before_waiting`` has the loop's bell rung for what other processes commit, as long as somebody waits for it.
+    """
+
+    def __init__(self, bells: Bells, before_waiting: Callable[[], None] | None = None) -> None:
+        self._bells = bells
+        self._before_waiting = before_waiting
+        self._bell = bells.here()
+        self._seen = self._now()
+
+    async def wait(self, timeout_seconds: float) -> bool:
+        # Before the look, so that no commit falls between them.
+        self._bell.listeners += 1
+        try:
+            if self._now() == self._seen:
+                if self._before_waiting is not None:
+                    self._before_waiting()
+                await self._bell.wait(self._bell.rung, timeout_seconds)
+        finally:
+            self._bell.listeners -= 1
+        seen, self._seen = self._seen, self._now()
+        return self._seen != seen
+
+    def _now(self) -> tuple[int, int]:
+        """Changes with every commit: of this log, whether it was waited for or not, and of others, once looked for."""
+        return self._bells.commits, self._bell.rung
 
 
 class Following:

@@ -17,6 +17,7 @@ from typing import Any
 
 from evrt.errors import Conflict, EvrtError, NotFound, Unavailable, UnusableLog
 from evrt.log.plan import Checked
+from evrt.log.queueing import QUEUE_WORK
 from evrt.log.sqlite.blobs import BlobErased
 from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, translate, wal_pages
 from evrt.log.sqlite.foreign import Tracked
@@ -143,7 +144,7 @@ class Committer:
         self.poison(error)
         try:
             self._recover()
-            recorded = planned is not None and bool(planned.leaves) and self._is_recorded(planned)
+            recorded = planned is not None and self._is_recorded(planned)
         except EvrtError as refusal:
             refuse(batch, refusal, NOTHING if planned is None or _is_full(error) else UNKNOWN)
             return False
@@ -174,6 +175,8 @@ class Committer:
             return self._transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):
             return self._transaction.erase(work.position)
+        if isinstance(work, QUEUE_WORK):
+            return self._transaction.coordinate(work)
         if not isinstance(work, Stop):
             return self._transaction.change(work)
         return None
@@ -209,7 +212,9 @@ class Committer:
     def _is_recorded(self, planned: Planned) -> bool:
         """Raises EvrtError."""
         try:
-            return is_recorded(self._connection, planned)
+            if planned.leaves:
+                return is_recorded(self._connection, planned)
+            return planned.changes is not None and self._transaction.changes() == planned.changes
         except LostEvents as error:
             raise self._lose(error) from error
         except (sqlite3.Error, MemoryError) as error:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from evrt.errors import EvrtError
 from evrt.log.plan import Checked
+from evrt.log.queueing import Changing, Claiming, Leaving, Renewing, TellingNews
 from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
 from evrt.log.sqlite.foreign import Place, Snapshots, Tracked
 
@@ -42,6 +43,11 @@ Work = (
     | BlobFinished
     | BlobGone
     | BlobErased
+    | Changing
+    | Claiming
+    | Renewing
+    | Leaving
+    | TellingNews
     | Stop
 )
 

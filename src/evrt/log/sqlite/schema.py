@@ -8,14 +8,17 @@ version is read as it is, and written after ``evrt db migrate``:
 
     1   the first
     2   streams of other programs may begin at version 0; their tracking and snapshots; blobs; a smaller index
+    3   the queue and what stands beside it (``evrt.log.queue_tables``)
 """
 
 from __future__ import annotations
 
+from evrt.log.queue_tables import for_sqlite
+
 APPLICATION_ID = 0x45565254
 """'EVRT' in the header of the file: this is a log, and no other program's database."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _REFUSAL = "evrt: the log is append-only:"
 
@@ -184,7 +187,9 @@ END
 """,
 )
 
-SCHEMA = tuple(statement.strip() for statement in TABLES + TRIGGERS)
+_QUEUE = for_sqlite()
+
+SCHEMA = tuple(statement.strip() for statement in (*TABLES, *_QUEUE, *TRIGGERS))
 """Of the current version, in the order in which a new log is made."""
 
 _ADDED_IN_2 = ("blobs", "blob_pieces", "tracking", "snapshots")
@@ -203,20 +208,21 @@ _BY_CORRELATION_1 = "CREATE INDEX events_by_correlation ON events (correlation)"
 
 def schema_of(version: int) -> tuple[str, ...]:
     """The statements that a log of this version was made with."""
-    if version >= 2:
+    if version >= 3:
         return SCHEMA
-    kept = [
-        sql for sql in SCHEMA if _name(sql) not in (*_ADDED_IN_2, "events_insert", "events_by_correlation")
-    ]
-    return (*kept, _EVENTS_INSERT_1, _BY_CORRELATION_1)
+    kept = [sql for sql in SCHEMA if sql not in _QUEUE]
+    if version == 2:
+        return tuple(kept)
+    changed = (*_ADDED_IN_2, "events_insert", "events_by_correlation")
+    return (*[sql for sql in kept if _name(sql) not in changed], _EVENTS_INSERT_1, _BY_CORRELATION_1)
 
 
 def steps_from(version: int) -> tuple[str, ...]:
     """What turns a log of this version into one of the next."""
-    assert version == 1
-    there = schema_of(version)
-    gone = [f"DROP {sql.split()[1]} {_name(sql)}" for sql in there if sql not in SCHEMA]
-    return (*gone, *(sql for sql in SCHEMA if sql not in there))
+    assert 1 <= version < SCHEMA_VERSION
+    there, then = schema_of(version), schema_of(version + 1)
+    gone = [f"DROP {sql.split()[1]} {_name(sql)}" for sql in there if sql not in then]
+    return (*gone, *(sql for sql in then if sql not in there))
 
 
 def _name(sql: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any
 
 from evrt.errors import Denied, EvrtError, NotFound
@@ -22,7 +22,9 @@ from evrt.log.contract import (
     Landing,
     Recorded,
 )
+from evrt.log.coordination import Coordination
 from evrt.log.plan import check_external, check_request
+from evrt.log.queueing import LocalCoordination, QueueWork
 from evrt.log.sqlite.blobs import (
     FIND,
     READ_PIECE,
@@ -40,7 +42,7 @@ from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error, forked_err
 from evrt.log.sqlite.schema import SELECT_RECORDED
 from evrt.log.sqlite.transaction import recorded
 from evrt.log.sqlite.writer import Writer
-from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
+from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching
 
 STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""
@@ -141,6 +143,7 @@ class SqliteLog:
         self._process = os.getpid()
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
+        self._coordination = LocalCoordination(self._do, self._look)
 
     @property
     def id(self) -> str:
@@ -241,26 +244,45 @@ class SqliteLog:
     async def _page(self, after: int) -> list[Recorded]:
         return await self.read(after=after, limit=PAGE_EVENTS)
 
+    def watch(self) -> Watching:
+        self._check_usable()
+        return Watching(self._bells, self._watch)
+
     def _watch(self) -> None:
-        readers = self._readers.get(asyncio.get_running_loop())
-        if readers is not None and not self._closed:
-            readers.watch()
+        if not self._closed:
+            self._readers_here().watch()
 
     async def _fetch(self, sql: str, *parameters: object, **named: object) -> list[Any]:
         self._check_usable()
+        readers = self._readers_here()
+        for gone in [other for other in self._readers if other.is_closed()]:
+            await self._readers.pop(gone).close()
+        return await readers.rows.fetch(sql, named or parameters)
+
+    def _readers_here(self) -> LoopReaders:
         loop = asyncio.get_running_loop()
         readers = self._readers.get(loop)
         if readers is None:
             readers = self._readers[loop] = LoopReaders(self._path, self._bells.here())
-            for gone in [other for other in self._readers if other.is_closed()]:
-                await self._readers.pop(gone).close()
-        return await readers.rows.fetch(sql, named or parameters)
+        return readers
 
     def _check_usable(self) -> None:
         if self._closed:
             raise closed_error()
         if self._process != os.getpid():
             raise forked_error(self._path)
+
+    # ------------------------------------------------------------------------------------ queue
+
+    @property
+    def coordination(self) -> Coordination:
+        return self._coordination
+
+    async def _do(self, work: QueueWork) -> Any:
+        return await self._open_writer().submit(work)
+
+    async def _look(self, sql: str, named: Mapping[str, object]) -> list[Any]:
+        return await self._fetch(sql, **named)
 
     # ------------------------------------------------------------------------------------- refs
 

@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 from evrt.errors import NotFound
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
+from evrt.log.coordinating import CHANGES, COUNT_CHANGE
 from evrt.log.ids import new_ref
-from evrt.log.plan import SALT_BYTES, Checked, End, plan, settle_repeat
+from evrt.log.plan import CHANGE_BYTES, SALT_BYTES, Checked, End, places_of, plan, settle_repeat
+from evrt.log.queueing import LocalQueue, QueueWork
 from evrt.log.sqlite.blobs import Change
 from evrt.log.sqlite.connect import check_schema
 from evrt.log.sqlite.foreign import Tracked
@@ -45,11 +47,15 @@ busy event loops: with one statement per row that cost three times the insert it
 
 
 class Planned(NamedTuple):
-    """The events of one transaction: position of the first, the leaf of each, and about how many bytes they are."""
+    """The events of one transaction: position of the first, the leaf of each, and about how many bytes they are.
+
+    ``changes`` counts the transactions that changed the queue and had no event, this one included; else it is None.
+    """
 
     first: int
     leaves: Sequence[bytes]
     bytes: int
+    changes: int | None = None
 
 
 class Transaction:
@@ -75,6 +81,10 @@ class Transaction:
         """
         self._changed: set[str] = set()
         self._new: set[str] = set()
+        self._queue = LocalQueue(lambda sql, parameters: connection.execute(sql, dict(parameters)).fetchall())
+        self._coordinated = False
+        """Whether the queue has been worked on in this transaction by itself."""
+        self._changes_before = 0
 
     def begin(self, events: int) -> None:
         """Begin a batch that may write up to this many events."""
@@ -89,12 +99,14 @@ class Transaction:
         self._now = time.time_ns() // 1_000
         self._bytes = 0
         self._leaves = []
+        self._coordinated = False
+        self._changes_before = self._connection.total_changes
         # One call to the system for the whole batch.
         self._salts = os.urandom(SALT_BYTES * events)
         self._salts_used = 0
 
     def append(self, request: Checked) -> Appended:
-        """Raises WrongVersion, Fenced, RepeatMismatch; then nothing of the request is taken."""
+        """Raises WrongVersion, Fenced, Conflict, RepeatMismatch; then nothing of the request is taken."""
         heads = self._end.heads
         for name in request.streams:
             if name not in heads:
@@ -106,6 +118,8 @@ class Transaction:
             before = settle_repeat(request, self._find(request))
             if before is not None:
                 return before
+        # Before anything is planned, for that cannot be taken back.
+        ready = self._queue.decide(request.beside, self._now) if request.beside else None
         begin = self._salts_used
         self._salts_used = begin + SALT_BYTES * len(request.drafts)
         rows = plan(request, self._end, self._now, self._salts[begin : self._salts_used])
@@ -145,6 +159,8 @@ class Transaction:
             versions.append(version)
             self._leaves.append(leaf)
             self._changed.add(stream)
+        if ready is not None:
+            self._queue.make(ready, places_of(rows), self._now)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple(versions))
 
     def append_tracked(self, request: Tracked) -> Appended:
@@ -165,6 +181,12 @@ class Transaction:
         self._connection.execute("INSERT INTO refs VALUES (?, ?, ?)", (ref, kind, external))
         return ref
 
+    def coordinate(self, work: QueueWork) -> object:
+        """Work on the queue without an event. Raises Conflict, Fenced."""
+        self._bytes += CHANGE_BYTES
+        self._coordinated = True
+        return work.do(self._queue, now=self._now, position=self._end.position)
+
     def change(self, change: Change) -> object:
         """Change what stands beside the events. Raises NotFound, Conflict."""
         self._bytes += change.bytes
@@ -180,8 +202,17 @@ class Transaction:
             raise NotFound(f"There is no event at position {position}.")
 
     def planned(self) -> Planned:
-        """The events of this transaction."""
-        return Planned(self._end.position + 1 - len(self._leaves), self._leaves, self._bytes)
+        """The events of this transaction. Where there are none but the queue has changed, a count tells it apart."""
+        changes = None
+        if self._coordinated and not self._leaves and self._connection.total_changes > self._changes_before:
+            self._connection.execute(COUNT_CHANGE)
+            changes = self.changes()
+        return Planned(self._end.position + 1 - len(self._leaves), self._leaves, self._bytes, changes)
+
+    def changes(self) -> int:
+        """How many transactions without an event have changed the queue."""
+        (count,) = self._connection.execute(CHANGES).fetchone()
+        return int(count)
 
     def commit(self) -> int:
         """Roughly how many pages this has put into the WAL: ends of the trees, and what was gathered.

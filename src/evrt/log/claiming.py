@@ -1,0 +1,309 @@
+"""Who is given which entry: claims, leases, news and every look at the queue, as SQL that every store runs.
+
+A worker is given the first ready entries of its targets, by priority and then by place, as far as caps leave room.
+Each target's first few are looked up by themselves and then merged, so that the backlog of a target that has no
+room is never walked over. One in OLDEST_FIRST_EVERY goes to the smallest place instead, whatever its priority.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from evrt.errors import InvalidInput
+from evrt.log.coordinating import Execute, Statement
+from evrt.log.coordination import OLDEST_FIRST_EVERY, Claimed, Entry, Key, Lease, Outlook, State
+
+DUE_AT_ONCE_MAX = 1_000
+"""Entries of one target that a claim makes ready because they are due; the rest is left to the next."""
+
+TARGETS_MAX = 100
+"""Targets that one statement looks at: a SELECT can be put together of so many, and more."""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+"""2 ** 64 divided by the golden ratio."""
+
+_ALIVE = "(leases.begun <= :steady AND leases.ends > :steady)"
+"""A lease that begins later than now is of another life of this machine's clock: it has run out."""
+
+# ------------------------------------------------------------------------------------- statements
+
+HAS_LEASE = f"SELECT 1 FROM leases WHERE worker = :worker AND {_ALIVE}"
+
+_MAKE_DUE = (
+    "UPDATE queue SET state = 'ready', due = NULL WHERE run IN ("
+    "SELECT run FROM queue WHERE target = :target AND state IN ('delayed', 'waiting') AND due <= :now "
+    "ORDER BY due LIMIT :most)"
+)
+_COUNT_CLAIMED = (
+    "SELECT queue.target, count(*) FROM leases JOIN queue ON queue.worker = leases.worker "
+    f"WHERE queue.state = 'claimed' AND {_ALIVE} GROUP BY queue.target"
+)
+_LEFT_BEHIND = (
+    "SELECT queue.run, queue.target, queue.priority, queue.place, queue.worker "
+    "FROM leases JOIN queue ON queue.worker = leases.worker "
+    f"WHERE queue.state = 'claimed' AND NOT {_ALIVE}"
+)
+_CANDIDATES = (
+    "SELECT * FROM (SELECT run, target, priority, place, worker FROM queue "
+    "WHERE state = 'ready' AND target = :t{number} ORDER BY {order} LIMIT :most) AS of{number}"
+)
+_BY_PRIORITY = "priority DESC, place, run"
+_BY_PLACE = "place, run"
+
+_CLAIM = "UPDATE queue SET state = 'claimed', due = NULL, worker = :worker, news = 0 WHERE run = :run"
+_CLAIMS = "SELECT coalesce(max(claims), 0) FROM turns"
+_COUNT_CLAIMS = (
+    "INSERT INTO turns (one, claims, changes) VALUES (1, :given, 0) "
+    "ON CONFLICT (one) DO UPDATE SET claims = turns.claims + :given"
+)
+
+_RENEW = (
+    "INSERT INTO leases (worker, begun, ends) VALUES (:worker, :steady, :ends) "
+    "ON CONFLICT (worker) DO UPDATE SET begun = excluded.begun, ends = excluded.ends"
+)
+_FORGET_LEASES = (
+    f"DELETE FROM leases WHERE NOT {_ALIVE} AND NOT EXISTS "
+    "(SELECT 1 FROM queue WHERE queue.worker = leases.worker AND queue.state = 'claimed')"
+)
+_RELEASE = (
+    "UPDATE queue SET state = 'ready', worker = NULL, news = 0 WHERE worker = :worker AND state = 'claimed'"
+)
+_LEAVE = "DELETE FROM leases WHERE worker = :worker"
+
+NEWS = "SELECT run FROM queue WHERE worker = :worker AND news = 1 ORDER BY place, run"
+_TOLD = "UPDATE queue SET news = 0 WHERE worker = :worker AND news = 1"
+
+_ENTRY = "SELECT run, state, target, priority, place, lane, due, worker FROM queue"
+ENTRY = f"{_ENTRY} WHERE run = :run"
+COUNTS = "SELECT target, state, count(*) FROM queue GROUP BY target, state"
+LEASES = (
+    "SELECT leases.worker, leases.begun, leases.ends, count(queue.run) FROM leases "
+    "LEFT JOIN queue ON queue.worker = leases.worker AND queue.state = 'claimed' "
+    "GROUP BY leases.worker, leases.begun, leases.ends ORDER BY leases.worker"
+)
+RUN_OF = "SELECT run FROM keys WHERE owner = :owner AND key = :key"
+TICKS = "SELECT schedule, tick FROM ticks"
+
+_READY_ONE = "EXISTS (SELECT 1 FROM queue WHERE state = 'ready' AND target = :t{number})"
+_FIRST_DUE = "SELECT min(due) FROM queue WHERE state IN ('delayed', 'waiting') AND target = :t{number}"
+_FIRST_LAPSE = (
+    "SELECT leases.begun, leases.ends FROM leases WHERE EXISTS (SELECT 1 FROM queue "
+    "WHERE queue.worker = leases.worker AND queue.state = 'claimed' AND queue.target IN ({targets}))"
+)
+
+
+# ----------------------------------------------------------------------------------------- claims
+
+
+class Candidate(NamedTuple):
+    """An entry that may be given. ``worker`` is who has it still, with a lease that has run out."""
+
+    run: str
+    target: str
+    priority: int
+    place: int
+    worker: str | None
+
+
+def check_claim(worker: str, targets: Mapping[str, int | None], limit: int, claimed_max: int | None) -> None:
+    """Raises InvalidInput."""
+    check_worker(worker)
+    for what, number in [("limit", limit), ("claimed_max", claimed_max), *targets.items()]:
+        if number is not None and (type(number) is not int or number < 0):
+            raise InvalidInput(f"The most that may be claimed must be a whole number; {what} is {number!r}.")
+
+
+def check_worker(worker: str) -> None:
+    """Raises InvalidInput."""
+    if not isinstance(worker, str) or not worker or "\0" in worker:
+        raise InvalidInput(f"A worker needs a name that is not empty; this one is {worker!r}.")
+
+
+def claim(
+    execute: Execute,
+    worker: str,
+    *,
+    targets: Mapping[str, int | None],
+    limit: int,
+    claimed_max: int | None,
+    now: int,
+    steady: int,
+) -> list[Claimed]:
+    """Give entries to a worker; see ``Coordination.claim``. ``now`` and ``steady`` (the leases' clock) in µs."""
+    if not targets or limit == 0 or not execute(HAS_LEASE, {"worker": worker, "steady": steady}):
+        return []
+    for target in targets:
+        execute(_MAKE_DUE, {"target": target, "now": now, "most": DUE_AT_ONCE_MAX})
+    rooms = dict(targets)
+    if claimed_max is not None or any(cap is not None for cap in targets.values()):
+        counts: dict[str, int] = {row[0]: row[1] for row in execute(_COUNT_CLAIMED, {"steady": steady})}
+        rooms = {
+            target: None if cap is None else max(cap - counts.get(target, 0), 0)
+            for target, cap in targets.items()
+        }
+        if claimed_max is not None:
+            limit = min(limit, max(claimed_max - sum(counts.values()), 0))
+    open_targets = [target for target, room in rooms.items() if room != 0]
+    if limit == 0 or not open_targets:
+        return []
+    [[claims]] = execute(_CLAIMS, {})
+    oldest = [is_oldest_first(claims + number) for number in range(1, limit + 1)]
+    left_behind = [
+        Candidate(*row) for row in execute(_LEFT_BEHIND, {"steady": steady}) if row[1] in open_targets
+    ]
+    by_priority = left_behind + _candidates(execute, open_targets, _BY_PRIORITY, limit)
+    by_place = left_behind + _candidates(execute, open_targets, _BY_PLACE, limit) if any(oldest) else []
+    chosen = choose(by_priority, by_place, rooms, oldest)
+    for candidate in chosen:
+        execute(_CLAIM, {"run": candidate.run, "worker": worker})
+    if chosen:
+        execute(_COUNT_CLAIMS, {"given": len(chosen)})
+    return [Claimed(candidate.run, candidate.target, candidate.worker) for candidate in chosen]
+
+
+def _candidates(execute: Execute, targets: Sequence[str], order: str, most: int) -> list[Candidate]:
+    """The first few ready entries of each target."""
+    found: list[Candidate] = []
+    for start in range(0, len(targets), TARGETS_MAX):
+        some = targets[start : start + TARGETS_MAX]
+        sql = " UNION ALL ".join(
+            _CANDIDATES.format(number=number, order=order) for number in range(len(some))
+        )
+        found += [Candidate(*row) for row in execute(sql, {**_named(some), "most": most})]
+    return found
+
+
+def choose(
+    by_priority: Iterable[Candidate],
+    by_place: Iterable[Candidate],
+    rooms: Mapping[str, int | None],
+    oldest: Sequence[bool],
+) -> list[Candidate]:
+    """Who is given, one after the other: by priority and place, or by place alone where ``oldest`` says so.
+
+    ``rooms`` says how many more each target may have, None for any number. Pure.
+    """
+    urgent = [(-candidate.priority, candidate.place, candidate.run, candidate) for candidate in by_priority]
+    first = [(candidate.place, candidate.run, candidate) for candidate in by_place]
+    heapq.heapify(urgent)
+    heapq.heapify(first)
+    given: dict[str, Candidate] = {}
+    per_target: Counter[str] = Counter()
+    for turn in oldest:
+        heap: list[Any] = first if turn else urgent
+        while heap:
+            candidate = heapq.heappop(heap)[-1]
+            room = rooms[candidate.target]
+            if candidate.run not in given and (room is None or per_target[candidate.target] < room):
+                given[candidate.run] = candidate
+                per_target[candidate.target] += 1
+                break
+        else:
+            break
+    return list(given.values())
+
+
+def is_oldest_first(number: int) -> bool:
+    """Whether the claim of this number goes to who has waited longest: one in OLDEST_FIRST_EVERY, spread evenly.
+
+    The multiples of an irrational number are spread evenly, and so are every second, third … of them. With every
+    tenth it could be that of two workers who take turns one is never given the oldest.
+    """
+    return (number * _GOLDEN) % 2**64 < 2**64 // OLDEST_FIRST_EVERY
+
+
+# ----------------------------------------------------------------------------------- leases, news
+
+
+def renewed(worker: str, seconds: float, steady: int) -> list[Statement]:
+    """What begins or prolongs a lease. Raises InvalidInput."""
+    check_worker(worker)
+    if not 0 < seconds < 1e9:
+        raise InvalidInput(f"A lease takes a number of seconds above 0; this one takes {seconds!r}.")
+    ends = steady + round(seconds * 1_000_000)
+    return [
+        Statement(_RENEW, {"worker": worker, "steady": steady, "ends": ends}),
+        Statement(_FORGET_LEASES, {"steady": steady}),
+    ]
+
+
+def left(worker: str) -> list[Statement]:
+    """What ends a lease, and makes ready what its worker has claimed. Raises InvalidInput."""
+    check_worker(worker)
+    return [Statement(_RELEASE, {"worker": worker}), Statement(_LEAVE, {"worker": worker})]
+
+
+def tell_news(execute: Execute, worker: str) -> list[str]:
+    """The runs that this worker has not been told of yet."""
+    runs = [row[0] for row in execute(NEWS, {"worker": worker})]
+    if runs:
+        execute(_TOLD, {"worker": worker})
+    return runs
+
+
+# ------------------------------------------------------------------------------------------ looks
+
+
+def outlook_statements(targets: Sequence[str]) -> list[Statement]:
+    """The questions of an outlook; see ``outlook``."""
+    statements: list[Statement] = []
+    for start in range(0, len(targets), TARGETS_MAX):
+        some = targets[start : start + TARGETS_MAX]
+        ready = " OR ".join(_READY_ONE.format(number=number) for number in range(len(some)))
+        due = " UNION ALL ".join(_FIRST_DUE.format(number=number) for number in range(len(some)))
+        listed = ", ".join(f":t{number}" for number in range(len(some)))
+        statements += [
+            Statement(f"SELECT CASE WHEN {ready} THEN 1 ELSE 0 END", _named(some)),
+            Statement(due, _named(some)),
+            Statement(_FIRST_LAPSE.format(targets=listed), _named(some)),
+        ]
+    return statements
+
+
+def outlook(answers: Sequence[Sequence[Sequence[Any]]], *, now: int, steady: int) -> Outlook:
+    """What there is, by the answers to ``outlook_statements``."""
+    ready = False
+    waits: list[int] = []
+    for number, rows in enumerate(answers):
+        if number % 3 == 0:
+            ready = ready or bool(rows[0][0])
+        elif number % 3 == 1:
+            waits += [due - now for (due,) in rows if due is not None]
+        else:
+            waits += [ends - steady if begun <= steady else 0 for begun, ends in rows]
+    soonest = min(waits, default=None)
+    if ready or (soonest is not None and soonest <= 0):
+        return Outlook(True, None if soonest is None else max(soonest, 0) / 1_000_000)
+    return Outlook(False, None if soonest is None else soonest / 1_000_000)
+
+
+def entries_statement(*, state: State | None, target: str | None, after: int, limit: int) -> Statement:
+    wanted = {"state": state, "target": target}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    where = "".join(f" AND {name} = :{name}" for name in asked)
+    return Statement(
+        f"{_ENTRY} WHERE place > :after{where} ORDER BY place, run LIMIT :limit",
+        {**asked, "after": after, "limit": max(limit, 0)},
+    )
+
+
+def to_entry(row: Sequence[Any]) -> Entry:
+    return Entry(*row)
+
+
+def to_lease(row: Sequence[Any], steady: int) -> Lease:
+    worker, begun, ends, claimed = row
+    # One that begins later than now is of another life of this machine's clock.
+    left_microseconds = ends - steady if begun <= steady else -1
+    return Lease(worker, left_microseconds / 1_000_000, claimed)
+
+
+def run_of_statement(key: Key) -> Statement:
+    return Statement(RUN_OF, key._asdict())
+
+
+def _named(targets: Sequence[str]) -> dict[str, object]:
+    return {f"t{number}": target for number, target in enumerate(targets)}

@@ -1,0 +1,417 @@
+"""Changes of the queue, as SQL that every store runs: what is asked first, what is decided, what is then written.
+
+A store asks the ``questions`` of a request and puts the answers into ``Facts``; ``decide`` refuses the request
+or says when its runs may begin; after its events have been planned, ``made`` gives the statements, which need
+no answer. Only the questions read, so a store may send all statements of a batch at once.
+
+How a change changes the state of an entry. Rows are states, ``-`` is no entry; ``=`` leaves it as it is:
+
+                ready     delayed   behind    claimed   waiting   paused    -
+    Enqueue     Conflict  Conflict  Conflict  Conflict  Conflict  Conflict  ready¹
+    Hold        Fenced    Fenced    Fenced    =²        Fenced    Fenced    Fenced
+    Park        waiting³  waiting³  behind    waiting³  waiting³  paused    waiting³
+    Yield       ready¹    ready¹    behind    ready¹    ready¹    paused    ready¹
+    Wake        =         ready     =⁴        =, news   ready     =⁴        =
+    Pause       paused    paused    paused    =, news   paused    =         =
+    Unpause     =         =         =         =         =         ready⁵    =
+    Remove      -         -         -         -         -         -         =
+    (claimed)   claimed                       claimed⁶                      given to a worker
+    (is due)              ready                         ready               when a worker asks for its target
+    (moves up)                      ready⁵                                  when it has become first of its lane
+
+    ¹ delayed where it is to begin later, or behind where it is not the first of its lane
+    ² where that worker has claimed it, else Fenced: even with a lease that ran out, if nobody took it
+    ³ paused where Park says so; else behind where it is not the first of its lane
+    ⁴ but what it was to wait for until it is due has come: then it will be ready, and not delayed
+    ⁵ delayed where it is not due yet; an unpaused one that is not the first of its lane is behind
+    ⁶ where the lease of the worker that has it has run out
+
+A lane goes by places: its first entry may be in any state but behind, and the others are behind (or paused). So
+what waits, is paused or is not due yet keeps its lane.
+
+Park, Yield and Remove take an entry from whoever has it. They come with an append that is fenced by the epoch of
+the run's stream, which is refused once another worker has claimed the run there. One that has been given the
+entry but has not come so far is refused by the Hold beside its claim, and leaves the run alone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from evrt.errors import Conflict, Fenced, InvalidInput
+from evrt.log.coordination import (
+    Change,
+    Enqueue,
+    Hold,
+    Park,
+    Pause,
+    Rate,
+    Tick,
+    Unpause,
+    Wake,
+    Yield,
+)
+
+INTEGER_MAX = 2**63 - 1
+
+
+class Statement(NamedTuple):
+    """SQL with named parameters (``:name``)."""
+
+    sql: str
+    parameters: Mapping[str, object]
+
+
+Execute = Callable[[str, Mapping[str, object]], Sequence[Sequence[Any]]]
+"""Runs one statement in the transaction, and gives its rows."""
+
+Place = Callable[[str], int]
+"""The position that an entry made for this run takes its place by."""
+
+Question = tuple[str, ...]
+"""What has to be known: its kind, and of what."""
+
+_NOT_FIRST = (
+    "EXISTS (SELECT 1 FROM queue AS earlier "
+    "WHERE earlier.lane = queue.lane AND (earlier.place, earlier.run) < (queue.place, queue.run))"
+)
+
+_QUESTIONS = {
+    "entry": "SELECT state, worker FROM queue WHERE run = :q1",
+    "key": "SELECT run FROM keys WHERE owner = :q1 AND key = :q2",
+    "tick": "SELECT tick FROM ticks WHERE schedule = :q1",
+    # From as far back as can matter to a run that comes now: it begins no earlier than those that came before it.
+    "rate": (
+        "SELECT begins, later FROM rates WHERE key = :q1 AND begins > "
+        "coalesce((SELECT max(begins) FROM rates WHERE key = :q1 AND later = 0), 0) - :span "
+        "AND begins > :now - :span ORDER BY begins"
+    ),
+}
+
+_ENQUEUE = (
+    "INSERT INTO queue (run, state, target, priority, place, lane, due, news) "
+    "VALUES (:run, {state}, :target, :priority, :place, :lane, :due, 0)"
+)
+_UNLESS_THERE = " ON CONFLICT (run) DO NOTHING"
+_STATE_IN_LANE = "CASE WHEN EXISTS (SELECT 1 FROM queue AS earlier WHERE earlier.lane = :lane) THEN 'behind' ELSE '{state}' END"
+_GIVE_BACK = (
+    f"UPDATE queue SET state = CASE WHEN state = 'paused' THEN 'paused' WHEN {_NOT_FIRST} THEN 'behind' "
+    "ELSE '{state}' END, due = :due, worker = NULL, news = 0 WHERE run = :run"
+)
+_PARK_PAUSED = "UPDATE queue SET state = 'paused', due = :due, worker = NULL, news = 0 WHERE run = :run"
+_WAKE = (
+    "UPDATE queue SET state = CASE WHEN state IN ('waiting', 'delayed') THEN 'ready' ELSE state END, "
+    "due = NULL, news = CASE WHEN state = 'claimed' THEN 1 ELSE 0 END WHERE run = :run"
+)
+_PAUSE = (
+    "UPDATE queue SET state = CASE WHEN state = 'claimed' THEN 'claimed' ELSE 'paused' END, "
+    "news = CASE WHEN state = 'claimed' THEN 1 ELSE 0 END WHERE run = :run"
+)
+_UNPAUSE = (
+    f"UPDATE queue SET state = CASE WHEN {_NOT_FIRST} THEN 'behind' WHEN due > :now THEN 'delayed' ELSE 'ready' END "
+    "WHERE run = :run AND state = 'paused'"
+)
+# Before the entry goes, for it knows the lane. Where it was not the first, the first is not behind.
+_MOVE_UP = (
+    "UPDATE queue SET state = CASE WHEN due > :now THEN 'delayed' ELSE 'ready' END "
+    "WHERE state = 'behind' AND run = (SELECT other.run FROM queue AS gone "
+    "JOIN queue AS other ON other.lane = gone.lane AND other.run <> gone.run "
+    "WHERE gone.run = :run ORDER BY other.place, other.run LIMIT 1)"
+)
+_REMOVE = "DELETE FROM queue WHERE run = :run"
+_KEY = "INSERT INTO keys (owner, key, run) VALUES (:owner, :key, :run)"
+_FORGET_RATES = "DELETE FROM rates WHERE counts_until <= :now"
+_RATE = (
+    "INSERT INTO rates (run, key, begins, later, counts_until) "
+    "VALUES (:run, :key, :begins, :later, :counts_until) ON CONFLICT (run) DO UPDATE "
+    "SET key = excluded.key, begins = excluded.begins, later = excluded.later, counts_until = excluded.counts_until"
+)
+_TICK = (
+    "INSERT INTO ticks (schedule, tick) VALUES (:schedule, :tick) "
+    "ON CONFLICT (schedule) DO UPDATE SET tick = excluded.tick"
+)
+COUNT_CHANGE = (
+    "INSERT INTO turns (one, claims, changes) VALUES (1, 0, 1) "
+    "ON CONFLICT (one) DO UPDATE SET changes = turns.changes + 1"
+)
+CHANGES = "SELECT coalesce(max(changes), 0) FROM turns"
+
+
+# ------------------------------------------------------------------------------ without the database
+
+
+def check_changes(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Refuse what no queue could accept. Raises InvalidInput."""
+    for change in changes:
+        if isinstance(change, Tick):
+            _check_text("schedule", change.schedule)
+            _check_number("tick", change.tick)
+            continue
+        _check_text("run", change.run)
+        if isinstance(change, Enqueue | Park | Yield):
+            _check_text("target", change.target)
+            if change.lane is not None:
+                _check_text("lane", change.lane)
+        if isinstance(change, Park | Yield) and change.due is not None:
+            _check_number("due", change.due)
+        if isinstance(change, Enqueue):
+            _check_enqueue(change)
+    return tuple(changes)
+
+
+def _check_enqueue(change: Enqueue) -> None:
+    _check_number("priority", change.priority)
+    if change.not_before is not None:
+        _check_number("not_before", change.not_before)
+    if change.key is not None:
+        _check_text("idempotency key", change.key.key)
+    rate = change.rate
+    if rate is None:
+        return
+    _check_text("rate's key", rate.key)
+    if type(rate.count) is not int or rate.count < 1 or not 0 < rate.per_seconds < INTEGER_MAX // 1_000_000:
+        raise InvalidInput(
+            f"A rate lets at least one run begin in a time longer than none; this one lets {rate.count!r} begin "
+            f"in {rate.per_seconds!r} seconds."
+        )
+
+
+def _check_text(what: str, value: object) -> None:
+    # PostgreSQL takes no NUL in a text.
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InvalidInput(f"A {what} in the queue must be a text that is not empty; this one is {value!r}.")
+
+
+def _check_number(what: str, value: object) -> None:
+    if type(value) is not int or not -INTEGER_MAX <= value <= INTEGER_MAX:
+        raise InvalidInput(f"{what} in the queue must be a whole number of 64 bits; this one is {value!r}.")
+
+
+# ----------------------------------------------------------------------------------- asked and decided
+
+
+class Facts:
+    """What is known of the tables in this transaction: what was asked, and what has been made since."""
+
+    def __init__(self) -> None:
+        self._known: dict[Question, list[Any]] = {}
+
+    def ask(self, changes: Sequence[Change], execute: Execute, now: int) -> None:
+        """Ask what is not known yet."""
+        for question, statement in self.questions(changes, now):
+            self.learn(question, execute(*statement))
+
+    def questions(self, changes: Sequence[Change], now: int) -> list[tuple[Question, Statement]]:
+        """What must be known before these changes are decided, and is not."""
+        wanted: dict[Question, Statement] = {}
+        for change in changes:
+            for question, more in _asked(change):
+                if question not in self._known:
+                    named = {f"q{number}": of for number, of in enumerate(question[1:3], start=1)}
+                    if question[0] == "rate":
+                        named = {"q1": question[1]}
+                        more = {**more, "now": now}
+                    wanted[question] = Statement(_QUESTIONS[question[0]], {**named, **more})
+        return list(wanted.items())
+
+    def learn(self, question: Question, rows: Sequence[Sequence[Any]]) -> None:
+        self._known[question] = [tuple(row) for row in rows]
+
+    def of(self, *question: str) -> list[Any]:
+        return self._known[question]
+
+    def make(self, question: Question, rows: list[Any]) -> None:
+        """Something has been made: what was known of it is known anew."""
+        if question in self._known:
+            self._known[question] = rows
+
+    def add_slot(self, key: str, begins: int, later: int) -> None:
+        for question, rows in self._known.items():
+            if question[:2] == ("rate", key):
+                insort(rows, (begins, later))
+
+
+def _asked(change: Change) -> list[tuple[Question, dict[str, object]]]:
+    if isinstance(change, Hold):
+        return [(("entry", change.run), {})]
+    if isinstance(change, Tick):
+        return [(("tick", change.schedule), {})]
+    if not isinstance(change, Enqueue):
+        return []
+    asked: list[tuple[Question, dict[str, object]]] = [(("entry", change.run), {})]
+    if change.key is not None:
+        asked.append((("key", *change.key), {}))
+    if change.rate is not None:
+        span = _span(change.rate)
+        asked.append((("rate", change.rate.key, str(span)), {"span": span}))
+    return asked
+
+
+class Decided(NamedTuple):
+    """Changes that nothing forbids, each with the time from which its run may begin (Enqueue alone)."""
+
+    changes: Sequence[Change]
+    begins: Sequence[int | None]
+
+
+def decide(changes: Sequence[Change], facts: Facts, now: int) -> Decided:
+    """Whether all of these may be made, going by what stood there before the first. Raises Conflict, Fenced."""
+    begins: list[int | None] = []
+    taken: set[tuple[str, ...]] = set()
+    ticks: dict[str, int] = {}
+    for change in changes:
+        begin = None
+        if isinstance(change, Hold):
+            _decide_hold(change, facts)
+        elif isinstance(change, Tick):
+            rows = facts.of("tick", change.schedule)
+            last = max([row[0] for row in rows] + [ticks.get(change.schedule, -INTEGER_MAX - 1)])
+            if change.tick <= last:
+                raise Conflict(
+                    f"The schedule {change.schedule} has come to the tick {last} already: {change.tick} is no "
+                    "later one. Another process was first."
+                )
+            ticks[change.schedule] = change.tick
+        elif isinstance(change, Enqueue):
+            _decide_enqueue(change, facts, taken)
+            begin = _begin(change, facts, now)
+        begins.append(begin)
+    return Decided(changes, begins)
+
+
+def _decide_hold(change: Hold, facts: Facts) -> None:
+    rows = facts.of("entry", change.run)
+    if rows and rows[0] == ("claimed", change.worker):
+        return
+    now = f"is {rows[0][0]}" if rows else "is not in the queue"
+    if rows and rows[0][0] == "claimed":
+        now = f"is claimed by {rows[0][1]}"
+    raise Fenced(f"{change.worker} has not claimed {change.run}, which {now}: leave it alone here.")
+
+
+def _decide_enqueue(change: Enqueue, facts: Facts, taken: set[tuple[str, ...]]) -> None:
+    if change.key is not None:
+        rows = facts.of("key", *change.key)
+        if rows or ("key", *change.key) in taken:
+            by = rows[0][0] if rows else "another run of the same append"
+            raise Conflict(f"The idempotency key {change.key.key!r} has been used already, by {by}.")
+        taken.add(("key", *change.key))
+    if facts.of("entry", change.run) or ("entry", change.run) in taken:
+        raise Conflict(f"{change.run} is in the queue already.")
+    taken.add(("entry", change.run))
+
+
+def _begin(change: Enqueue, facts: Facts, now: int) -> int | None:
+    """From when the run may begin; None for at once."""
+    begin = now if change.not_before is None else max(change.not_before, now)
+    if change.rate is not None:
+        span = _span(change.rate)
+        slots = facts.of("rate", change.rate.key, str(span))
+        begin = next_slot(slots, begin, change.rate.count, span)
+    return None if begin <= now else begin
+
+
+def next_slot(slots: Sequence[tuple[int, int]], earliest: int, count: int, span: int) -> int:
+    """The first time from ``earliest`` on at which one more leaves at most ``count`` in every time so long.
+
+    ``slots`` are (begins, later), in order. First come, first served: nobody begins before those that came before
+    and did not ask to begin later.
+    """
+    begins = [slot[0] for slot in slots]
+    begin = max([earliest] + [slot[0] for slot in slots if not slot[1]])
+    while True:
+        first = bisect_right(begins, begin - span)
+        if bisect_left(begins, begin + span) - first < count:
+            return begin
+        begin = begins[first] + span
+
+
+def _span(rate: Rate) -> int:
+    return max(round(rate.per_seconds * 1_000_000), 1)
+
+
+# -------------------------------------------------------------------------------------------- made
+
+
+def made(decided: Decided, facts: Facts, place: Place, now: int) -> list[Statement]:
+    """What has to be written, none of which gives an answer; and what is known is brought up to date."""
+    statements: list[Statement] = []
+    for change, begin in zip(decided.changes, decided.begins, strict=True):
+        statements += _made(change, begin, facts, place, now)
+    return statements
+
+
+def _made(change: Change, begin: int | None, facts: Facts, place: Place, now: int) -> list[Statement]:
+    if isinstance(change, Hold):
+        return []
+    if isinstance(change, Tick):
+        facts.make(("tick", change.schedule), [(change.tick,)])
+        return [Statement(_TICK, change._asdict())]
+    run = change.run
+    entry = ("entry", run)
+    if isinstance(change, Enqueue):
+        facts.make(entry, [("ready", None)])
+        return _made_enqueue(change, begin, facts, place(run), now)
+    if isinstance(change, Park | Yield):
+        facts.make(entry, [("waiting", None)])
+        return _given_back(change, place(run), now)
+    if isinstance(change, Wake):
+        return [Statement(_WAKE, {"run": run})]
+    if isinstance(change, Pause):
+        return [Statement(_PAUSE, {"run": run})]
+    if isinstance(change, Unpause):
+        return [Statement(_UNPAUSE, {"run": run, "now": now})]
+    facts.make(entry, [])
+    return [Statement(_MOVE_UP, {"run": run, "now": now}), Statement(_REMOVE, {"run": run})]
+
+
+def _made_enqueue(change: Enqueue, begin: int | None, facts: Facts, place: int, now: int) -> list[Statement]:
+    run, key, rate = change.run, change.key, change.rate
+    state = "ready" if begin is None else "delayed"
+    statements = [_insert(change, state, change.priority, place, begin)]
+    if key is not None:
+        facts.make(("key", *key), [(run,)])
+        statements.append(Statement(_KEY, {**key._asdict(), "run": run}))
+    if rate is not None:
+        begins, later = begin or now, int(change.not_before is not None and change.not_before > now)
+        facts.add_slot(rate.key, begins, later)
+        slot = {"run": run, "key": rate.key, "begins": begins, "later": later}
+        statements.append(Statement(_FORGET_RATES, {"now": now}))
+        statements.append(Statement(_RATE, {**slot, "counts_until": begins + _span(rate)}))
+    return statements
+
+
+def _given_back(change: Park | Yield, place: int, now: int) -> list[Statement]:
+    """Whichever is there: the entry is changed, or made."""
+    run, due = change.run, change.due
+    if isinstance(change, Yield):
+        due = due if due is not None and due > now else None
+        state = "ready" if due is None else "delayed"
+    else:
+        state = "paused" if change.paused else "waiting"
+    there = _PARK_PAUSED if state == "paused" else _GIVE_BACK.format(state=state)
+    made = _insert(change, state, 0, place, due)
+    return [
+        Statement(there, {"run": run, "due": due}),
+        made._replace(sql=made.sql + _UNLESS_THERE),
+    ]
+
+
+def _insert(
+    change: Enqueue | Park | Yield, state: str, priority: int, place: int, due: int | None
+) -> Statement:
+    # What is paused is so wherever it stands in its lane; a place of today is the last of it.
+    alone = change.lane is None or state == "paused"
+    return Statement(
+        _ENQUEUE.format(state=f"'{state}'" if alone else _STATE_IN_LANE.format(state=state)),
+        {
+            "run": change.run,
+            "target": change.target,
+            "priority": priority,
+            "place": place,
+            "lane": change.lane,
+            "due": due,
+        },
+    )

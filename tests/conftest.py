@@ -7,8 +7,8 @@ import signal
 
 from hypothesis import settings
 
-# Coroutines as tests.
-pytest_plugins = ["aio"]
+# Coroutines as tests; PostgreSQL for them.
+pytest_plugins = ["aio", "postgres"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.

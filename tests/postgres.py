@@ -1,0 +1,131 @@
+"""PostgreSQL for tests: one real server for a session, a schema of its own for each test; loaded by conftest.py.
+
+It is the server that EVRT_TEST_POSTGRES names, else one that is started here and shared by the processes of the
+session. Nothing of it is left running: see ``shared``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import psycopg
+import pytest
+
+import postgres_server
+from postgres_server import START_SECONDS_MAX, Server
+
+__all__ = ["Address", "Server", "fresh_url", "own_server", "postgres", "shared"]
+
+
+class Address(NamedTuple):
+    """How to reach the session's server: each a URL without a schema."""
+
+    owner: str
+    superuser: str
+    """May be no superuser where the server is not ours."""
+    network: str
+    """By loopback and with a password."""
+
+
+@cache
+def shared() -> Address:
+    """Where the session's server is; the first to ask starts it.
+
+    It runs under a process that holds nothing but the wish for an exclusive lock, while each process that uses the
+    server shares that lock. The kernel lets go of it for whoever ends, by whatever means; then the server ends.
+    """
+    if named := os.environ.get("EVRT_TEST_POSTGRES"):
+        return Address(named, named, named)
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(16)
+    folder = Path(tempfile.gettempdir()) / f"evrt-postgres-{session[:16]}"
+    os.environ["EVRT_TEST_POSTGRES_FOLDER"] = str(folder)
+    while True:
+        folder.mkdir(exist_ok=True)
+        with _opened(folder / "start.lock") as start:
+            fcntl.flock(start, fcntl.LOCK_EX)
+            users = _opened(folder / "users.lock")
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not (_is_there(start) and _is_there(users)):
+                # Whoever used it last has ended meanwhile, and the server with it.
+                users.close()
+                continue
+            if not (folder / "address").exists():
+                _start(folder)
+            _held.append(users)
+            return Address(*(folder / "address").read_text().splitlines())
+
+
+_held: list[TextIO] = []
+"""Kept open until this process ends."""
+
+
+def _opened(path: Path) -> TextIO:
+    return path.open("w")
+
+
+def _is_there(file: TextIO) -> bool:
+    try:
+        return os.stat(file.name).st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _start(folder: Path) -> None:
+    said = folder / "keeper.log"
+    with said.open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, postgres_server.__file__, folder],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C is for the tests.
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while not (folder / "address").exists():
+        if keeper.poll() is not None or time.monotonic() > deadline:
+            keeper.kill()
+            text = said.read_text() if said.exists() else "and it has removed what it said."
+            raise RuntimeError(f"The tests' PostgreSQL server could not be started.\n{text}")
+        time.sleep(0.02)
+    # It outlives this process by a moment, so nobody waits for it here.
+    keeper.returncode = 0
+
+
+def fresh_url(address: str) -> str:
+    """The URL of a log that is not there yet, in a schema of its own."""
+    return f"{address}{'&' if '?' in address else '?'}schema=test_{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The URL of a log on PostgreSQL that is not there yet."""
+    url = fresh_url(shared().owner)
+    yield url
+    if "EVRT_TEST_POSTGRES" in os.environ:
+        address, schema = url.split("schema=")
+        with psycopg.connect(address.rstrip("?&"), autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server that belongs to one test: to be killed, stopped and started again."""
+    folder = Path(tempfile.mkdtemp(prefix="evrt-postgres-own-"))
+    shared()
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

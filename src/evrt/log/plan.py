@@ -65,6 +65,10 @@ class Checked(NamedTuple):
     beside: tuple[Change, ...]
     bytes: int
 
+    @property
+    def events(self) -> int:
+        return len(self.drafts)
+
 
 @dataclass(slots=True)
 class End:

@@ -141,7 +141,7 @@ DISK = (
     ),
     mutant(
         "a batch that is answered twice",
-        "log/sqlite/writer.py",
+        "log/writing.py",
         "    if answer.done():\n        return\n",
         "",
         "tests/faults/test_memory.py::test_who_was_answered_before_a_turn_broke_off_hears_nothing_more",

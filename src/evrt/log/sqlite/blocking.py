@@ -19,8 +19,9 @@ from evrt.log.sqlite.connect import check_place, connect_reading, inspect, may_w
 from evrt.log.sqlite.jobs import Stop, Work
 from evrt.log.sqlite.places import LogPlace
 from evrt.log.sqlite.reader import closed_error, forked_error
-from evrt.log.sqlite.writer import Writer, in_writing_thread
+from evrt.log.sqlite.writer import Writer
 from evrt.log.subscribe import Bells
+from evrt.log.writing import in_writing_thread
 
 SPARE_CONNECTIONS_MAX = 8
 """Reading connections that are kept for the next reader."""

@@ -81,6 +81,10 @@ class Tracked(NamedTuple):
     place: Place
 
     @property
+    def events(self) -> int:
+        return self.append.events
+
+    @property
     def bytes(self) -> int:
         return self.append.bytes
 

@@ -1,0 +1,13 @@
+"""The stores that every behaviour of workers is tested on, and what tests of them wait with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty log."""
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/evrt.db"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evrt.errors import InvalidInput
-from evrt.log.coordinating import Execute, Statement
+from evrt.log.coordinating import Execute, Statement, check_text
 from evrt.log.coordination import OLDEST_FIRST_EVERY, Claimed, Entry, Key, Lease, Outlook, State
 
 DUE_AT_ONCE_MAX = 1_000
@@ -111,6 +111,8 @@ class Candidate(NamedTuple):
 def check_claim(worker: str, targets: Mapping[str, int | None], limit: int, claimed_max: int | None) -> None:
     """Raises InvalidInput."""
     check_worker(worker)
+    for target in targets:
+        check_text("target", target)
     for what, number in [("limit", limit), ("claimed_max", claimed_max), *targets.items()]:
         if number is not None and (type(number) is not int or number < 0):
             raise InvalidInput(f"The most that may be claimed must be a whole number; {what} is {number!r}.")
@@ -118,8 +120,7 @@ def check_claim(worker: str, targets: Mapping[str, int | None], limit: int, clai
 
 def check_worker(worker: str) -> None:
     """Raises InvalidInput."""
-    if not isinstance(worker, str) or not worker or "\0" in worker:
-        raise InvalidInput(f"A worker needs a name that is not empty; this one is {worker!r}.")
+    check_text("worker", worker)
 
 
 def claim(

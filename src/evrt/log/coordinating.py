@@ -56,6 +56,9 @@ from evrt.log.coordination import (
 
 INTEGER_MAX = 2**63 - 1
 
+TEXT_BYTES_MAX = 1_024
+"""Two such texts and more fit into an entry of an index, in every database."""
+
 
 class Statement(NamedTuple):
     """SQL with named parameters (``:name``)."""
@@ -146,14 +149,14 @@ def check_changes(changes: Sequence[Change]) -> tuple[Change, ...]:
     """Refuse what no queue could accept. Raises InvalidInput."""
     for change in changes:
         if isinstance(change, Tick):
-            _check_text("schedule", change.schedule)
+            check_text("schedule", change.schedule)
             _check_number("tick", change.tick)
             continue
-        _check_text("run", change.run)
+        check_text("run", change.run)
         if isinstance(change, Enqueue | Park | Yield):
-            _check_text("target", change.target)
+            check_text("target", change.target)
             if change.lane is not None:
-                _check_text("lane", change.lane)
+                check_text("lane", change.lane)
         if isinstance(change, Park | Yield) and change.due is not None:
             _check_number("due", change.due)
         if isinstance(change, Enqueue):
@@ -166,11 +169,13 @@ def _check_enqueue(change: Enqueue) -> None:
     if change.not_before is not None:
         _check_number("not_before", change.not_before)
     if change.key is not None:
-        _check_text("idempotency key", change.key.key)
+        check_text("idempotency key", change.key.key)
+        if change.key.owner:
+            check_text("key's owner", change.key.owner)
     rate = change.rate
     if rate is None:
         return
-    _check_text("rate's key", rate.key)
+    check_text("rate's key", rate.key)
     if type(rate.count) is not int or rate.count < 1 or not 0 < rate.per_seconds < INTEGER_MAX // 1_000_000:
         raise InvalidInput(
             f"A rate lets at least one run begin in a time longer than none; this one lets {rate.count!r} begin "
@@ -178,10 +183,24 @@ def _check_enqueue(change: Enqueue) -> None:
         )
 
 
-def _check_text(what: str, value: object) -> None:
+def check_text(what: str, value: object) -> None:
+    """Refuse what is no text for the queue. Raises InvalidInput."""
     # PostgreSQL takes no NUL in a text.
     if not isinstance(value, str) or not value or "\0" in value:
-        raise InvalidInput(f"A {what} in the queue must be a text that is not empty; this one is {value!r}.")
+        raise InvalidInput(
+            f"A {what} in the queue must be a text that is not empty; this one is {value!r:.80}."
+        )
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            f"A {what} in the queue must be valid Unicode; this one is {value!r:.80}."
+        ) from None
+    if length > TEXT_BYTES_MAX:
+        raise InvalidInput(
+            f"A {what} in the queue may have {TEXT_BYTES_MAX} bytes; this one has {length}: {value!r:.80}. "
+            "Use a digest of it."
+        )
 
 
 def _check_number(what: str, value: object) -> None:

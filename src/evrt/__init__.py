@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ReplayDivergence,
         StepFailed,
         StepLimitReached,
+        TimedOut,
         ToolFailed,
         Unavailable,
         UsageError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from evrt.projector.views import Views
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
+    from evrt.runtime.approvals import Approval
     from evrt.runtime.context import Context
     from evrt.runtime.race import Won
     from evrt.runtime.reply import Reply, ToolOutcome
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Agent": "evrt.agents.agent",
     "App": "evrt.app",
+    "Approval": "evrt.runtime.approvals",
     "Blob": "evrt.log.blobs",
     "Columns": "evrt.projection",
     "Completed": "evrt.effects.reconcile",
@@ -80,6 +83,7 @@ HOMES = {
     "StepFailed": "evrt.errors",
     "StepLimitReached": "evrt.errors",
     "Stream": "evrt.projection",
+    "TimedOut": "evrt.errors",
     "Tool": "evrt.effects.tools",
     "ToolContext": "evrt.effects.tools",
     "ToolFailed": "evrt.errors",
@@ -99,6 +103,7 @@ HOMES = {
 __all__ = [
     "Agent",
     "App",
+    "Approval",
     "Blob",
     "Columns",
     "Completed",
@@ -129,6 +134,7 @@ __all__ = [
     "StepFailed",
     "StepLimitReached",
     "Stream",
+    "TimedOut",
     "Tool",
     "ToolContext",
     "ToolFailed",

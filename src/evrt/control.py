@@ -1,4 +1,4 @@
-"""What can be done to runs from outside, as methods of an app: answers and settlements, orders, another try."""
+"""What can be done to runs from outside, as methods of an app: answers and the like, orders, another try."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 from evrt.errors import Conflict
 from evrt.events import JsonValue
 from evrt.history import load_run, resolve_run
-from evrt.inbox import answer_question, settle_write, verdict
+from evrt.inbox import answer_question, decide_approval, settle_write, signal_run, verdict
 from evrt.log import Log
 from evrt.log.coordination import Wake
 from evrt.orders import Cancelled, cancel_run, pause_run, unpause_run
@@ -27,7 +27,7 @@ class Controlled(Protocol):
 
 
 class Control:
-    """Answers, settlements, orders. ``by`` says who gives them, as it is to be recorded."""
+    """Answers, decisions, signals, settlements, orders. ``by`` says who gives them, as it is to be recorded."""
 
     async def answer(
         self: Controlled, run: str, answer: object, *, operation: str | None = None, by: str | None = None
@@ -35,7 +35,7 @@ class Control:
         """Answer a question that a run waits for; returns the question's operation.
 
         ``operation`` may be left out when only one is open. Then ``resume`` the run.
-        Raises NotFound, Conflict (answered already), UsageError (which one?).
+        Raises NotFound, Conflict (answered already, or its time is over), UsageError (which one?).
         """
         log = await self.log()
         return await answer_question(
@@ -45,6 +45,41 @@ class Control:
             operation=operation,
             by=_shown(self, by),
         )
+
+    async def decide(
+        self: Controlled,
+        run: str,
+        approved: bool,
+        *,
+        operation: str | None = None,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> str:
+        """Grant or deny what a run asks leave for (``ctx.approve``); returns the operation that asked.
+
+        ``operation`` may be left out when only one asks. Raises NotFound, Conflict (decided already, or its time is
+        over), UsageError (which one?).
+        """
+        log = await self.log()
+        return await decide_approval(
+            log,
+            await resolve_run(log, run),
+            approved,
+            operation=operation,
+            by=_shown(self, by),
+            reason=_shown(self, reason),
+        )
+
+    async def signal(
+        self: Controlled, run: str, name: str, payload: object = None, *, by: str | None = None
+    ) -> None:
+        """Send a run a signal, which its code receives with ``ctx.wait_for_signal(name)``, now or later.
+
+        Raises NotFound, Conflict (it has ended), InvalidInput (no such name can be).
+        """
+        log = await self.log()
+        found = await resolve_run(log, run)
+        await signal_run(log, found, name, admit(payload, self.redact), by=_shown(self, by))
 
     async def settle(
         self: Controlled,
@@ -116,5 +151,5 @@ class Control:
         return name
 
 
-def _shown(app: Controlled, by: str | None) -> str | None:
-    return None if by is None else str(admit(by, app.redact))
+def _shown(app: Controlled, text: str | None) -> str | None:
+    return None if text is None else str(admit(text, app.redact))

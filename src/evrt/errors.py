@@ -18,7 +18,8 @@
     ├── OperationFailed         what a tool, a model or a step came to: an outcome
     │   ├── ToolFailed
     │   ├── ModelFailed
-    │   └── StepFailed
+    │   ├── StepFailed
+    │   └── TimedOut            what was waited for did not come in time
     └── RunEnded                for callers who would rather catch than compare a status
         ├── RunFailed
         ├── RunTimedOut
@@ -143,6 +144,10 @@ class ModelFailed(OperationFailed):
 
 class StepFailed(OperationFailed):
     """The function given to ``ctx.step`` failed after all its attempts."""
+
+
+class TimedOut(OperationFailed):
+    """Nobody answered a question, or no signal came, in the time that the code gave."""
 
 
 class RunEnded(EvrtError):

@@ -1,4 +1,4 @@
-"""What reaches a run from outside: answers, settlements. And conversations coming into being."""
+"""What reaches a run from outside: answers, decisions, signals, settlements. And conversations coming into being."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import orjson
 from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, NotFound, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
-from evrt.events.calls import QuestionAnswered, ToolCallRequested, ToolCallSettled
+from evrt.events.calls import ApprovalDecided, QuestionAnswered, ToolCallRequested, ToolCallSettled
 from evrt.events.conversation import ConversationStarted
-from evrt.events.run import Failure
+from evrt.events.run import Failure, RunSignalled
 from evrt.folds.journal import Journal, Operation
+from evrt.folds.waits import checked_signal
 from evrt.history import Run, load_run
 from evrt.log import NEW, Append, Draft, Exact, Log
+from evrt.log.coordination import Wake
+from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id
 
 TRIES_MAX = 100
@@ -53,6 +56,31 @@ async def answer_question(
         return chosen, QuestionAnswered(operation=chosen, answer=answer, by=by)
 
     return await _append(log, run, decide)
+
+
+async def decide_approval(
+    log: Log, run: str, approved: bool, *, operation: str | None, by: str | None, reason: str | None
+) -> str:
+    """Append the decision on an open approval; returns its operation. The first decision counts."""
+
+    def decide(history: Run) -> tuple[str, Event]:
+        waiting = history.journal.waiting_for_approval()
+        chosen = _choose(history, operation, waiting, "approval", "waits for no approval")
+        return chosen, ApprovalDecided(operation=chosen, approved=approved, reason=reason, by=by)
+
+    return await _append(log, run, decide)
+
+
+async def signal_run(log: Log, run: str, name: str, payload: JsonValue, *, by: str | None) -> None:
+    """Append a signal. Raises NotFound, InvalidInput (its name), Conflict where the run has ended."""
+    checked_signal(name)
+
+    def decide(history: Run) -> tuple[str, Event]:
+        if history.journal.terminal is not None:
+            raise Conflict(f"{run} has ended ({history.status}), so nobody would receive the signal {name}.")
+        return "", RunSignalled(name=name, payload=payload, by=by)
+
+    await _append(log, run, decide, actor="person" if by is not None else "outside")
 
 
 async def settle_write(
@@ -94,17 +122,19 @@ async def ensure_conversation(log: Log, conversation: str, *, target: str, owner
         await log.append(Append([_draft(conversation, conversation, event, meta)], {conversation: NEW}))
 
 
-async def _append(log: Log, run: str, decide: Callable[[Run], tuple[str, Event]]) -> str:
+async def _append(
+    log: Log, run: str, decide: Callable[[Run], tuple[str, Event]], actor: str = "person"
+) -> str:
+    """Append an event that follows from the run's history, to just that history; and wake the run."""
+    events = list((await load_run(log, run)).events)
     for _ in range(TRIES_MAX):
-        history = await load_run(log, run)
-        operation, event = decide(history)
-        correlation = history.events[0].correlation
-        draft = _draft(run, correlation, event, {"actor": "person"})
+        operation, event = decide(Run(run, events))
+        draft = _draft(run, events[0].correlation, event, {"actor": actor})
         try:
-            await log.append(Append([draft], {run: Exact(len(history.events))}))
+            await log.append(Append([draft], {run: Exact(len(events))}, beside=(Wake(run),)))
             return operation
         except WrongVersion:
-            continue
+            events += envelopes(await log.read_stream(run, after=len(events)))
     raise Conflict(f"{run} is being written too fast to add to it; try again.")
 
 

@@ -34,6 +34,7 @@ async def test_a_question_parks_the_run_and_the_answer_lets_it_go_on(url: str) -
             "operation": "ask#1",
             "question": "Publish?",
             "options": ("yes", "no"),
+            "due": None,
         }
         assert await app.answer(run.run_id, "yes", by="ann") == "ask#1"
         assert (await app.resume(run.run_id)).output == "yes"

@@ -94,12 +94,14 @@ class RunStarted(Event):
 
 @register
 class RunWaiting(Event):
-    """Nothing more can be done until somebody answers, settles, or mends the code."""
+    """Nothing more can be done until somebody answers, settles, or mends the code, or a time has come."""
 
     type: ClassVar[str] = "run.waiting"
 
     reason: WaitReason
     operations: tuple[str, ...] = ()
+    due: int | None = None
+    """When it goes on whatever comes, microseconds since 1970: the earliest time-out or end of a sleep."""
 
 
 @register
@@ -305,7 +307,7 @@ class RunSuperseded(Event):
 
 @register
 class TimerSet(Event):
-    """The code sleeps, or waits at most, until ``due`` (microseconds since 1970)."""
+    """The code sleeps until ``due`` (microseconds since 1970), or waits until then at most for a signal of this name."""
 
     type: ClassVar[str] = "timer.set"
     volatile: ClassVar[frozenset[str]] = frozenset({"due"})
@@ -313,6 +315,7 @@ class TimerSet(Event):
     operation: str
     digest: str
     due: int
+    signal: str | None = None
 
 
 @register
@@ -322,6 +325,17 @@ class TimerFired(Event):
     type: ClassVar[str] = "timer.fired"
 
     operation: str
+
+
+@register
+class WaitCancelled(Event):
+    """The code cut off a wait of its own, for a time, a signal or an approval: by a time-out, or as it lost a race."""
+
+    type: ClassVar[str] = "wait.cancelled"
+    volatile: ClassVar[frozenset[str]] = frozenset({"latency_ms"})
+
+    operation: str
+    latency_ms: float = 0.0
 
 
 @register

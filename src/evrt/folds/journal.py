@@ -1,7 +1,7 @@
 """A run's journal: its stream folded into operations with intents and outcomes.
 
-Outcomes written by the runner count where they stand. Those written from outside (an answer,
-a settlement, a late report) count where the runner noted with ``input.received`` that its code
+Outcomes written by the runner count where they stand. Those written from outside (an answer, a decision, a
+signal, a settlement, a late report) count where the runner noted with ``input.received`` that its code
 saw them, so that a replay releases them at the same moment.
 """
 
@@ -30,13 +30,38 @@ from evrt.events.run import (
     RunClaimed,
     RunRequested,
     RunRetryScheduled,
+    RunSignalled,
+    RunWaiting,
+    TimerSet,
+    WaitCancelled,
+    WaitReason,
 )
 
-INTENTS = frozenset({"step.started", "model_call.requested", "tool_call.requested", "question.asked"})
+INTENTS = frozenset(
+    {
+        "step.started",
+        "model_call.requested",
+        "tool_call.requested",
+        "question.asked",
+        "approval.requested",
+        "timer.set",
+    }
+)
 FAILURES = frozenset({"step.failed", "model_call.failed", "tool_call.failed"})
-OUTSIDE = frozenset({"question.answered", "tool_call.settled", "tool_call.reported"})
+OUTSIDE = frozenset({"question.answered", "approval.decided", "tool_call.settled", "tool_call.reported"})
+SIGNALLED = "run.signalled"
+"""Comes from outside as well, and belongs to no operation before its code has received it."""
 CONTROL = frozenset({"run.cancel_requested", "run.paused", "run.unpaused"})
 """What somebody outside wants to become of the run."""
+PRECEDENCE: tuple[WaitReason, ...] = ("in_doubt", "approval", "question", "signal", "child", "timer")
+"""Of several reasons to wait, the one that is said: what asks most of a person comes first."""
+REASONS: dict[str, WaitReason] = {
+    "approval": "approval",
+    "question": "question",
+    "signal": "signal",
+    "timer": "timer",
+}
+"""Why an operation of a kind waits, while it is open."""
 AT_ONCE = frozenset(
     {
         "value.recorded",
@@ -55,6 +80,8 @@ OUTCOMES = AT_ONCE | {
     "memory.written",
     "memory.recalled",
     "question.expired",
+    "timer.fired",
+    "wait.cancelled",
     "race.won",
 }
 
@@ -92,6 +119,11 @@ class Operation:
     def open(self) -> bool:
         return self.outcome is None
 
+    @property
+    def due(self) -> int | None:
+        """When its time is over, microseconds since 1970; None where it waits for as long as it takes."""
+        return None if self.intent is None else getattr(self.intent.event, "due", None)
+
 
 @dataclass(slots=True)
 class Journal:
@@ -117,6 +149,10 @@ class Journal:
     """Whether the error of the last attempt came from the code itself, and nothing has been completed since."""
     cancel_requested: Envelope | None = None
     paused: bool = False
+    waiting_for: tuple[str, ...] = ()
+    """What it was parked for, as long as nobody has claimed it since."""
+    signals: dict[str, dict[str, Envelope]] = field(default_factory=dict)
+    """Signals that the code has not received yet: by their name, and then by event id, oldest first."""
 
     def apply(self, envelope: Envelope) -> None:
         """Take in the next event of the stream."""
@@ -132,8 +168,13 @@ class Journal:
             self.epoch = event.epoch
             self.waits_for_retry = False
             self.lost_claims += event.reason == "takeover"
+            self.waiting_for = ()
         elif kind in CONTROL:
             self._take_order(envelope)
+        elif isinstance(event, RunWaiting):
+            self.waiting_for = event.operations
+        elif isinstance(event, RunSignalled):
+            self.signals.setdefault(event.name, {})[envelope.event_id] = envelope
         elif isinstance(event, RunRetryScheduled):
             self._reopen(event)
         else:
@@ -150,7 +191,7 @@ class Journal:
     def _operation(self, identity: str, envelope: Envelope) -> Operation:
         operation = self.operations.get(identity)
         if operation is None:
-            operation = Operation(identity, envelope.type.partition(".")[0], began=envelope.version)
+            operation = Operation(identity, kind_of(envelope), began=envelope.version)
             self.operations[identity] = operation
         return operation
 
@@ -190,15 +231,18 @@ class Journal:
                     self.failed_attempts = 0
 
     def _observe(self, operation: Operation, event_id: str) -> None:
+        for kept in self.signals.values():
+            if event_id in kept:
+                return self._close(operation, kept.pop(event_id))
         seen = next((e for e in operation.outside if e.event_id == event_id), None)
         if seen is None:
-            return
+            return None
         # What came from outside before it and was passed over will not be looked at again.
         operation.outside = operation.outside[operation.outside.index(seen) + 1 :]
         if isinstance(seen.event, ToolCallSettled) and seen.event.outcome == "again":
             operation.in_doubt = False
-        else:
-            self._close(operation, seen)
+            return None
+        return self._close(operation, seen)
 
     def _reopen(self, event: RunRetryScheduled) -> None:
         self.failed_attempts = event.attempt
@@ -231,9 +275,37 @@ class Journal:
         """Questions nobody has answered yet."""
         return [o for o in self.operations.values() if o.kind == "question" and o.open and not o.outside]
 
+    def waiting_for_approval(self) -> list[Operation]:
+        """Approvals that nobody has decided on yet."""
+        return [o for o in self.operations.values() if o.kind == "approval" and o.open and not o.outside]
+
     def waiting_for_settlement(self) -> list[Operation]:
         """Writes in doubt that nobody has settled or reported yet."""
         return [o for o in self.operations.values() if o.in_doubt and o.open and not o.outside]
+
+    @property
+    def has_cause(self) -> bool:
+        """Whether something has come from outside that the code has not seen, and may be what it waits for."""
+        came = any(operation.open and operation.outside for operation in self.operations.values())
+        return came or self.cancel_requested is not None
+
+    def reason_to_wait(self) -> WaitReason | None:
+        """What the run waits for, as far as its operations say; None where none of them waits."""
+        if self.waits_for_retry:
+            return "retry"
+        reasons = [
+            REASONS[o.kind]
+            for o in self.operations.values()
+            if o.kind in REASONS and o.open and not o.outside
+        ]
+        reasons += ["signal" for identity in self.waiting_for if identity not in self.operations]
+        reasons += ["in_doubt" for _ in self.waiting_for_settlement()]
+        return foremost(reasons) if reasons else None
+
+
+def foremost(reasons: Iterable[WaitReason]) -> WaitReason:
+    """The reason that is said where a run waits for several things."""
+    return min(reasons, key=PRECEDENCE.index)
 
 
 def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:
@@ -242,6 +314,16 @@ def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:
     for envelope in envelopes:
         journal.apply(envelope)
     return journal
+
+
+def kind_of(envelope: Envelope) -> str:
+    """The kind of the operation that begins with this event: ``tool_call``, ``question``, ``timer``, ``signal`` …"""
+    event = envelope.event
+    if isinstance(event, InputReceived | WaitCancelled) or (
+        isinstance(event, TimerSet) and event.signal is not None
+    ):
+        return "signal"  # Waiting for one has no intent of its own.
+    return envelope.type.partition(".")[0]
 
 
 def operation_of(event: Event) -> str:
@@ -269,8 +351,10 @@ def was_cancelled(event: Event) -> bool:
     """Whether an outcome says that the code itself cut the operation off, by a time-out of its own for example."""
     # Most outcomes have no such field, and of one that is missing pydantic takes long to say so.
     failure = event.__dict__.get("failure")
-    return isinstance(event, QuestionExpired) or (
-        isinstance(failure, Failure) and failure.error_type == CANCELLED
+    return (
+        isinstance(event, WaitCancelled)
+        or (isinstance(event, QuestionExpired) and event.cause == CANCELLED)
+        or (isinstance(failure, Failure) and failure.error_type == CANCELLED)
     )
 
 

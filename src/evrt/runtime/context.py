@@ -13,13 +13,14 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
 from evrt.events import Event, JsonObject, JsonValue
-from evrt.events.calls import ModelCallCompleted, ModelCallFailed, QuestionAnswered, ValueRecorded
+from evrt.events.calls import ModelCallCompleted, ModelCallFailed, ValueRecorded
 from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
 from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.limits import RunPolicy
 from evrt.retry import NO_RETRY, Retry, parse_seconds
-from evrt.runtime import differences, model_calls, questions, steps, tool_calls
+from evrt.runtime import approvals, differences, model_calls, questions, signals, steps, timers, tool_calls
+from evrt.runtime.approvals import Approval
 from evrt.runtime.blobs import RunBlobs
 from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
@@ -250,11 +251,48 @@ class Context(Generic[Deps_co]):
 
     # A person
 
-    async def ask(self, question: str, options: Sequence[str] | None = None) -> Any:
-        """Ask a person and wait for the answer, for as long as it takes and across restarts."""
-        event = await questions.ask(self._execution, question, options)
-        assert isinstance(event, QuestionAnswered)
-        return event.answer
+    async def ask(
+        self,
+        question: str,
+        options: Sequence[str] | None = None,
+        *,
+        timeout: str | float | None = None,
+    ) -> Any:
+        """Ask a person and wait for the answer, for as long as it takes and across restarts.
+
+        Raises TimedOut where nobody answered within ``timeout`` (seconds, or a text such as "2d").
+        """
+        return await questions.ask(self._execution, question, options, timeout)
+
+    async def approve(
+        self, action: str, details: object = None, *, timeout: str | float | None = None
+    ) -> Approval:
+        """Ask a person for leave to do something, and wait for it, for as long as it takes and across restarts.
+
+        ``details`` is any JSON value that helps to decide. The approval is true where it was granted; it has
+        ``approved``, ``reason`` and ``by``. Within ``timeout``, or it is denied with the reason "timeout".
+        """
+        return await approvals.approve(self._execution, action, details, timeout)
+
+    # Time, and messages from outside
+
+    async def sleep(self, length: str | float) -> None:
+        """Sleep for a length of time, seconds or a text such as "2d", across restarts. Longer ones hold no worker."""
+        await timers.sleep(self._execution, length)
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Sleep until a moment, given with its time zone; not at all where that has passed."""
+        await timers.sleep_until(self._execution, moment)
+
+    async def wait_for_signal(self, name: str, *, timeout: str | float | None = None) -> Any:
+        """The payload of the next signal of this name, waited for as long as it takes and across restarts.
+
+        Signals of a name are received in the order in which they were sent, each once; those that came before
+        anybody waited for them are kept. Raises TimedOut where none came within ``timeout``.
+        """
+        return await signals.receive(self._execution, name, timeout)
+
+    # Words to the user
 
     async def say(self, text: str) -> None:
         """A message for the user of the run."""

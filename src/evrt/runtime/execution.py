@@ -12,16 +12,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from evrt.effects.contract import Model, OnDelta
 from evrt.errors import EvrtError, ReplayDivergence, WrongTask
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import ToolCallReported, ToolCallSettled
-from evrt.events.run import Failure, InputReceived, WaitReason
+from evrt.events.run import Failure, InputReceived, RunSignalled, WaitReason
 from evrt.folds.journal import (
     CONTROL,
     OUTSIDE,
+    SIGNALLED,
     Journal,
     Operation,
     operation_of,
@@ -30,13 +31,14 @@ from evrt.folds.journal import (
 )
 from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
-from evrt.log.coordination import Change
+from evrt.log.coordination import Change, Wake
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.differences import Difference, Unasked
 from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter, Turn
 from evrt.runtime.late_cancels import LateCancels
+from evrt.runtime.limit import TimeLimit
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
@@ -48,6 +50,9 @@ LATE_META = b'{"actor":"late worker"}'
 
 FAILURE_CHARACTERS_MAX = 10_000
 """What is kept of an exception's text."""
+
+LOOK_AT_CLOCK_SECONDS = 60.0
+"""How long a timer sleeps here before it looks at the log's clock again, which may have been set meanwhile."""
 
 CANCELLED_AGAIN_SECONDS = 5.0
 """What a replay allows, beyond twice the time it took then, for code to cancel an operation again."""
@@ -79,6 +84,21 @@ class World:
 
 
 @dataclass(slots=True, eq=False)
+class Wait:
+    """An operation that waits for the outside: why, until when at most (µs since 1970), for which signal."""
+
+    reason: WaitReason
+    due: int | None
+    signal: str | None
+    woken: asyncio.Future[None]
+
+    def wake(self) -> None:
+        """Have it look again whether there is something for it, or whether its time is over."""
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
 class Execution:
     """A run under one claim. ``offline`` replays: nothing is recorded, no effect can start."""
 
@@ -93,7 +113,11 @@ class Execution:
     system: str | None = None
     scopes: dict[str, Scope] = field(default_factory=dict)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    waits: dict[str, tuple[WaitReason, asyncio.Future[Envelope]]] = field(default_factory=dict)
+    limit: TimeLimit | None = None
+    """What the code may take, while it does more than wait."""
+    waits: dict[str, Wait] = field(default_factory=dict)
+    parking: asyncio.Event | None = None
+    """While the run is being parked: set when it is known whether it is, and until then nobody goes on."""
     under_way: dict[str, int] = field(default_factory=dict)
     """Writes without a key that are under way, with the attempt: cut off now, they would be in doubt."""
     writing: set[str] = field(default_factory=set)
@@ -379,19 +403,62 @@ class Execution:
 
     # The outside
 
-    async def from_outside(self, identity: str, reason: WaitReason) -> Envelope:
-        """The next event written from outside for this operation. Part of a work with the world."""
-        operation = self.journal.operations.get(identity)
-        if operation is not None and operation.outside:
-            return operation.outside.pop(0)
-        waiter: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
-        self.waits[identity] = (reason, waiter)
+    @overload
+    async def from_outside(self, identity: str, reason: WaitReason) -> Envelope: ...
+    @overload
+    async def from_outside(
+        self, identity: str, reason: WaitReason, *, due: int | None, signal: str | None = None
+    ) -> Envelope | None: ...
+    async def from_outside(
+        self, identity: str, reason: WaitReason, *, due: int | None = None, signal: str | None = None
+    ) -> Envelope | None:
+        """The next event written from outside for this operation, or the next signal of a name.
+
+        None when it is ``due`` (µs since 1970) and nothing has come. Part of a work with the world.
+        """
+        while True:
+            left_seconds = None if due is None else (due - await self.now()) / 1_000_000
+            found = self.come(identity, signal)
+            if found is not None or (left_seconds is not None and left_seconds <= 0):
+                return found
+            await self._until_woken(
+                identity, Wait(reason, due, signal, asyncio.get_running_loop().create_future()), left_seconds
+            )
+
+    async def _until_woken(self, identity: str, wait: Wait, seconds: float | None) -> None:
+        self.waits[identity] = wait
         self.progress.wait_started()
+        loop = asyncio.get_running_loop()
+        alarm = None if seconds is None else loop.call_later(min(seconds, LOOK_AT_CLOCK_SECONDS), wait.wake)
         try:
-            return await waiter
+            await wait.woken
+            if self.parking is not None:
+                await self.parking.wait()
         finally:
+            if alarm is not None:
+                alarm.cancel()
             self.waits.pop(identity, None)
             self.progress.wait_ended()
+            if self.limit is not None:
+                self.limit.go_on()
+
+    def come(self, identity: str, signal: str | None = None) -> Envelope | None:
+        """What has come from outside for this operation and is not taken yet, the oldest; or a signal of a name."""
+        kept = self.journal.signals.get(signal) if signal is not None else None
+        if kept:
+            return kept.pop(next(iter(kept)))
+        operation = self.journal.operations.get(identity)
+        return operation.outside.pop(0) if operation is not None and operation.outside else None
+
+    async def now(self) -> int:
+        """The log's clock, by which timers are due: microseconds since 1970."""
+        return await self.world.log.coordination.now()
+
+    @property
+    def version(self) -> int:
+        """The last version of the run's stream that is known here."""
+        assert self.writer is not None
+        return max(self.writer.version, self.journal.version)
 
     def observe(self, identity: str, found: Envelope) -> Event:
         """Record that the code sees an event from outside now."""
@@ -414,8 +481,14 @@ class Execution:
     async def look_outside(self) -> None:
         """Take in what has been written from outside by now, without waiting for a write of our own to show it."""
         self.on_gap()
-        assert self.catching_up is not None
-        await self.catching_up
+        await self.caught_up()
+
+    async def caught_up(self) -> None:
+        """Return when what was noticed to have been written from outside has been taken in."""
+        if self.catching_up is not None:
+            await asyncio.shield(
+                self.catching_up
+            )  # Whoever is cut off here is not the only one to wait for it.
 
     async def catch_up(self) -> None:
         """Take in what was written from outside, and wake those who wait for it."""
@@ -435,14 +508,16 @@ class Execution:
             self.journal.apply(envelope)
             self.obey()
             return
-        if envelope.type not in OUTSIDE or own:
+        if own or envelope.type not in OUTSIDE | {SIGNALLED}:
             self.journal.version = envelope.version
             return
         self.journal.apply(envelope)
-        identity = operation_of(envelope.event)
-        reason_and_waiter = self.waits.get(identity)
-        if reason_and_waiter is not None and not reason_and_waiter[1].done():
-            reason_and_waiter[1].set_result(self.journal.operations[identity].outside.pop(0))
+        if isinstance(envelope.event, RunSignalled):
+            for wait in self.waits.values():
+                if wait.signal == envelope.event.name:
+                    wait.wake()
+        elif (waiting := self.waits.get(operation_of(envelope.event))) is not None:
+            waiting.wake()
 
     # The end
 
@@ -494,7 +569,7 @@ class Execution:
         ]
         if late:
             with suppress(EvrtError):  # What stopped the run matters more than that nobody can be told.
-                await self.world.log.append(Append(late, {}))
+                await self.world.log.append(Append(late, {}, beside=(Wake(self.run),)))
 
 
 def _has_lost(scope: Scope | None) -> bool:

@@ -194,6 +194,12 @@ class Progress:
 
     # Whose turn it is
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that is left is waiting for the outside."""
+        busy = self._effects or self._ready or self._held or not self.live or self._closed
+        return self._waiting > 0 and not busy and self._quiet() and self._all_blocked(certain=True)
+
     def step(self) -> None:
         """See who may go on now."""
         if self.live and not (self._held or self._ready or self._waiting):

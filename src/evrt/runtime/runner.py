@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -50,13 +50,15 @@ from evrt.events.run import (
 from evrt.folds.journal import Journal, fold_journal
 from evrt.folds.run import Status
 from evrt.log.contract import Draft, Exact
-from evrt.log.coordination import Hold, Park, Remove, Yield
+from evrt.log.coordination import Hold, Park, Remove, Wake, Yield
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.context import Callee, Context
 from evrt.runtime.execution import Execution, World
 from evrt.runtime.identity import Scope, current_scope
 from evrt.runtime.journal import JournalWriter, payload_of
+from evrt.runtime.limit import TimeLimit
+from evrt.runtime.parking import Parking
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 
@@ -92,11 +94,9 @@ class Runner:
         self._journal = journal
         self._requested = requested
         self._actor = f"{requested.kind}:{requested.target}"
-        self._parking = False
-        self._park_task: asyncio.Task[None] | None = None
-        self._waiting: RunWaiting | None = None
         self._writer: JournalWriter | None = None
         self._execution: Execution
+        self._parking: Parking
 
     async def run(self, reason: ClaimReason) -> Ending:
         """Claim with a new epoch, execute, record the end.
@@ -180,7 +180,7 @@ class Runner:
         if journal.cancel_requested is not None:
             return self._cancelled()
         if journal.paused:
-            return await self._park_for_good(RunWaiting(reason="paused"), paused=True)
+            return await self._put_away(RunWaiting(reason="paused"))
         attempts = 1 + journal.lost_claims + journal.failed_attempts
         if journal.lost_claims and attempts > self._callee.retry.attempts_max:
             failure = Failure(
@@ -192,7 +192,11 @@ class Runner:
         return None
 
     async def _execute(self, writer: JournalWriter | None, first: Sequence[Draft] = ()) -> Ending:
-        progress = Progress(list(self._journal.order), on_diverged=self._on_diverged, on_idle=self._on_idle)
+        progress = Progress(
+            list(self._journal.order),
+            on_diverged=self._on_diverged,
+            on_idle=self._on_idle,
+        )
         self._execution = execution = Execution(
             self._world,
             self._journal,
@@ -202,17 +206,16 @@ class Runner:
             owner=self._requested.user,
             conversation=self._requested.conversation,
         )
-        loop = asyncio.get_running_loop()
-        main = loop.create_task(self._main(execution))
+        self._parking = Parking(execution, self._requested.target)
+        main = asyncio.get_running_loop().create_task(self._main(execution))
         execution.tasks.add(main)
         progress.enter(main)
         if writer is not None and first:
             # After the task was created, so that the code's first intent rides in the same append.
             writer.record(*first)
         seconds = self._requested.timeout_seconds
-        alarm = None
         if seconds is not None and writer is not None:
-            alarm = loop.call_later(seconds, lambda: execution.stop(Stop("timed_out")))
+            execution.limit = TimeLimit(seconds, lambda: execution.stop(Stop("timed_out")))
         try:
             await asyncio.wait([main])
             await self._leave_nobody_behind(
@@ -229,8 +232,8 @@ class Runner:
         finally:
             execution.stop(Stop("ended"))
             progress.close()
-            if alarm is not None:
-                alarm.cancel()
+            if execution.limit is not None:
+                execution.limit.end()
 
     async def _leave_nobody_behind(self, main: asyncio.Task[Any] | None) -> None:
         """Stop what the code has started and not awaited, so that nothing happens after the end."""
@@ -239,7 +242,7 @@ class Runner:
         if strays:
             execution.stop(Stop("in_doubt" if execution.under_way or execution.in_doubt else "ended"))
             await asyncio.wait(strays)
-        for task in (self._park_task, execution.catching_up):
+        for task in (self._parking.task, execution.catching_up):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
@@ -383,8 +386,8 @@ class Runner:
                 assert isinstance(stop.error, ReplayDivergence)
                 return await self._park_diverged(stop.error)
             case "parked":
-                assert self._waiting is not None
-                return Ending("waiting", reason=self._waiting.reason, waiting_for=self._waiting.operations)
+                assert self._parking.parked is not None
+                return _waits(self._parking.parked)
             case "in_doubt":
                 return await self._park_in_doubt(CANCELLED)
             case "cancelled":
@@ -392,7 +395,7 @@ class Runner:
                     execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=CANCELLED))
                 return self._cancelled()
             case "paused":
-                return await self._park_for_good(RunWaiting(reason="paused"), paused=True)
+                return await self._put_away(RunWaiting(reason="paused"))
             case "handover":
                 execution.record(RunWaiting(reason="handover"), beside=(self._yielded(),))
                 return Ending("waiting", reason="handover")
@@ -425,37 +428,7 @@ class Runner:
                 self._execution.diverge(differences.next_one_missing(self._journal, identity))
 
     def _on_idle(self) -> None:
-        if not self._parking and self._execution.stopped is None:
-            self._parking = True
-            self._park_task = asyncio.get_running_loop().create_task(self._park())
-
-    async def _park(self) -> None:
-        """Say that the run waits, unless what it waits for came in the meantime."""
-        execution = self._execution
-        try:
-            if await self._still_waits():
-                reasons = {reason for reason, _ in execution.waits.values()}
-                waiting = RunWaiting(
-                    reason="in_doubt" if "in_doubt" in reasons else "question",
-                    operations=tuple(sorted(execution.waits)),
-                )
-                execution.record(waiting)
-                # What came may stand just before our event.
-                if await self._still_waits():
-                    self._waiting = waiting
-                    execution.stop(Stop("parked"))
-        except RunStopped:
-            return
-        finally:
-            self._parking = False
-
-    async def _still_waits(self) -> bool:
-        execution = self._execution
-        await execution.barrier()
-        # If events from outside stand before ours, that has been noticed by now.
-        if execution.catching_up is not None:
-            await execution.catching_up
-        return bool(execution.waits) and not any(waiter.done() for _, waiter in execution.waits.values())
+        self._parking.on_idle()
 
     async def _park_in_doubt(self, cause: str) -> Ending:
         """Writes were cut off by the run's time-out or by the code itself."""
@@ -463,44 +436,48 @@ class Runner:
         for identity, attempt in execution.under_way.items():
             execution.record(ToolCallInDoubt(operation=identity, attempt=attempt, cause=cause))
         operations = tuple(sorted(execution.under_way.keys() | execution.in_doubt))
-        return await self._park_for_good(RunWaiting(reason="in_doubt", operations=operations))
-
-    async def _park_for_good(self, waiting: RunWaiting, *, paused: bool = False) -> Ending:
-        """Say that the run waits, its code being stopped already.
-
-        Where something was written from outside meanwhile, it may be the cause: then the run goes back into the
-        queue, and whoever takes it looks again.
-        """
-        writer = self._writer
-        assert writer is not None
-        await writer.barrier()
-        parked = Park(self._journal.run, self._requested.target, paused=paused)
-        try:
-            await writer.append_now(
-                [writer.draft(waiting)],
-                {self._journal.run: Exact(writer.version)},
-                too_late=lambda: None,
-                beside=(parked,),
-            )
-        except WrongVersion:
-            writer.record(writer.draft(waiting), beside=(self._yielded(),))
-        return Ending("waiting", reason=waiting.reason, waiting_for=waiting.operations)
-
-    def _yielded(self, *, due: int | None = None) -> Yield:
-        return Yield(self._journal.run, self._requested.target, due=due)
+        return await self._put_away(RunWaiting(reason="in_doubt", operations=operations))
 
     async def _park_diverged(self, error: ReplayDivergence) -> Ending:
-        execution = self._execution
-        if not execution.offline:
-            execution.record(
-                RunDiverged(operation=error.operation, message=str(error), recorded_position=error.position)
+        if self._execution.offline:
+            return Ending("waiting", reason="diverged", waiting_for=(error.operation,), divergence=error)
+        diverged = RunDiverged(
+            operation=error.operation, message=str(error), recorded_position=error.position
+        )
+        waiting = RunWaiting(reason="diverged", operations=(error.operation,))
+        return replace(await self._put_away(waiting, diverged), divergence=error)
+
+    async def _put_away(self, waiting: RunWaiting, *before: Event) -> Ending:
+        """Park a run whose code is not executed any more. A cause that has come by now lets it be taken again at once."""
+        writer, run = self._writer, self._journal.run
+        assert writer is not None
+        while True:
+            await writer.barrier()
+            journal = fold_journal(run, envelopes(await self._world.log.read_stream(run)))
+            wanted = journal.has_cause or (waiting.reason == "paused" and not journal.paused)
+            park = Park(
+                run,
+                self._requested.target,
+                lane=self._requested.conversation,
+                paused=waiting.reason == "paused" and not wanted,
             )
-            await self._park_for_good(RunWaiting(reason="diverged", operations=(error.operation,)))
-        return Ending("waiting", reason="diverged", waiting_for=(error.operation,), divergence=error)
+            try:
+                await writer.append_now(
+                    [writer.draft(event) for event in (*before, waiting)],
+                    {run: Exact(journal.version)},
+                    too_late=lambda: None,
+                    beside=(park, Wake(run)) if wanted else (park,),
+                )
+            except WrongVersion:
+                continue
+            return _waits(waiting)
+
+    def _yielded(self, *, due: int | None = None) -> Yield:
+        return Yield(self._journal.run, self._requested.target, due=due, lane=self._requested.conversation)
 
     def _history_waits_for(self) -> WaitReason | None:
-        if self._journal.waiting_for_settlement():
-            return "in_doubt"
-        if self._journal.waits_for_retry:
-            return "retry"
-        return "question" if self._journal.waiting_for_answer() else None
+        return self._journal.reason_to_wait()
+
+
+def _waits(waiting: RunWaiting) -> Ending:
+    return Ending("waiting", reason=waiting.reason, waiting_for=waiting.operations)

@@ -6,19 +6,17 @@ from evrt.effects.contract import Model
 from evrt.errors import ReplayDivergence, UsageError
 from evrt.events import JsonValue
 from evrt.events.run import (
-    RunCancelled,
     RunFailed,
     RunRequested,
     RunStepLimitReached,
     RunSucceeded,
-    RunTimedOut,
 )
-from evrt.folds.journal import Journal
+from evrt.folds.journal import Journal, ended_by_others
 from evrt.history import Run
 from evrt.result import ReplayReport
 from evrt.runtime.context import Callee
 from evrt.runtime.execution import World
-from evrt.runtime.runner import WORKER_LOST, Ending, Runner
+from evrt.runtime.runner import Ending, Runner
 
 
 async def replay_run(world: World, callee: Callee, history: Run) -> ReplayReport:
@@ -28,7 +26,7 @@ async def replay_run(world: World, callee: Callee, history: Run) -> ReplayReport
     ending = await Runner(_offline(world), callee, history.journal, requested=requested).replay()
     terminal = history.journal.terminal
     divergence = ending.divergence or _different_end(history, ending)
-    complete = terminal is not None and not isinstance(terminal.event, RunTimedOut | RunCancelled)
+    complete = terminal is not None and not ended_by_others(terminal.event)
     return ReplayReport(
         run_id=history.id,
         ok=divergence is None,
@@ -57,10 +55,8 @@ def _output(journal: Journal) -> JsonValue:
 
 def _different_end(history: Run, ending: Ending) -> ReplayDivergence | None:
     terminal = history.journal.terminal
-    if terminal is None or isinstance(terminal.event, RunTimedOut | RunCancelled):
+    if terminal is None or ended_by_others(terminal.event):
         return None
-    if isinstance(terminal.event, RunFailed) and terminal.event.failure.error_type == WORKER_LOST:
-        return None  # Its code was not executed any more.
     recorded: tuple[str, object] = (terminal.type, _output(history.journal))
     replayed: tuple[str, object]
     if isinstance(terminal.event, RunFailed):

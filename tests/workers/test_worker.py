@@ -166,7 +166,7 @@ async def test_a_worker_that_drains_lets_a_write_without_a_key_come_to_its_end(u
 async def claim_and_die(app: evrt.App, run: str, *, reason: ClaimReason) -> None:
     """A worker claims a run in the queue and in its stream, and is never heard of again."""
     log = await app.log()
-    worker = "gone:1:a"
+    worker = f"gone:1:{len(await log.read_stream(run))}"
     await log.coordination.renew(worker, seconds=0.01)
     while not await log.coordination.claim(worker, targets={"count": None}, limit=1):
         await asyncio.sleep(0.01)

@@ -21,6 +21,13 @@ CANCELLED = "cancelled"
 """Error type of an operation that the code itself cut off, by a time-out of its own for example."""
 
 
+WORKER_LOST = "worker_lost"
+"""Error type of a run whose workers were lost at every attempt."""
+
+UNKNOWN_TARGET = "unknown_target"
+"""Error type of a run of an agent or workflow that no worker has."""
+
+
 class Failure(BaseModel):
     """An error as the log keeps it. ``error_type`` is an exception's class name, ``timeout`` or ``cancelled``."""
 

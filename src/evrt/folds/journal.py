@@ -25,12 +25,17 @@ from evrt.events.calls import (
 from evrt.events.run import (
     CANCELLED,
     TERMINAL,
+    UNKNOWN_TARGET,
+    WORKER_LOST,
     Failure,
     InputReceived,
+    RunCancelled,
     RunClaimed,
+    RunFailed,
     RunRequested,
     RunRetryScheduled,
     RunSignalled,
+    RunTimedOut,
     RunWaiting,
     TimerSet,
     WaitCancelled,
@@ -345,6 +350,13 @@ def is_unkeyed_write(operation: Operation) -> bool:
     """Whether it was made as a write without an idempotency key, which may never be repeated."""
     intent = operation.intent.event if operation.intent is not None else None
     return isinstance(intent, ToolCallRequested) and intent.effect == "write" and intent.key is None
+
+
+def ended_by_others(terminal: Event) -> bool:
+    """Whether a run's end is not one that its code came to: how far the code would have got, nobody knows."""
+    if isinstance(terminal, RunFailed):
+        return terminal.failure.error_type in (WORKER_LOST, UNKNOWN_TARGET)
+    return isinstance(terminal, RunTimedOut | RunCancelled)
 
 
 def was_cancelled(event: Event) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from evrt.events import Envelope, Event
-from evrt.events.run import RunTimedOut
-from evrt.folds.journal import Journal, Operation
+from evrt.folds.journal import Journal, Operation, ended_by_others
 from evrt.runtime.identity import Scope
 
 
@@ -39,9 +38,9 @@ def in_content(known: Envelope, identity: str) -> Difference:
 
 
 def after_the_end(journal: Journal, identity: str) -> Difference | None:
-    """The code goes on where the history ended; of a run that timed out nobody knows how it would have."""
+    """The code goes on where the history ended, and the end was one that it came to by itself."""
     terminal = journal.terminal
-    if terminal is None or isinstance(terminal.event, RunTimedOut):
+    if terminal is None or ended_by_others(terminal.event):
         return None
     what = f"the history does not have it and ends with {terminal.type} (event {terminal.version})"
     return Difference(identity, what, terminal.position)

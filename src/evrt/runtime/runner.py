@@ -31,6 +31,7 @@ from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallInDoubt
 from evrt.events.run import (
     CANCELLED,
+    WORKER_LOST,
     ClaimReason,
     Failure,
     RunCancelled,
@@ -61,9 +62,6 @@ from evrt.runtime.limit import TimeLimit
 from evrt.runtime.parking import Parking
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
-
-WORKER_LOST = "worker_lost"
-"""Error type of a run whose workers were lost at every attempt."""
 
 run_logger = logging.getLogger("evrt.run")
 

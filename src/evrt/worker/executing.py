@@ -8,7 +8,7 @@ import logging
 
 from evrt.app import App
 from evrt.errors import Conflict, EvrtError, Fenced
-from evrt.events.run import ClaimReason, Failure, RunFailed
+from evrt.events.run import UNKNOWN_TARGET, ClaimReason, Failure, RunFailed
 from evrt.history import Run, executable, load_run
 from evrt.log import Log
 from evrt.log.coordination import Claimed, Hold, Remove, Yield
@@ -98,7 +98,7 @@ class Executing:
             return await self._give_back(UNKNOWN_SECONDS)
         known = ", ".join(sorted(self._app.targets)) or "none"
         failure = Failure(
-            error_type="unknown_target",
+            error_type=UNKNOWN_TARGET,
             message=f"There is no agent or workflow {self.target!r}. The workers have: {known}.",
         )
         await end_unclaimed(

@@ -34,7 +34,7 @@ from evrt.log.sqlite.store import SqliteLog
 
 Open = Callable[[], AbstractAsyncContextManager[Log]]
 
-STORES = ("memory", "sqlite", "sqlite, reopened for every operation")
+STORES = ("memory", "sqlite", "postgres", "sqlite, reopened for every operation")
 
 
 def draft(
@@ -95,11 +95,9 @@ def leaf_of(log: str, row: Recorded, prev: bytes | None) -> bytes:
 
 def opener(store: str, url: str) -> Open:
     """How to open the store of that name; a log in memory is the same one as long as the opener lives."""
-    if store == STORES[2]:
+    if store == "sqlite, reopened for every operation":
         return lambda: aclosing(ReopenedLog(url))
-    if store == STORES[1]:
-        return lambda: _opened(url)
-    return lambda: _opened("memory://")
+    return lambda: _opened("memory://" if store == "memory" else url)
 
 
 @asynccontextmanager

@@ -203,7 +203,7 @@ async def test_a_database_that_another_program_is_making_is_left_to_it(path: Pat
 
 @pytest.mark.parametrize(
     "wrong",
-    ["evrt.db", "sqlite://evrt.db", "sqlite:///", "sqlite:///:memory:", "postgres://x", "", "memory:///x"],
+    ["evrt.db", "sqlite://evrt.db", "sqlite:///", "sqlite:///:memory:", "mysql://x", "", "memory:///x"],
 )
 async def test_a_url_that_is_none_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError):

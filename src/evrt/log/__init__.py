@@ -9,7 +9,7 @@ The stores and what they stand on (sqlite3, aiosqlite) are imported when a log i
 from __future__ import annotations
 
 from evrt.errors import UsageError
-from evrt.log.address import parse_url
+from evrt.log.address import is_postgres, parse_url
 from evrt.log.contract import (
     BLOB_BYTES_MAX,
     BLOB_PIECE_BYTES,
@@ -72,13 +72,21 @@ async def open_log(
 ) -> Log:
     """Open a log, and create it where there is none yet.
 
-    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``memory://`` for a log of this
+    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user:password@host:port/database?schema=name``
+    (libpq's parameters pass through; the schema is ``evrt`` unless named), or ``memory://`` for a log of this
     process that begins empty and ends with it. A SQLite file that may not be written is opened
     for reading; appending to it raises Denied.
 
     Raises UsageError (not such a URL, not a file), NotFound (no such folder; no such file when
     ``read_only``), Denied, UnusableLog, Unavailable.
     """
+    if is_postgres(url):
+        return await _open_postgres(
+            url,
+            payload_bytes_max=payload_bytes_max,
+            read_only=read_only,
+            lock_timeout_seconds=lock_timeout_seconds,
+        )
     path = parse_url(url)
     if path is None:
         if read_only:
@@ -92,6 +100,28 @@ async def open_log(
     return await open_sqlite(
         url,
         path,
+        payload_bytes_max=payload_bytes_max,
+        read_only=read_only,
+        lock_timeout_seconds=lock_timeout_seconds,
+    )
+
+
+async def _open_postgres(
+    url: str, *, payload_bytes_max: int, read_only: bool, lock_timeout_seconds: float
+) -> Log:
+    from evrt.log.postgres.address import parse_postgres_url
+
+    address = parse_postgres_url(url)
+    try:
+        from evrt.log.postgres.store import open_postgres
+    except ImportError as error:
+        if error.name is None or not error.name.startswith("psycopg"):
+            raise
+        raise UsageError(
+            "A log on PostgreSQL needs psycopg, which is not installed: pip install 'evrt[postgres]'."
+        ) from None
+    return await open_postgres(
+        address,
         payload_bytes_max=payload_bytes_max,
         read_only=read_only,
         lock_timeout_seconds=lock_timeout_seconds,

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from evrt.errors import UsageError
+from evrt.log.postgres.address import SCHEMES, shown_url
 
 MEMORY_URL = "memory://"
 SQLITE_PREFIX = "sqlite:///"
 
 
+def is_postgres(url: str) -> bool:
+    """Whether a URL is of a log on PostgreSQL."""
+    return url.startswith(SCHEMES)
+
+
 def parse_url(url: str) -> str | None:
-    """The path of a log's file, relative as given, or None for a log in memory."""
+    """The path of a log's file, relative as given, or None for a log in memory. Raises UsageError for any other."""
     if url == MEMORY_URL:
         return None
+    if is_postgres(url):
+        raise UsageError(f"This takes a log in a file, and {shown_url(url)} is one on PostgreSQL.")
     if not url.startswith(SQLITE_PREFIX):
         raise UsageError(
             f"{url!r} is not the URL of a log. Write sqlite:///evrt.db for a file in the current folder, "
-            "sqlite:////var/lib/evrt.db for an absolute path, or memory:// for a log that is not kept."
+            "sqlite:////var/lib/evrt.db for an absolute path, postgresql://user:password@host/database for "
+            "PostgreSQL, or memory:// for a log that is not kept."
         )
     path = url.removeprefix(SQLITE_PREFIX)
     if not path or path == ":memory:":

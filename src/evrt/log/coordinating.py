@@ -169,7 +169,7 @@ def _check_enqueue(change: Enqueue) -> None:
     if change.not_before is not None:
         _check_number("not_before", change.not_before)
     if change.key is not None:
-        check_text("idempotency key", change.key.key)
+        check_text("key", change.key.key)
         if change.key.owner:
             check_text("key's owner", change.key.owner)
     rate = change.rate
@@ -296,6 +296,8 @@ def decide(changes: Sequence[Change], facts: Facts, now: int) -> Decided:
         elif isinstance(change, Enqueue):
             _decide_enqueue(change, facts, taken)
             begin = _begin(change, facts, now)
+        elif isinstance(change, Park | Yield):
+            taken.add(("entry", change.run))
         begins.append(begin)
     return Decided(changes, begins)
 

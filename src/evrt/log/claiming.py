@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 from evrt.errors import InvalidInput
 from evrt.log.coordinating import Execute, Statement, check_text
 from evrt.log.coordination import OLDEST_FIRST_EVERY, Claimed, Entry, Key, Lease, Outlook, State
 
+T = TypeVar("T")
+
 DUE_AT_ONCE_MAX = 1_000
 """Entries of one target that a claim makes ready because they are due; the rest is left to the next."""
 
-TARGETS_MAX = 100
-"""Targets that one statement looks at: a SELECT can be put together of so many, and more."""
+NAMED_MAX = 100
+"""Targets, or runs, that one statement names."""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 """2 ** 64 divided by the golden ratio."""
@@ -30,21 +33,17 @@ _ALIVE = "(leases.begun <= :steady AND leases.ends > :steady)"
 
 # ------------------------------------------------------------------------------------- statements
 
-HAS_LEASE = f"SELECT 1 FROM leases WHERE worker = :worker AND {_ALIVE}"
+_LEASES = "SELECT worker, begun, ends FROM leases"
 
 _MAKE_DUE = (
     "UPDATE queue SET state = 'ready', due = NULL WHERE run IN ("
     "SELECT run FROM queue WHERE target = :target AND state IN ('delayed', 'waiting') AND due <= :now "
     "ORDER BY due LIMIT :most)"
 )
-_COUNT_CLAIMED = (
-    "SELECT queue.target, count(*) FROM leases JOIN queue ON queue.worker = leases.worker "
-    f"WHERE queue.state = 'claimed' AND {_ALIVE} GROUP BY queue.target"
-)
+_COUNT_CLAIMED = "SELECT worker, target, count(*) FROM queue WHERE state = 'claimed' GROUP BY worker, target"
 _LEFT_BEHIND = (
-    "SELECT queue.run, queue.target, queue.priority, queue.place, queue.worker "
-    "FROM leases JOIN queue ON queue.worker = leases.worker "
-    f"WHERE queue.state = 'claimed' AND NOT {_ALIVE}"
+    "SELECT run, target, priority, place, worker FROM queue "
+    "WHERE state = 'claimed' AND worker = :worker AND target = :target ORDER BY {order} LIMIT :most"
 )
 _CANDIDATES = (
     "SELECT * FROM (SELECT run, target, priority, place, worker FROM queue "
@@ -53,7 +52,7 @@ _CANDIDATES = (
 _BY_PRIORITY = "priority DESC, place, run"
 _BY_PLACE = "place, run"
 
-_CLAIM = "UPDATE queue SET state = 'claimed', due = NULL, worker = :worker, news = 0 WHERE run = :run"
+_CLAIM = "UPDATE queue SET state = 'claimed', due = NULL, worker = :worker, news = 0 WHERE run IN ({runs})"
 _CLAIMS = "SELECT coalesce(max(claims), 0) FROM turns"
 _COUNT_CLAIMS = (
     "INSERT INTO turns (one, claims, changes) VALUES (1, :given, 0) "
@@ -123,8 +122,24 @@ def check_worker(worker: str) -> None:
     check_text("worker", worker)
 
 
+Rows = Sequence[Sequence[Any]]
+
+Asking = Generator[list[Statement], list[Rows], T]
+"""Yields statements that may be sent at once, is sent the rows of each, and returns what comes of it."""
+
+
+def carry_out(asking: Asking[T], execute: Execute) -> T:
+    """Execute what is asked, one statement after the other."""
+    answers: list[Rows] | None = None
+    while True:
+        try:
+            statements = next(asking) if answers is None else asking.send(answers)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # What the generator returns.
+        answers = [execute(*statement) for statement in statements]
+
+
 def claim(
-    execute: Execute,
     worker: str,
     *,
     targets: Mapping[str, int | None],
@@ -132,49 +147,67 @@ def claim(
     claimed_max: int | None,
     now: int,
     steady: int,
-) -> list[Claimed]:
+) -> Asking[list[Claimed]]:
     """Give entries to a worker; see ``Coordination.claim``. ``now`` and ``steady`` (the leases' clock) in µs."""
-    if not targets or limit == 0 or not execute(HAS_LEASE, {"worker": worker, "steady": steady}):
+    if not targets or limit == 0:
         return []
-    for target in targets:
-        execute(_MAKE_DUE, {"target": target, "now": now, "most": DUE_AT_ONCE_MAX})
-    rooms = dict(targets)
-    if claimed_max is not None or any(cap is not None for cap in targets.values()):
-        counts: dict[str, int] = {row[0]: row[1] for row in execute(_COUNT_CLAIMED, {"steady": steady})}
-        rooms = {
-            target: None if cap is None else max(cap - counts.get(target, 0), 0)
-            for target, cap in targets.items()
-        }
-        if claimed_max is not None:
-            limit = min(limit, max(claimed_max - sum(counts.values()), 0))
-    open_targets = [target for target, room in rooms.items() if room != 0]
-    if limit == 0 or not open_targets:
-        return []
-    [[claims]] = execute(_CLAIMS, {})
-    oldest = [is_oldest_first(claims + number) for number in range(1, limit + 1)]
-    left_behind = [
-        Candidate(*row) for row in execute(_LEFT_BEHIND, {"steady": steady}) if row[1] in open_targets
+    make_due = [
+        Statement(_MAKE_DUE, {"target": target, "now": now, "most": DUE_AT_ONCE_MAX}) for target in targets
     ]
-    by_priority = left_behind + _candidates(execute, open_targets, _BY_PRIORITY, limit)
-    by_place = left_behind + _candidates(execute, open_targets, _BY_PLACE, limit) if any(oldest) else []
-    chosen = choose(by_priority, by_place, rooms, oldest)
-    for candidate in chosen:
-        execute(_CLAIM, {"run": candidate.run, "worker": worker})
+    capped = claimed_max is not None or any(cap is not None for cap in targets.values())
+    leases, [[claims]], *more = yield [
+        Statement(_LEASES, {}),
+        Statement(_CLAIMS, {}),
+        *([Statement(_COUNT_CLAIMED, {})] if capped else []),
+    ]
+    lapsed = [name for name, begun, ends in leases if not begun <= steady < ends]
+    if worker in lapsed or all(name != worker for name, *_ in leases):
+        return []
+    rooms = dict(targets)
+    if capped:
+        counts: Counter[str] = Counter()
+        for name, target, count in more[0]:
+            counts[target] += 0 if name in lapsed else count
+        for target, cap in targets.items():
+            rooms[target] = None if cap is None else max(cap - counts[target], 0)
+        if claimed_max is not None:
+            limit = min(limit, max(claimed_max - counts.total(), 0))
+    oldest = [is_oldest_first(claims + number) for number in range(1, limit + 1)]
+    orders = [_BY_PRIORITY, _BY_PLACE] if any(oldest) else [_BY_PRIORITY]
+    wanted = [target for target, room in rooms.items() if room != 0]
+    looks = [look for order in orders for look in _looks(wanted, lapsed, order, limit)]
+    answers = yield [*make_due, *looks]
+    found = [[Candidate(*row) for row in rows] for rows in answers[len(make_due) :]]
+    half = len(found) // len(orders)
+    chosen = choose(chain(*found[:half]), chain(*found[half:]), rooms, oldest)
     if chosen:
-        execute(_COUNT_CLAIMS, {"given": len(chosen)})
+        yield [*_given(chosen, worker), Statement(_COUNT_CLAIMS, {"given": len(chosen)})]
     return [Claimed(candidate.run, candidate.target, candidate.worker) for candidate in chosen]
 
 
-def _candidates(execute: Execute, targets: Sequence[str], order: str, most: int) -> list[Candidate]:
-    """The first few ready entries of each target."""
-    found: list[Candidate] = []
-    for start in range(0, len(targets), TARGETS_MAX):
-        some = targets[start : start + TARGETS_MAX]
+def _looks(targets: Sequence[str], lapsed: Sequence[str], order: str, most: int) -> list[Statement]:
+    """For the first few of each target: those that are ready, and those left behind."""
+    statements: list[Statement] = []
+    for start in range(0, len(targets), NAMED_MAX):
+        some = targets[start : start + NAMED_MAX]
         sql = " UNION ALL ".join(
             _CANDIDATES.format(number=number, order=order) for number in range(len(some))
         )
-        found += [Candidate(*row) for row in execute(sql, {**_named(some), "most": most})]
-    return found
+        statements.append(Statement(sql, {**_named(some), "most": most}))
+    return statements + [
+        Statement(_LEFT_BEHIND.format(order=order), {"worker": worker, "target": target, "most": most})
+        for worker in lapsed
+        for target in targets
+    ]
+
+
+def _given(chosen: Sequence[Candidate], worker: str) -> list[Statement]:
+    statements: list[Statement] = []
+    for start in range(0, len(chosen), NAMED_MAX):
+        some = [candidate.run for candidate in chosen[start : start + NAMED_MAX]]
+        sql = _CLAIM.format(runs=", ".join(f":t{number}" for number in range(len(some))))
+        statements.append(Statement(sql, {**_named(some), "worker": worker}))
+    return statements
 
 
 def choose(
@@ -237,12 +270,10 @@ def left(worker: str) -> list[Statement]:
     return [Statement(_RELEASE, {"worker": worker}), Statement(_LEAVE, {"worker": worker})]
 
 
-def tell_news(execute: Execute, worker: str) -> list[str]:
+def tell_news(worker: str) -> Asking[list[str]]:
     """The runs that this worker has not been told of yet."""
-    runs = [row[0] for row in execute(NEWS, {"worker": worker})]
-    if runs:
-        execute(_TOLD, {"worker": worker})
-    return runs
+    [rows, _] = yield [Statement(NEWS, {"worker": worker}), Statement(_TOLD, {"worker": worker})]
+    return [row[0] for row in rows]
 
 
 # ------------------------------------------------------------------------------------------ looks
@@ -251,8 +282,8 @@ def tell_news(execute: Execute, worker: str) -> list[str]:
 def outlook_statements(targets: Sequence[str]) -> list[Statement]:
     """The questions of an outlook; see ``outlook``."""
     statements: list[Statement] = []
-    for start in range(0, len(targets), TARGETS_MAX):
-        some = targets[start : start + TARGETS_MAX]
+    for start in range(0, len(targets), NAMED_MAX):
+        some = targets[start : start + NAMED_MAX]
         ready = " OR ".join(_READY_ONE.format(number=number) for number in range(len(some)))
         due = " UNION ALL ".join(_FIRST_DUE.format(number=number) for number in range(len(some)))
         listed = ", ".join(f":t{number}" for number in range(len(some)))
@@ -306,5 +337,5 @@ def run_of_statement(key: Key) -> Statement:
     return Statement(RUN_OF, key._asdict())
 
 
-def _named(targets: Sequence[str]) -> dict[str, object]:
-    return {f"t{number}": target for number, target in enumerate(targets)}
+def _named(texts: Sequence[str]) -> dict[str, object]:
+    return {f"t{number}": text for number, text in enumerate(texts)}

@@ -16,6 +16,7 @@ from evrt.log.claiming import (
     LEASES,
     NEWS,
     TICKS,
+    carry_out,
     check_claim,
     check_worker,
     claim,
@@ -85,7 +86,7 @@ class Claiming(NamedTuple):
     claimed_max: int | None
 
     def do(self, queue: LocalQueue, *, now: int, position: int) -> list[Claimed]:
-        return claim(queue.execute, **self._asdict(), now=now, steady=steady())
+        return carry_out(claim(**self._asdict(), now=now, steady=steady()), queue.execute)
 
 
 class Renewing(NamedTuple):
@@ -109,7 +110,7 @@ class TellingNews(NamedTuple):
     worker: str
 
     def do(self, queue: LocalQueue, *, now: int, position: int) -> list[str]:
-        return tell_news(queue.execute, self.worker)
+        return carry_out(tell_news(self.worker), queue.execute)
 
 
 QueueWork = Changing | Claiming | Renewing | Leaving | TellingNews

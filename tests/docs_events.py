@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from evrt.events import EVENT_TYPES, Event
 from evrt.events.calls import Usage
 from evrt.events.run import TERMINAL, Failure
-from evrt.folds.journal import INTENTS, OUTCOMES, OUTSIDE
+from evrt.folds.journal import CONTROL, INTENTS, OUTCOMES, OUTSIDE, SIGNALLED
 
 PAGE = Path(__file__).parent.parent / "docs" / "events.md"
 PARTS: tuple[type[BaseModel], ...] = (Failure, Usage)
@@ -79,7 +79,7 @@ def _role(name: str) -> str:
         return "end of a run"
     if name in INTENTS:
         return "intent"
-    if name in OUTSIDE:
+    if name in OUTSIDE or name in CONTROL or name == SIGNALLED:
         return "written from outside the run"
     if name in OUTCOMES:
         return "outcome"

@@ -32,6 +32,16 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "run.failed": ("failure", "operation"),
     "run.timed_out": ("timeout_seconds",),
     "run.step_limit_reached": ("model_turns_max", "summary"),
+    "run.cancel_requested": ("reason",),
+    "run.cancelled": ("reason",),
+    "run.paused": (),
+    "run.unpaused": (),
+    "run.signalled": ("name", "payload"),
+    "run.superseded": ("run",),
+    "child.started": ("operation", "child", "target"),
+    "child.ended": ("operation", "child", "status", "failure"),
+    "approval.requested": ("operation", "action", "details", "due"),
+    "approval.decided": ("operation", "approved", "reason"),
     "question.asked": ("operation", "question", "options"),
     "question.answered": ("operation", "answer"),
     "question.expired": ("operation", "cause"),
@@ -76,7 +86,7 @@ class Fact(BaseModel):
     event_id: str = ""
     run: str | None = None
     who: str | None = None
-    """Who did it: ``agent:NAME``, ``workflow:NAME``, ``person``, or the name of whoever answered or settled."""
+    """Who did it: ``agent:NAME``, ``workflow:NAME``, ``person``, or the name of whoever answered, decided or settled."""
     on_behalf_of: str | None = None
     """Ref of the user it was done for."""
     worker: str | None = None

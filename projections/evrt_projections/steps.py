@@ -1,7 +1,7 @@
 """Steps: one document per operation of a run, from its intent through its attempts to what it came to.
 
-Its key is the run, its part the operation's identity. Steps, model calls, tool calls and questions are here, and
-what has no intent too: values of the clock, checkpoints, memory, messages.
+Its key is the run, its part the operation's identity. Steps, model calls, tool calls, questions, approvals and timers
+are here, and what has no intent too: signals received, values of the clock, checkpoints, memory, messages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from evrt.events import Envelope, JsonValue
 from evrt.events.run import CANCELLED
 from evrt.folds.clip import clip, clip_text
 from evrt.folds.documents import changed
-from evrt.folds.journal import INTENTS
+from evrt.folds.journal import INTENTS, kind_of
 from evrt.folds.operation import Known, Outcome, change_of, operation_in
 from evrt.projection import Columns, Projection, Stream
 
@@ -25,7 +25,8 @@ class Step(Known):
     """An operation. Times are microseconds since 1970, UTC; ``began`` is the position of its first event."""
 
     kind: str = ""
-    """``step``, ``model_call``, ``tool_call``, ``question``, ``value``, ``memory`` …: the family of its first event."""
+    """``step``, ``model_call``, ``tool_call``, ``question``, ``timer``, ``value``, ``memory`` …: the family of its first
+    event; or ``signal``."""
     name: str = ""
     """The tool's or the model's name, else that part of its identity that the code gave it."""
     effect: Literal["pure", "read", "write"] | None = None
@@ -33,7 +34,7 @@ class Step(Known):
     began: int = 0
     began_at: int = 0
     arguments: JsonValue = None
-    """A tool's arguments, a model's parameters, a question's text."""
+    """A tool's arguments, a model's parameters, the text of a question or of what is to be approved, when a timer is due."""
     tool_call_id: str | None = None
 
 
@@ -50,11 +51,11 @@ def _evolve(step: Step, envelope: Envelope) -> Step | None:
         change |= _intent(envelope)
     elif "outcome" in change or "in_doubt" in change:
         outcome: Outcome | None = change.get("outcome", step.outcome)  # type: ignore[assignment]
-        change["status"] = _status(outcome, bool(change.get("in_doubt", step.in_doubt)))
+        change["status"] = _status(step.kind, outcome, bool(change.get("in_doubt", step.in_doubt)))
     if not step.kind:
         if envelope.type == "run.retry_scheduled":
             return None
-        change["kind"] = envelope.type.partition(".")[0]
+        change["kind"] = kind_of(envelope)
         change["began"] = envelope.position
         change["began_at"] = envelope.time
         if "name" not in change:
@@ -87,17 +88,21 @@ def _intent(envelope: Envelope) -> dict[str, object]:
             }
         case "question.asked":
             return {"arguments": clip(fields["question"], VALUE_BYTES_MAX, position)}
+        case "approval.requested":
+            return {"arguments": clip(fields["action"], VALUE_BYTES_MAX, position)}
+        case "timer.set":
+            return {"arguments": fields["due"]}
         case _:
             return {}
 
 
-def _status(outcome: Outcome | None, in_doubt: bool) -> str:
+def _status(kind: str, outcome: Outcome | None, in_doubt: bool) -> str:
     if outcome is None:
         return "in_doubt" if in_doubt else "open"
-    if outcome.type == "question.expired":
-        return "cancelled"
     if outcome.failure is None:
-        return "completed"
+        if outcome.type in ("question.expired", "wait.cancelled"):
+            return "cancelled"
+        return "failed" if kind == "signal" and outcome.type == "timer.fired" else "completed"
     return "cancelled" if outcome.failure.error_type == CANCELLED else "failed"
 
 
@@ -111,6 +116,9 @@ PROJECTION = Projection[Step](
             "model_call.*",
             "tool_call.*",
             "question.*",
+            "approval.*",
+            "timer.*",
+            "wait.cancelled",
             "value.recorded",
             "race.won",
             "memory.written",

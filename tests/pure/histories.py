@@ -82,7 +82,10 @@ def _may_be_named(event: Event, known: Operation) -> bool:
         return known.outcome is not None and known.outcome.type in FAILURES
     if isinstance(event, r.InputReceived):
         return known.open and bool(known.outside)
-    if known.kind != kind.partition(".")[0] or known.intent is None:
+    if isinstance(event, r.WaitCancelled):
+        return known.open and known.kind in ("approval", "timer", "signal")
+    family = "timer" if known.kind == "signal" else known.kind
+    if family != kind.partition(".")[0] or known.intent is None:
         return False
     if kind in OUTSIDE:
         return len(known.outside) < 3

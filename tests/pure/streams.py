@@ -70,6 +70,10 @@ intents: st.SearchStrategy[Event] = st.one_of(
         attempt=attempts,
     ),
     st.builds(c.QuestionAsked, operation=operations, digest=texts, question=texts),
+    st.builds(c.ApprovalRequested, operation=operations, digest=texts, action=texts, details=json),
+    st.builds(
+        r.TimerSet, operation=operations, digest=texts, due=attempts, signal=st.none() | st.just("paid")
+    ),
 )
 # Tool calls and questions, with what comes from outside, doubts and retries: the part with the most rules.
 doubts: st.SearchStrategy[Event] = st.builds(c.ToolCallInDoubt, operation=operations, cause=texts)
@@ -85,6 +89,7 @@ outside: st.SearchStrategy[Event] = st.one_of(
         failure=st.none() | failures,
     ),
     st.builds(c.QuestionAnswered, operation=operations, answer=json, by=st.none() | texts),
+    st.builds(c.ApprovalDecided, operation=operations, approved=st.booleans(), by=st.none() | texts),
 )
 observations: st.SearchStrategy[Event] = st.builds(r.InputReceived, operation=operations, event_id=event_ids)
 failed_calls: st.SearchStrategy[Event] = st.builds(
@@ -104,13 +109,18 @@ around_tools: st.SearchStrategy[Event] = st.one_of(
     observations,
     st.builds(c.ToolCallCompleted, operation=operations, result=json, attempt=attempts),
     st.builds(c.ToolCallUnreconciled, operation=operations, failure=st.none() | failures),
-    st.builds(c.QuestionExpired, operation=operations, cause=texts),
+    st.builds(c.QuestionExpired, operation=operations, cause=texts | st.just("cancelled")),
+    st.builds(r.TimerFired, operation=operations),
+    st.builds(r.WaitCancelled, operation=operations),
+    st.builds(r.RunSignalled, name=st.sampled_from(["paid", "sent"]), payload=json),
+    st.builds(r.InputReceived, operation=operations, event_id=event_ids, signal=st.just("paid")),
     failed_calls,
     retries,
 )
 ends: st.SearchStrategy[Event] = st.one_of(
     st.builds(r.RunSucceeded, output=json),
     st.builds(r.RunFailed, failure=failures, operation=st.none() | operations),
+    st.builds(r.RunCancelled, by=st.none() | texts, reason=st.none() | texts),
     st.builds(r.RunTimedOut, timeout_seconds=st.integers(1, 9).map(float)),
     st.builds(r.RunStepLimitReached, model_turns_max=attempts, summary=st.none() | texts),
 )

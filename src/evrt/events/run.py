@@ -178,13 +178,15 @@ class RunStepLimitReached(Event):
 
 @register
 class InputReceived(Event):
-    """The run's code observed an event written from outside (an answer, a settlement): replay knows when."""
+    """The run's code observed an event written from outside (an answer, a signal, a settlement): replay knows when."""
 
     type: ClassVar[str] = "input.received"
     volatile: ClassVar[frozenset[str]] = frozenset({"event_id"})
 
     operation: str
     event_id: str
+    signal: str | None = None
+    """Name of the signal, where it was one: this is then the outcome of the operation that waited for it."""
 
 
 @register

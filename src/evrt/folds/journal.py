@@ -220,7 +220,10 @@ class Journal:
             operation.in_doubt = True
             operation.outside = [e for e in operation.outside if e.event_id != event.refused]
         elif isinstance(event, InputReceived):
-            self._observe(operation, event.event_id)
+            if event.signal is not None:
+                self._close(operation, self.signals.get(event.signal, {}).pop(event.event_id, envelope))
+            else:
+                self._observe(operation, event.event_id)
 
     def _close(self, operation: Operation, envelope: Envelope) -> None:
         if operation.outcome is None:
@@ -236,18 +239,15 @@ class Journal:
                     self.failed_attempts = 0
 
     def _observe(self, operation: Operation, event_id: str) -> None:
-        for kept in self.signals.values():
-            if event_id in kept:
-                return self._close(operation, kept.pop(event_id))
         seen = next((e for e in operation.outside if e.event_id == event_id), None)
         if seen is None:
-            return None
+            return
         # What came from outside before it and was passed over will not be looked at again.
         operation.outside = operation.outside[operation.outside.index(seen) + 1 :]
         if isinstance(seen.event, ToolCallSettled) and seen.event.outcome == "again":
             operation.in_doubt = False
-            return None
-        return self._close(operation, seen)
+        else:
+            self._close(operation, seen)
 
     def _reopen(self, event: RunRetryScheduled) -> None:
         self.failed_attempts = event.attempt
@@ -324,10 +324,10 @@ def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:
 def kind_of(envelope: Envelope) -> str:
     """The kind of the operation that begins with this event: ``tool_call``, ``question``, ``timer``, ``signal`` …"""
     event = envelope.event
-    if isinstance(event, InputReceived | WaitCancelled) or (
-        isinstance(event, TimerSet) and event.signal is not None
-    ):
+    if isinstance(event, WaitCancelled):
         return "signal"  # Waiting for one has no intent of its own.
+    if isinstance(event, InputReceived | TimerSet) and event.signal is not None:
+        return "signal"
     return envelope.type.partition(".")[0]
 
 

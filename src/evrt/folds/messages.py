@@ -47,6 +47,7 @@ def _tool_result(operation: Operation | None, envelope: Envelope) -> list[JsonOb
     intent = operation.intent.event
     if (
         operation.outcome is not envelope
+        or operation.intent.version > envelope.version
         or not isinstance(intent, ToolCallRequested)
         or intent.tool_call_id is None
     ):

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from evrt.events import Envelope, JsonValue
-from evrt.events.run import Failure
+from evrt.events.run import CANCELLED, Failure
 from evrt.folds.clip import clip, clip_failure
 from evrt.folds.documents import changed
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE
@@ -25,6 +25,7 @@ AGAIN = "again"
 """Type of what is no outcome: a settlement that says that the write is to be made again."""
 VALUES = {
     "question.answered": "answer",
+    "approval.decided": "approved",
     "value.recorded": "value",
     "memory.recalled": "value",
     "run.emitted": "payload",
@@ -118,6 +119,9 @@ def _doubted(known: Known, envelope: Envelope, value_bytes_max: int | None) -> d
 
 
 def _observed(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:
+    if envelope.event.__dict__["signal"] is not None:
+        # The signal itself belongs to no operation: that it was received is the outcome.
+        return _closed(known, envelope, value_bytes_max)
     event_id = envelope.event.__dict__["event_id"]
     for number, seen in enumerate(known.outside):
         if seen.event_id == event_id:
@@ -154,6 +158,8 @@ def outcome_of(envelope: Envelope, value_bytes_max: int | None) -> Outcome:
     given: Any = fields.get("failure")
     failure: Failure | None = None
     value: JsonValue = None
+    if kind == "question.expired" and fields["cause"] != CANCELLED:
+        given = Failure(error_type=fields["cause"], message="Nobody answered in time.")
     if value_bytes_max is None:
         given = None
     elif given is not None:
@@ -165,7 +171,7 @@ def outcome_of(envelope: Envelope, value_bytes_max: int | None) -> Outcome:
         "type": AGAIN if fields.get("outcome") == AGAIN else kind,
         "position": position,
         "time": envelope.time,
-        "event_id": envelope.event_id,
+        "event_id": fields["event_id"] if kind == "input.received" else envelope.event_id,
         "latency_ms": fields.get("latency_ms"),
         "value": value,
         "failure": failure,

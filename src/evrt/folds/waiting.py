@@ -1,23 +1,30 @@
-"""What waits for a person: questions and writes in doubt as documents, and those that still do."""
+"""What waits for a person: questions, approvals and writes in doubt as documents, and those that still do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Literal
 
+from evrt.events import JsonValue
 from evrt.folds.operation import Known
 
 
 class Waiting(Known):
-    """A question or a write in doubt, or that its run has ended. Times are microseconds since 1970, UTC."""
+    """A question, an approval or a write in doubt, or that its run has ended. Times are microseconds since 1970, UTC."""
 
-    kind: Literal["", "question", "write", "run"] = ""
-    status: Literal["open", "answered", "expired", "settled", "ended"] = "open"
+    kind: Literal["", "question", "approval", "write", "run"] = ""
+    status: Literal["open", "answered", "expired", "approved", "denied", "cancelled", "settled", "ended"] = (
+        "open"
+    )
     question: str = ""
-    """The question; of a write, why nobody knows its outcome."""
+    """The question; what is to be approved; of a write, why nobody knows its outcome."""
+    details: JsonValue = None
+    """What helps to decide on an approval."""
+    due: int | None = None
+    """When nobody waits for it any more."""
     options: tuple[str, ...] | None = None
     by: str | None = None
-    """Who answered or settled it, as they said."""
+    """Who answered, decided or settled it, as they said."""
     since: int = 0
     """When it was asked, or last came to be in doubt."""
 

@@ -462,7 +462,8 @@ class Execution:
 
     def observe(self, identity: str, found: Envelope) -> Event:
         """Record that the code sees an event from outside now."""
-        self.record(InputReceived(operation=identity, event_id=found.event_id))
+        signal = found.event.name if isinstance(found.event, RunSignalled) else None
+        self.record(InputReceived(operation=identity, event_id=found.event_id, signal=signal))
         self.in_doubt.discard(identity)
         return found.event
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evrt.effects.reconcile import Completed, Failed, NotDone, Unknown
     from evrt.effects.tools import Tool, ToolContext, tool
     from evrt.errors import (
+        ChildFailed,
         Conflict,
         EvrtError,
         Fenced,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
     from evrt.runtime.approvals import Approval
+    from evrt.runtime.children import Child
     from evrt.runtime.context import Context
     from evrt.runtime.race import Won
     from evrt.runtime.reply import Reply, ToolOutcome
@@ -54,6 +56,8 @@ HOMES = {
     "App": "evrt.app",
     "Approval": "evrt.runtime.approvals",
     "Blob": "evrt.log.blobs",
+    "Child": "evrt.runtime.children",
+    "ChildFailed": "evrt.errors",
     "Columns": "evrt.projection",
     "Completed": "evrt.effects.reconcile",
     "Conflict": "evrt.errors",
@@ -105,6 +109,8 @@ __all__ = [
     "App",
     "Approval",
     "Blob",
+    "Child",
+    "ChildFailed",
     "Columns",
     "Completed",
     "Conflict",

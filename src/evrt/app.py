@@ -10,7 +10,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from evrt.agents.agent import Agent
 from evrt.attempts import execute_run
 from evrt.config import as_url, read_config
 from evrt.control import Control
@@ -21,7 +20,8 @@ from evrt.errors import Conflict, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
-from evrt.history import Run, executable, load_run, resolve_run
+from evrt.folds.run import ERASED
+from evrt.history import Run, executable, load_last_chapter, load_run, resolve_run
 from evrt.inbox import ensure_conversation
 from evrt.limits import check_priority
 from evrt.log import Log, open_log
@@ -276,17 +276,18 @@ class App(Control, Registry):
         return asyncio.run(once())
 
     async def resume(self, run: str) -> Result:
-        """Go on with a run that was interrupted or waits: claims it with a new epoch and executes it.
+        """Go on with a run that was interrupted or waits, or begin one that is queued: claims and executes it.
 
         Raises NotFound; Conflict for a run that has ended, or that another process claims meanwhile.
         """
         log = await self.log()
-        history = await self.get(run)
+        history = await load_last_chapter(log, await resolve_run(log, run))
         if history.journal.terminal is not None:
-            raise Conflict(f"{history.id} has ended ({history.status}): there is nothing to resume.")
+            ended = ERASED[history.journal.terminal.type]
+            raise Conflict(f"{history.id} has ended ({ended}): there is nothing to resume.")
         if history.journal.paused:
             await unpause_run(log, history.id, by=None)
-            history = await self.get(history.id)
+            history = await load_last_chapter(log, history.id)
         requested = executable(history)
         target = self.target(requested.target)
         reason: ClaimReason = "resume" if history.journal.epoch else "start"
@@ -333,7 +334,7 @@ class App(Control, Registry):
         given = found.check_input(admit(input, self.redact))
         requested = RunRequested(
             target=found.name,
-            kind="agent" if isinstance(found, Agent) else "workflow",
+            kind=found.kind,
             input=given,
             conversation=None if conversation is None else await log.ref("conversation", conversation),
             user=None if user is None else await log.ref("user", user),
@@ -370,6 +371,7 @@ class App(Control, Registry):
             default_model=self.default_model,
             turn=self._turn,
             on_delta=self.on_delta,
+            find=self.target,
             worker=worker,
         )
 

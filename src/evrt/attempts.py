@@ -12,7 +12,7 @@ import logging
 from evrt.errors import Fenced
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
-from evrt.history import executable, load_run
+from evrt.history import executable, load_last_chapter
 from evrt.runtime.context import Callee
 from evrt.runtime.execution import World
 from evrt.runtime.runner import Ending, Runner
@@ -33,7 +33,7 @@ async def execute_run(
         what = f"{run} failed{where} ({failure}): trying again in {ending.delay_seconds:.1f} s."
         run_logger.info(what, extra={"run": run})
         await asyncio.sleep(ending.delay_seconds)
-        history = await load_run(world.log, run)
+        history = await load_last_chapter(world.log, run)
         if history.journal.epoch != journal.epoch:
             raise Fenced(f"{run} was claimed by another process while it waited for its next attempt here.")
         requested, journal = executable(history), history.journal

@@ -19,7 +19,8 @@
     │   ├── ToolFailed
     │   ├── ModelFailed
     │   ├── StepFailed
-    │   └── TimedOut            what was waited for did not come in time
+    │   ├── TimedOut            what was waited for did not come in time
+    │   └── ChildFailed
     └── RunEnded                for callers who would rather catch than compare a status
         ├── RunFailed
         ├── RunTimedOut
@@ -148,6 +149,20 @@ class StepFailed(OperationFailed):
 
 class TimedOut(OperationFailed):
     """Nobody answered a question, or no signal came, in the time that the code gave."""
+
+
+class ChildFailed(OperationFailed):
+    """A child ended other than in success.
+
+    Attributes
+        child: the child's run
+        status: how it ended: ``failed``, ``cancelled``, ``timed_out`` or ``step_limit``
+    """
+
+    def __init__(self, operation: str, error_type: str, message: str, *, child: str, status: str) -> None:
+        super().__init__(operation, error_type, message)
+        self.child = child
+        self.status = status
 
 
 class RunEnded(EvrtError):

@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import orjson
+
 from evrt.errors import Conflict, NotFound, UsageError
 from evrt.events import Envelope, Erased, JsonObject, JsonValue, Unknown
-from evrt.events.run import CheckpointSaved, RunRequested
+from evrt.events.run import CheckpointSaved, RunContinued, RunRequested
 from evrt.folds.digest import history_digest
-from evrt.folds.journal import Journal, fold_journal
+from evrt.folds.journal import Journal, fold_chapters, fold_journal
 from evrt.folds.memory import Memory, MemoryItem
 from evrt.folds.messages import fold_messages
 from evrt.folds.requests import rebuild_request
 from evrt.folds.run import RunState, fold_run
-from evrt.log import Log
+from evrt.log import Log, Recorded
 from evrt.log.envelopes import envelopes
 
 PREFIX = "run-"
@@ -29,6 +31,10 @@ REVISION = re.compile(r"(?P<run>[^@]+)(@(?P<moment>.+))?")
 HEAD = re.compile(r"head(~(?P<back>\d+))?")
 DIGITS_MAX = 18
 """More are beyond every history, and Python does not read as many as somebody may write."""
+CONTINUED = "continued"
+"""Key in the meta of a run's own events: the version of the ``run.continued`` that their chapter begins at."""
+TAIL_EVENTS = 100
+"""How much of a history's end is read to find where its last chapter begins."""
 REF = re.compile(r"[a-z]+-[a-z2-7]{16}")
 
 
@@ -40,9 +46,14 @@ class Run:
     events: Sequence[Envelope]
 
     @cached_property
+    def chapters(self) -> Sequence[Journal]:
+        """A journal for each of its chapters: a new one begins where the code continued as another state."""
+        return fold_chapters(self.id, self.events)
+
+    @property
     def journal(self) -> Journal:
-        """Its operations, with their intents and outcomes."""
-        return fold_journal(self.id, self.events)
+        """Its operations, with their intents and outcomes; those of its last chapter, where it has several."""
+        return self.chapters[-1]
 
     @cached_property
     def state(self) -> RunState:
@@ -56,7 +67,7 @@ class Run:
     @property
     def digest(self) -> str:
         """SHA-256 of its operations and their outcomes: equal where the same happened."""
-        return history_digest(self.journal)
+        return history_digest(self.chapters)
 
     @property
     def messages(self) -> list[JsonObject]:
@@ -104,6 +115,59 @@ async def load_run(log: Log, run: str) -> Run:
     if not rows:
         raise NotFound(f"There is no run {run} in {log.url}. `evrt runs list` shows those that are.")
     return Run(run, envelopes(rows))
+
+
+@dataclass(frozen=True)
+class LastChapter:
+    """What leads a run's code when it is resumed: its request, and its events since it last continued."""
+
+    id: str
+    events: Sequence[Envelope]
+    """Of what came before, its request and what is still to reach the code are here; the rest is missing."""
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The journal of the whole run, as far as a resume needs it."""
+        return fold_journal(self.id, self.events)
+
+    @cached_property
+    def state(self) -> RunState:
+        """The run's status; figures count from where the chapter begins."""
+        return fold_run(self.id, self.events)
+
+
+async def load_last_chapter(log: Log, run: str) -> LastChapter:
+    """The part of a run's history that a resume reads, however long the rest is. Raises NotFound."""
+    head = (await log.head(run)).version if run.startswith(PREFIX) else 0
+    rows = await log.read_stream(run, after=head - TAIL_EVENTS) if head else []
+    if not rows:
+        raise NotFound(f"There is no run {run} in {log.url}. `evrt runs list` shows those that are.")
+    begins = max(_continued(row) for row in rows)
+    if rows[0].version > max(begins, 1):
+        # The chapter is longer than its tail; without a mark in that, it is the first, and the whole history.
+        rows = [*await log.read_stream(run, after=begins - 1, upto=rows[0].version - 1), *rows]
+    if not begins:
+        return LastChapter(run, envelopes(rows))
+    events = envelopes(row for row in rows if row.version >= begins)
+    first = envelopes(await log.read_stream(run, upto=1))
+    kept = [row for version in _kept(events[0]) for row in await _one(log, run, version)]
+    return LastChapter(run, [*first, *envelopes(kept), *events])
+
+
+def _continued(row: Recorded) -> int:
+    """Where the chapter of an event begins, as far as the event says it: whatever a run writes of itself does."""
+    if row.type == RunContinued.type:
+        return row.version
+    version = orjson.loads(row.meta).get(CONTINUED, 0)
+    return version if isinstance(version, int) else 0
+
+
+def _kept(continued: Envelope) -> tuple[int, ...]:
+    return continued.event.kept if isinstance(continued.event, RunContinued) else ()
+
+
+async def _one(log: Log, run: str, version: int) -> list[Recorded]:
+    return await log.read_stream(run, after=version - 1, upto=version)
 
 
 async def resolve_run(log: Log, name: str) -> str:
@@ -163,7 +227,7 @@ async def memory_at(log: Log, run: Run) -> dict[str, dict[str, MemoryItem]]:
     return found
 
 
-def executable(history: Run) -> RunRequested:
+def executable(history: Run | LastChapter) -> RunRequested:
     """The request of a run whose history can lead its code. Raises Conflict when it cannot."""
     requested = history.journal.requested
     erased = sum(isinstance(envelope.event, Erased) for envelope in history.events)

@@ -12,10 +12,11 @@ from typing import Literal
 import orjson
 
 from evrt.codec import encode, meta_for
+from evrt.endings import ending_for_parent
 from evrt.errors import Conflict, Fenced, WrongVersion
 from evrt.events import Event
 from evrt.events.run import RunCancelled, RunCancelRequested, RunClaimed, RunPaused, RunUnpaused
-from evrt.history import Run, load_run
+from evrt.history import LastChapter, Run, load_run
 from evrt.inbox import TRIES_MAX
 from evrt.log import Append, Claim, Draft, Exact, Expectation, Log
 from evrt.log.coordination import Change, Pause, Remove, Unpause, Wake
@@ -73,18 +74,20 @@ async def unpause_run(log: Log, run: str, *, by: str | None) -> None:
 
 
 async def end_unclaimed(
-    log: Log, history: Run, terminal: Event, *before: Event, beside: Sequence[Change] = ()
+    log: Log, history: Run | LastChapter, terminal: Event, *before: Event, beside: Sequence[Change] = ()
 ) -> None:
     """End a run that nobody executes: claim and end in one append. Raises Fenced where somebody was first."""
     epoch = history.journal.epoch + 1
     claimed = RunClaimed(epoch=epoch, worker="outside", reason="cancel")
+    parent = ending_for_parent(history.journal, terminal)
     await _append(
         log,
         history,
         [*before, claimed, terminal],
         Claim(epoch),
-        (*beside, Remove(history.id)),
+        (*beside, Remove(history.id), *parent.beside),
         epoch=epoch,
+        others=parent.drafts,
     )
 
 
@@ -96,12 +99,13 @@ def refuse_ended(history: Run) -> None:
 
 async def _append(
     log: Log,
-    history: Run,
+    history: Run | LastChapter,
     events: Sequence[Event],
     expect: Expectation,
     beside: Sequence[Change],
     *,
     epoch: int | None = None,
+    others: Sequence[Draft] = (),
 ) -> None:
     meta = orjson.dumps({"actor": "person"} if epoch is None else {"actor": "person", "epoch": epoch})
     correlation = history.events[0].correlation
@@ -109,7 +113,7 @@ async def _append(
         Draft(history.id, event.type, new_event_id(), correlation, meta_for(event, meta), encode(event))
         for event in events
     ]
-    await log.append(Append(drafts, {history.id: expect}, beside=beside))
+    await log.append(Append([*drafts, *others], {history.id: expect}, beside=beside))
 
 
 def _too_fast(run: str) -> Conflict:

@@ -65,7 +65,7 @@ async def enqueue_run(log: Log, requested: RunRequested, terms: Terms = Terms())
         priority=requested.priority,
         lane=None if terms.concurrent else requested.conversation,
         not_before=requested.not_before,
-        rate=_rate(terms.rate, requested),
+        rate=rate_of(terms.rate, requested),
         key=key,
     )
     try:
@@ -115,7 +115,8 @@ def _body(requested: RunRequested) -> tuple[object, ...]:
     return requested.target, requested.input, requested.conversation
 
 
-def _rate(limit: RateLimit | None, requested: RunRequested) -> Rate | None:
+def rate_of(limit: RateLimit | None, requested: RunRequested) -> Rate | None:
+    """What a limit is for this request: the runs of its target, of its user or of its conversation share one."""
     if limit is None:
         return None
     whose = {"target": "", "user": requested.user or "", "conversation": requested.conversation or ""}[

@@ -14,7 +14,7 @@ from evrt.events import calls as c
 from evrt.events import memory as m
 from evrt.events import run as r
 from evrt.folds.digest import history_digest
-from evrt.folds.journal import fold_journal
+from evrt.folds.journal import fold_chapters
 from pure.streams import RUN, envelope_id, enveloped, streams
 
 REQUESTED = c.ToolCallRequested(operation="pay#1", digest="d", tool="pay", effect="write", arguments={})
@@ -23,7 +23,7 @@ DOUBT = c.ToolCallInDoubt(operation="pay#1", cause="crash")
 
 
 def digest(*events: Event) -> str:
-    return history_digest(fold_journal(RUN, enveloped(events)))
+    return history_digest(fold_chapters(RUN, enveloped(events)))
 
 
 def observed(event: Event) -> tuple[Event, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from evrt.effects.tools import Tool
 from evrt.errors import ModelFailed, StepLimitReached, UsageError
 from evrt.events import JsonObject, JsonValue
+from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
 from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
@@ -37,7 +38,7 @@ class Agent:
     retry: Retry = RUN_RETRY
     policy: RunPolicy = PLAIN
     parameters: JsonObject = field(default_factory=dict)
-    kind: str = "agent"
+    kind: Kind = "agent"
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError,
 from evrt.effects.tools import faults_text
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
+from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
 from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
@@ -23,7 +24,7 @@ class Workflow:
     With one more parameter the run's input is its value; with several, the input is an object of them.
     """
 
-    kind = "workflow"
+    kind: Kind = "workflow"
 
     def __init__(
         self,

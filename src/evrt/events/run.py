@@ -300,8 +300,13 @@ class RunContinued(Event):
     """The code begins anew with this state; what came before is history, and is not replayed any more."""
 
     type: ClassVar[str] = "run.continued"
+    volatile: ClassVar[frozenset[str]] = frozenset({"kept", "children"})
 
     state: JsonValue = None
+    kept: tuple[int, ...] = ()
+    """Versions of the events from outside that the code had not received yet: they are kept for it."""
+    children: tuple[str, ...] = ()
+    """Runs that it had started and that had not ended."""
 
 
 @register
@@ -372,6 +377,9 @@ class ChildEnded(Event):
     status: str
     output: JsonValue = None
     failure: Failure | None = None
+    """Of a child that did not succeed; ``error_type`` is ``cancelled``, ``timeout`` or ``step_limit`` where it did not fail."""
+    elsewhere: bool = False
+    """Whether the output is too large to stand here as well: the child's own last event has it."""
 
 
 TERMINAL = frozenset(

@@ -1,12 +1,13 @@
 """The digest of a history: equal for two runs in which the same operations came to the same outcomes.
 
 SHA-256 over one line per operation, (identity, outcome) as canonical JSON, sorted, and a last line
-for how the run ended. Left out are claims, attempts, waits and doubts, and the fields that event
+for how the run ended. A run that continued has such lines for each of its chapters. Left out are claims, attempts, waits and doubts, and the fields that event
 types declare volatile: times, ids, positions, versions, attempts, keys, clock and random values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 from evrt.events import Event, JsonObject
@@ -17,17 +18,24 @@ from evrt.folds.journal import Journal
 NOT_OUTCOME = frozenset({"operation", "digest", "outcome", "by"})
 
 
-def history_digest(journal: Journal) -> str:
-    """Hex SHA-256 of the outcomes in a journal; open operations count as open."""
+def history_digest(chapters: Sequence[Journal]) -> str:
+    """Hex SHA-256 of the outcomes in a run's journals, one for each of its chapters; open operations count as open."""
+    lines = [line for number, journal in enumerate(chapters) for line in _lines(journal, number)]
+    return sha256(b"\n".join(lines)).hexdigest()
+
+
+def _lines(journal: Journal, number: int) -> list[bytes]:
+    # Runs of one chapter have the digests that they had before there were several.
+    chapter = f"{number}:" if number else ""
     lines = sorted(
-        canonical([operation.identity, *_outcome(operation.outcome.event)])
+        canonical([chapter + operation.identity, *_outcome(operation.outcome.event)])
         if operation.outcome is not None
-        else canonical([operation.identity, "open"])
+        else canonical([chapter + operation.identity, "open"])
         for operation in journal.operations.values()
     )
     if journal.terminal is not None:
-        lines.append(canonical(["", journal.terminal.type, _fields(journal.terminal.event)]))
-    return sha256(b"\n".join(lines)).hexdigest()
+        lines.append(canonical([chapter, journal.terminal.type, _fields(journal.terminal.event)]))
+    return lines
 
 
 def _outcome(event: Event) -> tuple[str, JsonObject]:

@@ -3,14 +3,17 @@
 Outcomes written by the runner count where they stand. Those written from outside (an answer, a decision, a
 signal, a settlement, a late report) count where the runner noted with ``input.received`` that its code
 saw them, so that a replay releases them at the same moment.
+
+Where the code continued as another state (``run.continued``) a new chapter begins: the journal forgets what the
+code had done, and keeps what is still to reach it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from evrt.events import Envelope, Event
+from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import (
     ModelCallFailed,
     QuestionAnswered,
@@ -21,16 +24,20 @@ from evrt.events.calls import (
     ToolCallReported,
     ToolCallRequested,
     ToolCallSettled,
+    ValueRecorded,
 )
 from evrt.events.run import (
     CANCELLED,
     TERMINAL,
     UNKNOWN_TARGET,
     WORKER_LOST,
+    ChildEnded,
+    ChildStarted,
     Failure,
     InputReceived,
     RunCancelled,
     RunClaimed,
+    RunContinued,
     RunFailed,
     RunRequested,
     RunRetryScheduled,
@@ -50,10 +57,13 @@ INTENTS = frozenset(
         "question.asked",
         "approval.requested",
         "timer.set",
+        "child.started",
     }
 )
 FAILURES = frozenset({"step.failed", "model_call.failed", "tool_call.failed"})
-OUTSIDE = frozenset({"question.answered", "approval.decided", "tool_call.settled", "tool_call.reported"})
+OUTSIDE = frozenset(
+    {"question.answered", "approval.decided", "tool_call.settled", "tool_call.reported", "child.ended"}
+)
 SIGNALLED = "run.signalled"
 """Comes from outside as well, and belongs to no operation before its code has received it."""
 CONTROL = frozenset({"run.cancel_requested", "run.paused", "run.unpaused"})
@@ -89,6 +99,9 @@ OUTCOMES = AT_ONCE | {
     "wait.cancelled",
     "race.won",
 }
+KIN = ("root", "parent", "parent_correlation", "parent_continued")
+"""What the meta of a child's events says: the first run of its family; the run that started it; that one's correlation,
+where the child has a conversation of its own; and the ``run.continued`` that the parent's chapter began at, if any."""
 
 
 @dataclass(slots=True)
@@ -158,6 +171,19 @@ class Journal:
     """What it was parked for, as long as nobody has claimed it since."""
     signals: dict[str, dict[str, Envelope]] = field(default_factory=dict)
     """Signals that the code has not received yet: by their name, and then by event id, oldest first."""
+    state: JsonValue = None
+    """What the code continued as."""
+    continued: int = 0
+    """Version of the ``run.continued`` that this chapter begins at; 0 in the first."""
+    continued_epoch: int = 0
+    patches: set[str] = field(default_factory=set)
+    """Changes of the code that this chapter was executed with from where they stand (``ctx.patched``)."""
+    children: dict[str, str] = field(default_factory=dict)
+    """Runs that this one has started, in any chapter, and that have not ended; with their targets, or the empty text."""
+    started: dict[str, str] = field(default_factory=dict)
+    """The children of this chapter, by the operations that started them."""
+    kin: JsonObject = field(default_factory=dict)
+    """Of a child what its meta says of its parent: see ``KIN``."""
 
     def apply(self, envelope: Envelope) -> None:
         """Take in the next event of the stream."""
@@ -169,6 +195,7 @@ class Journal:
         elif isinstance(event, RunRequested):
             self.requested = event
             self.correlation = envelope.correlation
+            self.kin = {name: envelope.meta[name] for name in KIN if name in envelope.meta}
         elif isinstance(event, RunClaimed):
             self.epoch = event.epoch
             self.waits_for_retry = False
@@ -182,9 +209,11 @@ class Journal:
             self.signals.setdefault(event.name, {})[envelope.event_id] = envelope
         elif isinstance(event, RunRetryScheduled):
             self._reopen(event)
+        elif isinstance(event, RunContinued):
+            self._continue(envelope, event)
         else:
             identity = operation_of(event)
-            if identity and kind != "run.diverged":
+            if identity and kind != "run.diverged" and self._is_of_this_chapter(identity, event):
                 self._apply_to(self._operation(identity, envelope), envelope, event)
 
     def _take_order(self, envelope: Envelope) -> None:
@@ -192,6 +221,38 @@ class Journal:
             self.cancel_requested = self.cancel_requested or envelope
         else:
             self.paused = envelope.type == "run.paused"
+
+    def _is_of_this_chapter(self, identity: str, event: Event) -> bool:
+        """Whether an event belongs to an operation of this chapter; other news that it brings is noted here."""
+        if isinstance(event, ChildStarted):
+            self.note_child(event)
+        elif isinstance(event, ChildEnded):
+            self.children.pop(event.child, None)
+            # An identity is used again after the code has continued; a child is not.
+            return self.started.get(identity) == event.child
+        elif isinstance(event, ToolCallReported):
+            return event.epoch >= self.continued_epoch
+        elif isinstance(event, ValueRecorded) and event.kind == "patched":
+            self.patches.add(str(event.value))
+            return False
+        return True
+
+    def note_child(self, event: ChildStarted) -> None:
+        """A child has been started, and its end can come from outside."""
+        self.children[event.child] = event.target
+        self.started[event.operation] = event.child
+
+    def _continue(self, envelope: Envelope, event: RunContinued) -> None:
+        """The code has begun anew: forget what it had done before."""
+        epoch = envelope.meta.get("epoch")
+        if isinstance(epoch, int):
+            self.epoch = epoch
+        self.state = event.state
+        self.continued, self.continued_epoch = envelope.version, self.epoch
+        self.operations, self.order, self.patches, self.started = {}, [], set(), {}
+        self.failed_attempts = self.lost_claims = 0
+        self.waits_for_retry = self.attempted_whole = False
+        self.children = {child: self.children.get(child, "") for child in event.children}
 
     def _operation(self, identity: str, envelope: Envelope) -> Operation:
         operation = self.operations.get(identity)
@@ -237,6 +298,10 @@ class Journal:
                     self.failed_attempts = 0
                 if operation.reopened is not None and established(envelope.event)[0]:
                     self.failed_attempts = 0
+
+    def _waits_for_child(self, identity: str) -> bool:
+        known = self.operations.get(identity)
+        return identity in self.started and known is not None and known.open and not known.outside
 
     def _observe(self, operation: Operation, event_id: str) -> None:
         seen = next((e for e in operation.outside if e.event_id == event_id), None)
@@ -304,6 +369,7 @@ class Journal:
             if o.kind in REASONS and o.open and not o.outside
         ]
         reasons += ["signal" for identity in self.waiting_for if identity not in self.operations]
+        reasons += ["child" for identity in self.waiting_for if self._waits_for_child(identity)]
         reasons += ["in_doubt" for _ in self.waiting_for_settlement()]
         return foremost(reasons) if reasons else None
 
@@ -314,7 +380,7 @@ def foremost(reasons: Iterable[WaitReason]) -> WaitReason:
 
 
 def fold_journal(run: str, envelopes: Iterable[Envelope]) -> Journal:
-    """The journal of a run's whole stream."""
+    """The journal of a run's whole stream: of the chapter that it is in."""
     journal = Journal(run)
     for envelope in envelopes:
         journal.apply(envelope)
@@ -329,6 +395,17 @@ def kind_of(envelope: Envelope) -> str:
     if isinstance(event, InputReceived | TimerSet) and event.signal is not None:
         return "signal"
     return envelope.type.partition(".")[0]
+
+
+def fold_chapters(run: str, envelopes: Iterable[Envelope]) -> list[Journal]:
+    """A journal for each chapter of a run's whole stream; what ends all but the last is their ``run.continued``."""
+    journal = Journal(run)
+    chapters: list[Journal] = []
+    for envelope in envelopes:
+        if envelope.type == "run.continued":
+            chapters.append(replace(journal, version=envelope.version, terminal=envelope))
+        journal.apply(envelope)
+    return [*chapters, journal]
 
 
 def operation_of(event: Event) -> str:
@@ -366,7 +443,11 @@ def was_cancelled(event: Event) -> bool:
     return (
         isinstance(event, WaitCancelled)
         or (isinstance(event, QuestionExpired) and event.cause == CANCELLED)
-        or (isinstance(failure, Failure) and failure.error_type == CANCELLED)
+        or (
+            isinstance(failure, Failure)
+            and failure.error_type == CANCELLED
+            and not isinstance(event, ChildEnded)  # Of a child it says that somebody cancelled that.
+        )
     )
 
 
@@ -381,4 +462,6 @@ def established(event: Event) -> tuple[bool, object]:
         return False, event.failure
     if isinstance(event, QuestionAnswered):
         return True, event.answer
+    if isinstance(event, ChildEnded):
+        return (True, event.output) if event.failure is None else (False, event.failure)
     return True, getattr(event, "result", None)

@@ -69,7 +69,7 @@ class RunState(BaseModel):
 
 COUNTED = {"model_call.completed": "model_calls", "tool_call.completed": "tool_calls"}
 PAID_FOR = frozenset({"model_call.completed", "model_call.failed"})
-GOES_ON = frozenset({"run.started", "input.received"})
+GOES_ON = frozenset({"run.started", "run.continued", "input.received"})
 ERASED: dict[str, Status] = {
     "run.claimed": "running",
     "run.waiting": "waiting",

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
@@ -19,10 +19,21 @@ from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.limits import RunPolicy
 from evrt.retry import NO_RETRY, Retry, parse_seconds
-from evrt.runtime import approvals, differences, model_calls, questions, signals, steps, timers, tool_calls
+from evrt.runtime import (
+    approvals,
+    children,
+    differences,
+    model_calls,
+    questions,
+    signals,
+    steps,
+    timers,
+    tool_calls,
+)
 from evrt.runtime.approvals import Approval
 from evrt.runtime.blobs import RunBlobs
-from evrt.runtime.execution import Execution
+from evrt.runtime.children import Child
+from evrt.runtime.execution import Execution, Startable
 from evrt.runtime.gather import gather, in_scope
 from evrt.runtime.journal import payload_of
 from evrt.runtime.memory import RunMemory
@@ -53,13 +64,17 @@ class Context(Generic[Deps_co]):
     """What a run's code works through. Every operation is recorded, and on resume or replay read back.
 
     ``run_id``: the run's id. ``input``: its input as recorded. ``target``: the agent or workflow.
+    ``state``: what the code continued as (``continue_as``); None at first.
     """
 
-    def __init__(self, execution: Execution, *, target: str, input: JsonValue) -> None:
+    def __init__(
+        self, execution: Execution, *, target: str, input: JsonValue, state: JsonValue = None
+    ) -> None:
         self._execution = execution
         self.run_id = execution.run
         self.target = target
         self.input = input
+        self.state: Any = state
         self.memory = RunMemory(execution)
         self.blobs = RunBlobs(execution)
 
@@ -248,6 +263,59 @@ class Context(Generic[Deps_co]):
         """
         with in_scope(self._execution, f"scope:{key}", adopt=True):
             yield
+
+    # Runs of their own
+
+    async def start_child(
+        self,
+        target: Startable | str,
+        input: object = None,
+        *,
+        conversation: str | None = None,
+        priority: int | None = None,
+    ) -> Child:
+        """Start an agent or workflow of the app as a run of its own, and go on; await the child for its output.
+
+        The child has its own journal, attempts and time-out, and any worker may execute it. It goes on when this
+        run ends without having awaited it. ``conversation`` is an id of your own, as in ``App.start``; a higher
+        ``priority`` is executed first, and without one the child has this run's. Raises NotFound for an unknown target, InvalidInput for an input that does
+        not fit it, UsageError for one that the app does not have.
+        """
+        return await children.start(
+            self._execution, target, input, conversation=conversation, priority=priority
+        )
+
+    async def child(
+        self,
+        target: Startable | str,
+        input: object = None,
+        *,
+        conversation: str | None = None,
+        priority: int | None = None,
+    ) -> Any:
+        """Start a child and wait for its output; several at once with ``ctx.gather(*(ctx.child(…) for …))``.
+
+        Raises ChildFailed when it ended otherwise than in success, and what ``start_child`` raises.
+        """
+        return await (await self.start_child(target, input, conversation=conversation, priority=priority))
+
+    # Long runs, and code that changes
+
+    def continue_as(self, state: object = None) -> NoReturn:
+        """Begin anew, in the same run, with this ``ctx.state``: what has been done so far is not replayed any more.
+
+        The code starts from its first line with the same input, and the time-out counts anew. Raises UsageError
+        where branches are still under way, InvalidInput for a state that cannot be recorded.
+        """
+        raise self._execution.continue_as(state)
+
+    def patched(self, change: str) -> bool:
+        """Whether to go the new way where the code was changed: ``if ctx.patched("ask-twice"): … else: …``.
+
+        False in a run whose history goes on with what the code did before; elsewhere true, and recorded, so that
+        it stays so. One id for one change; every place that asks for it gets the same answer.
+        """
+        return self._execution.patched(change)
 
     # A person
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from evrt.effects.contract import Model, OnDelta
-from evrt.errors import EvrtError, ReplayDivergence, WrongTask
+from evrt.errors import EvrtError, NotFound, ReplayDivergence, UsageError, WrongTask
 from evrt.events import Envelope, Event, JsonValue
-from evrt.events.calls import ToolCallReported, ToolCallSettled
-from evrt.events.run import Failure, InputReceived, RunSignalled, WaitReason
+from evrt.events.calls import ToolCallReported, ToolCallSettled, ValueRecorded
+from evrt.events.run import Failure, InputReceived, Kind, RunContinued, RunSignalled, WaitReason
 from evrt.folds.journal import (
     CONTROL,
     OUTSIDE,
@@ -29,14 +29,15 @@ from evrt.folds.journal import (
     unkeyed_writes_left_open,
     was_cancelled,
 )
+from evrt.limits import RunPolicy
 from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.coordination import Change, Wake
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.differences import Difference, Unasked
-from evrt.runtime.identity import Scope, current_scope
-from evrt.runtime.journal import JournalWriter, Turn
+from evrt.runtime.identity import Scope, current_scope, escape
+from evrt.runtime.journal import JournalWriter, Turn, payload_of
 from evrt.runtime.late_cancels import LateCancels
 from evrt.runtime.limit import TimeLimit
 from evrt.runtime.progress import Progress
@@ -58,6 +59,28 @@ CANCELLED_AGAIN_SECONDS = 5.0
 """What a replay allows, beyond twice the time it took then, for code to cancel an operation again."""
 
 
+class Startable(Protocol):
+    """What can be started as a child: an agent or a workflow of the app."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def timeout_seconds(self) -> float | None: ...
+    @property
+    def model_turns_max(self) -> int | None: ...
+    @property
+    def policy(self) -> RunPolicy: ...
+    def check_input(self, value: JsonValue) -> JsonValue:
+        """Raises InvalidInput."""
+        ...
+
+
+def _nothing_to_start(name: str) -> Startable:
+    raise NotFound(f"There is no app here that could have {name!r}.")
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What runs of one app share: the log, the models, the dependencies handed to tools, the redaction."""
@@ -70,6 +93,8 @@ class World:
     turn: Turn = field(default_factory=Turn)
     on_delta: Callable[[str, str, str], None] | None = None
     """Called with (run, operation, text) while a model streams; live only, never on replay."""
+    find: Callable[[str], Startable] = _nothing_to_start
+    """An agent or workflow of the app by its name. Raises NotFound."""
     worker: str | None = None
     """The worker that has been given these runs by the queue; None for runs executed outside of it."""
 
@@ -132,6 +157,8 @@ class Execution:
     waiting_for_branches: dict[asyncio.Task[Any], Callable[[int | None], None]] = field(default_factory=dict)
     """Tasks that wait for branches, each with what cuts those off (see ``Branches.cut_off``)."""
     tools_recorded: set[str] = field(default_factory=set)
+    patches: dict[str, bool] = field(default_factory=dict)
+    """What this execution has been told of changes of its code (``ctx.patched``)."""
     stopped: Stop | None = None
     winding_down: Stop | None = None
     """Why the code is to be stopped as soon as no write without a key is being made."""
@@ -191,12 +218,16 @@ class Execution:
             f"{self.run} has ended, so nothing more can be done in it. Await every task before the run's code returns."
         )
 
-    def bind(self, name: str) -> str:
-        """The identity of an operation, at the moment it is first awaited."""
+    def here(self) -> Scope:
+        """The scope in which an operation begins. Raises WrongTask."""
         scope = self.scope()
         assert scope.task is not None
         self.progress.back(scope.task)
-        return scope.next(name)
+        return scope
+
+    def bind(self, name: str) -> str:
+        """The identity of an operation, at the moment it is first awaited."""
+        return self.here().next(name)
 
     def enter(self, path: str, task: asyncio.Task[Any] | None, parent: Scope) -> Scope:
         """A scope by its path; entering it again goes on counting where it was left."""
@@ -233,27 +264,43 @@ class Execution:
         An operation that is known but open comes back as None too, once the past is complete;
         ``journal.operations`` then says how far it got.
         """
+        known = await self.begun(identity, kind, digest)
+        return known if known is not None and await self.outcome_of(known) is not None else None
+
+    async def begun(self, identity: str, kind: str, digest: str | None) -> Operation | None:
+        """The operation as the past knows it, at once; None where it begins now, when the past is complete."""
         self.diverge(self.unasked.take(identity))
         known = self.journal.operations.get(identity)
         if known is not None:
             self.diverge(differences.in_request(known, kind, digest))
-            if known.outcome is not None:
-                task = self._task()
-                if not self.progress.release_at_once(identity, task):
-                    await self._release(identity, task)
-                if was_cancelled(known.outcome.event):
-                    self.late_cancels.strike()
-                    await self._cancelled_again(known.outcome, identity)
-                return known
-        elif _has_lost(current_scope.get()):
+            return known
+        if _has_lost(current_scope.get()):
             await self._until_cut_off()
+        await self.present(identity)
+        return None
+
+    async def outcome_of(self, known: Operation) -> Envelope | None:
+        """An operation's outcome, when its turn comes; None when it has yet to be made and the past is complete."""
+        outcome = known.outcome
+        if outcome is None:
+            await self.present(known.identity)
+            return None
+        task = self._task()
+        if not self.progress.release_at_once(known.identity, task):
+            await self._release(known.identity, task)
+        if was_cancelled(outcome.event):
+            self.late_cancels.strike()
+            await self._cancelled_again(outcome, known.identity)
+        return outcome
+
+    async def present(self, identity: str) -> None:
+        """Return when the past is complete; a replay, which comes to nothing after that, ends here."""
         try:
             await self.progress.go_live(self._task())
         except asyncio.CancelledError:
             self.strike_next()
         if self.offline or self.journal.terminal is not None:
             self._past_the_end(identity)
-        return None
 
     async def _release(self, identity: str, task: asyncio.Task[Any]) -> None:
         try:
@@ -316,6 +363,34 @@ class Execution:
             position=difference.position,
         )
         raise self.stop(Stop("diverged", error))
+
+    def patched(self, change: str) -> bool:
+        """Whether the code goes on as it was changed, or as it was before: see ``Context.patched``."""
+        self.here()
+        if change in self.journal.patches:
+            return True
+        if change in self.patches:
+            return self.patches[change]
+        # Whatever is left of the past, in any branch, was made by code that did not know of the change.
+        answer = not self.unasked and self.journal.terminal is None
+        if not _has_lost(current_scope.get()):
+            self.patches[change] = answer
+            if answer:
+                mark = escape(f"patched:{change}")
+                self.note(ValueRecorded(operation=f"{mark}#1", kind="patched", value=change))
+        return answer
+
+    def continue_as(self, state: object) -> RunStopped:
+        """Stop the code, so that it begins anew with this state. Returns what to raise; raises UsageError."""
+        if self.scope().path or len(self.tasks) > 1:
+            raise UsageError(
+                "Only the run's own code can continue as another state, outside of every scope and when nothing it has "
+                "started at the same time is still under way: call ctx.continue_as after `await ctx.gather(...)`."
+            )
+        shown = self.admit(state)
+        payload_of(RunContinued(state=shown))
+        self.check_all_asked()
+        return self.stop(Stop("continued", state=shown))
 
     def check_all_asked(self) -> None:
         """Diverge if the code has ended and the history knows operations that it never asked for."""

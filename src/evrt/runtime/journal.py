@@ -84,7 +84,8 @@ class JournalWriter:
         self._log = log
         self._run = run
         self._correlation = correlation
-        self._meta = meta
+        self.meta = meta
+        """Of the events drafted from now on."""
         self._expect: Expectation = Claim(epoch)
         self._fence = Fence(epoch)
         self.version = version
@@ -103,7 +104,7 @@ class JournalWriter:
     def draft(self, event: Event, *, meta: bytes | None = None) -> Draft:
         """An event of this run, encoded. Raises InvalidInput or PayloadTooLarge."""
         payload = payload_of(event)
-        meta = meta_for(event, meta or self._meta)
+        meta = meta_for(event, meta or self.meta)
         return Draft(self._run, event.type, new_event_id(), self._correlation, meta, payload)
 
     def record(self, *drafts: Draft, beside: Sequence[Change] = ()) -> None:

@@ -13,10 +13,12 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
 
+from evrt.endings import ending_for_parent
 from evrt.errors import (
     Conflict,
     EvrtError,
@@ -27,7 +29,7 @@ from evrt.errors import (
     StepLimitReached,
     WrongVersion,
 )
-from evrt.events import Event, JsonObject, JsonValue
+from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallInDoubt
 from evrt.events.run import (
     CANCELLED,
@@ -37,6 +39,7 @@ from evrt.events.run import (
     RunCancelled,
     RunCancelRequested,
     RunClaimed,
+    RunContinued,
     RunDiverged,
     RunFailed,
     RunRequested,
@@ -48,8 +51,9 @@ from evrt.events.run import (
     RunWaiting,
     WaitReason,
 )
-from evrt.folds.journal import Journal, fold_journal
+from evrt.folds.journal import Journal
 from evrt.folds.run import Status
+from evrt.history import CONTINUED, load_last_chapter
 from evrt.log.contract import Draft, Exact
 from evrt.log.coordination import Hold, Park, Remove, Wake, Yield
 from evrt.log.envelopes import envelopes
@@ -64,6 +68,9 @@ from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 
 run_logger = logging.getLogger("evrt.run")
+
+CONTINUE_TRIES_MAX = 100
+"""How often to look again when something came from outside while the code was about to continue."""
 
 TIMEOUT_SECONDS = 900.0
 """Default limit on the execution of a run, waits not counted."""
@@ -81,6 +88,8 @@ class Ending:
     divergence: ReplayDivergence | None = None
     delay_seconds: float = 0.0
     """How long it waits for its next attempt, where that is the reason."""
+    continued: bool = False
+    """Whether it is only the end of a chapter: the code begins anew, as what ``output`` holds."""
 
 
 class Runner:
@@ -93,6 +102,7 @@ class Runner:
         self._requested = requested
         self._actor = f"{requested.kind}:{requested.target}"
         self._writer: JournalWriter | None = None
+        self._winding_down: Stop | None = None
         self._execution: Execution
         self._parking: Parking
 
@@ -112,6 +122,8 @@ class Runner:
                 ending = await self._at_once()
             if ending is None:
                 ending = await self._execute(writer, first)
+            while ending.continued:
+                ending = await self._at_once() or await self._execute(writer)
             await writer.barrier()
         except RunStopped as stopped:
             raise await self._log_error(stopped.stop) from None
@@ -119,6 +131,7 @@ class Runner:
 
     def wind_down(self, stop: Stop) -> None:
         """Have the run stopped where it can go on later, or ended, as soon as that leaves nothing in doubt."""
+        self._winding_down = stop
         if hasattr(self, "_execution") and self._execution.stopped is None:
             self._execution.wind_down(stop)
 
@@ -128,20 +141,20 @@ class Runner:
             await self._execution.look_outside()
 
     async def replay(self) -> Ending:
-        """Execute against the history alone: no model, no tool, no write. A divergence is in the ending."""
+        """Execute against the history alone: no model, no tool, no write. A divergence is in the ending.
+
+        Of a run that continued this is the chapter that the journal is of.
+        """
         return await self._execute(None)
 
     def _claim(self, reason: ClaimReason) -> tuple[JournalWriter, Sequence[Draft]]:
         journal = self._journal
-        epoch = journal.epoch + 1
-        meta: JsonObject = {"epoch": epoch, "actor": self._actor}
-        if self._requested.user is not None:
-            meta["on_behalf_of"] = self._requested.user
+        epoch = journal.epoch = journal.epoch + 1
         writer = JournalWriter(
             self._world.log,
             run=journal.run,
             correlation=journal.correlation or journal.run,
-            meta=orjson.dumps(meta),
+            meta=self._meta(),
             epoch=epoch,
             version=journal.version,
             on_failure=self._on_append_failed,
@@ -151,11 +164,20 @@ class Runner:
         first: list[Event] = [self._requested] if journal.version == 0 else []
         worker = self._world.worker or f"{socket.gethostname()}:{os.getpid()}"
         first.append(RunClaimed(epoch=epoch, worker=worker, reason=reason))
-        if journal.epoch == 0:
+        if epoch == 1:
             first.append(RunStarted())
-        journal.epoch = epoch
         self._writer = writer
         return writer, [writer.draft(event) for event in first]
+
+    def _meta(self) -> bytes:
+        """The meta of what the run writes of itself."""
+        journal = self._journal
+        meta: JsonObject = {"epoch": journal.epoch, "actor": self._actor, **journal.kin}
+        if self._requested.user is not None:
+            meta["on_behalf_of"] = self._requested.user
+        if journal.continued:
+            meta[CONTINUED] = journal.continued
+        return orjson.dumps(meta)
 
     async def _catch_up(self, writer: JournalWriter, first: Sequence[Draft]) -> None:
         """Take in what a worker that has lost its claim now wrote between our reading and our claim."""
@@ -169,6 +191,7 @@ class Runner:
             raise stopped.stop.error or stopped from None
         for envelope in envelopes(await self._world.log.read_stream(journal.run, after=journal.version)):
             journal.apply(envelope)
+        writer.meta = self._meta()
         if journal.terminal is not None:
             raise Conflict(f"{journal.run} ended ({journal.terminal.type}) while it was being claimed.")
 
@@ -211,6 +234,8 @@ class Runner:
         if writer is not None and first:
             # After the task was created, so that the code's first intent rides in the same append.
             writer.record(*first)
+        if self._winding_down is not None:
+            execution.wind_down(self._winding_down)
         seconds = self._requested.timeout_seconds
         if seconds is not None and writer is not None:
             execution.limit = TimeLimit(seconds, lambda: execution.stop(Stop("timed_out")))
@@ -248,7 +273,9 @@ class Runner:
     async def _main(self, execution: Execution) -> Ending:
         current_scope.set(Scope(execution, "", asyncio.current_task()))
         given = self._requested.input
-        context: Context[Any] = Context(execution, target=self._callee.name, input=given)
+        context: Context[Any] = Context(
+            execution, target=self._callee.name, input=given, state=self._journal.state
+        )
         error: Exception | None = None
         output: JsonValue = None
         try:
@@ -305,8 +332,7 @@ class Runner:
         if may_retry is False or (not operation and not may_retry):
             return None
         await execution.barrier()
-        rows = await self._world.log.read_stream(execution.run)
-        journal = fold_journal(execution.run, envelopes(rows))
+        journal = (await load_last_chapter(self._world.log, execution.run)).journal
         attempt = journal.failed_attempts + 1
         if attempt + journal.lost_claims >= policy.attempts_max:
             return None
@@ -363,7 +389,10 @@ class Runner:
         """Record the end, if this is no replay; the run leaves the queue with it."""
         writer = self._writer
         if writer is not None:
-            writer.record(writer.draft(terminal), beside=(Remove(self._journal.run),))
+            parent = ending_for_parent(self._journal, terminal)
+            writer.record(
+                writer.draft(terminal), *parent.drafts, beside=(Remove(self._journal.run), *parent.beside)
+            )
         return ending
 
     def _cancelled(self) -> Ending:
@@ -386,6 +415,8 @@ class Runner:
             case "parked":
                 assert self._parking.parked is not None
                 return _waits(self._parking.parked)
+            case "continued":
+                return await self._continue(stop.state)
             case "in_doubt":
                 return await self._park_in_doubt(CANCELLED)
             case "cancelled":
@@ -402,6 +433,48 @@ class Runner:
             case _:
                 seconds = self._requested.timeout_seconds or 0.0
                 return self._close(RunTimedOut(timeout_seconds=seconds), Ending("timed_out"))
+
+    async def _continue(self, state: JsonValue) -> Ending:
+        """Record that the code begins anew. What came from outside until then is known by now, or it is kept for it."""
+        journal, writer, execution = self._journal, self._writer, self._execution
+        ending = Ending("running", output=state, continued=True)
+        if writer is None:
+            return ending
+        late: list[bool] = []
+        for _ in range(CONTINUE_TRIES_MAX):
+            try:
+                await execution.barrier()
+                await execution.caught_up()
+                writer.version = execution.version
+                event = RunContinued(state=state, kept=journal.kept(), children=tuple(journal.children))
+                draft = writer.draft(event)
+                await writer.append_now(
+                    [draft], {journal.run: Exact(writer.version)}, too_late=partial(late.append, True)
+                )
+            except WrongVersion:
+                await execution.look_outside()
+                continue
+            except RunStopped as stopped:
+                raise await self._log_error(stopped.stop) from None
+            meta: JsonObject = orjson.loads(draft.meta)
+            journal.apply(
+                Envelope(
+                    0,
+                    draft.event_id,
+                    0,
+                    journal.run,
+                    writer.version,
+                    draft.type,
+                    draft.correlation,
+                    meta,
+                    event,
+                )
+            )
+            writer.meta = self._meta()
+            if late:
+                raise asyncio.CancelledError
+            return ending
+        raise Conflict(f"{journal.run} is being written too fast from outside to continue; resume it later.")
 
     async def _log_error(self, stop: Stop) -> EvrtError:
         assert stop.error is not None
@@ -451,7 +524,7 @@ class Runner:
         assert writer is not None
         while True:
             await writer.barrier()
-            journal = fold_journal(run, envelopes(await self._world.log.read_stream(run)))
+            journal = (await load_last_chapter(self._world.log, run)).journal
             wanted = journal.has_cause or (waiting.reason == "paused" and not journal.paused)
             park = Park(
                 run,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evrt.errors import EvrtError
+from evrt.events import JsonValue
 
 StopReason = Literal[
     "parked",
@@ -19,6 +20,7 @@ StopReason = Literal[
     "handover",
     "replayed",
     "interrupted",
+    "continued",
     "ended",
 ]
 
@@ -30,11 +32,12 @@ class Stop:
     parked: it waits for an answer or a settlement · in_doubt: it ended with a write under way that it did not await · diverged: it left
     its history · log: an append failed or was fenced · timed_out: the run's time is up · cancelled, paused:
     somebody wants it so · handover: its worker ends, another goes on · replayed: an offline replay came to where the history ends · interrupted: whoever runs it was cancelled ·
-    ended: its code returned or raised.
+    continued: its code begins anew as ``state`` · ended: its code returned or raised.
     """
 
     reason: StopReason
     error: EvrtError | None = None
+    state: JsonValue = None
 
 
 def cancels() -> int:

@@ -9,7 +9,7 @@ import logging
 from evrt.app import App
 from evrt.errors import Conflict, EvrtError, Fenced
 from evrt.events.run import UNKNOWN_TARGET, ClaimReason, Failure, RunFailed
-from evrt.history import Run, executable, load_run
+from evrt.history import LastChapter, executable, load_last_chapter
 from evrt.log import Log
 from evrt.log.coordination import Claimed, Hold, Remove, Yield
 from evrt.orders import end_unclaimed
@@ -73,7 +73,7 @@ class Executing:
         return await self._give_back(TROUBLE_SECONDS)
 
     async def _claimed(self) -> Outcome:
-        history = await load_run(self._log, self.run)
+        history = await load_last_chapter(self._log, self.run)
         if history.state.ended:
             await self._log.coordination.change(Remove(self.run))
             return Outcome.ENDED
@@ -89,7 +89,7 @@ class Executing:
         ending = await runner.run(reason_of(history))
         return Outcome.PARKED if ending.status == "waiting" else Outcome.ENDED
 
-    async def _unknown(self, history: Run) -> Outcome:
+    async def _unknown(self, history: LastChapter) -> Outcome:
         """Nobody can execute it: failed, unless it has begun, for then a bad deploy would end it for good."""
         asked = history.state.requested_at or 0
         age_seconds = (await self._log.coordination.now() - asked) / 1_000_000
@@ -121,7 +121,7 @@ class Executing:
                 await asyncio.sleep(TROUBLE_SECONDS)
 
 
-def reason_of(history: Run) -> ClaimReason:
+def reason_of(history: LastChapter) -> ClaimReason:
     """Why a run is claimed, by what its history says of the claim before."""
     if history.journal.epoch == 0:
         return "start"

@@ -84,3 +84,48 @@ async def until(app: evrt.App, type_: str, count: int = 1) -> None:
                 return
     finally:
         await subscription.aclose()
+
+
+async def work_off(app: evrt.App) -> None:
+    """Execute what is queued, what was cut off and what can go on, until nothing is left to do: as workers would."""
+    log = await app.log()
+    while True:
+        idle = True
+        for run in await log.streams("run-"):
+            history = await app.get(run)
+            news = any(known.open and known.outside for known in history.journal.operations.values())
+            if not history.state.ended and (history.status != "waiting" or news):
+                await app.resume(run)
+                idle = False
+        if idle:
+            return
+
+
+async def run_off(app: evrt.App, target: str, input: object = None, **more: Any) -> evrt.Result:
+    """Run something with all that it starts."""
+    run = await app.run(target, input, **more)
+    await work_off(app)
+    return await ended(app, run.run_id)
+
+
+async def ended(app: evrt.App, run: str) -> evrt.Result:
+    """How a run ended, by its history."""
+    state = (await app.get(run)).state
+    assert state.ended, f"{run} is {state.status}: {state.reason}"
+    return evrt.Result(run, state.status, state.output, state.failure)
+
+
+async def same_after_every_crash(app: evrt.App, watched: Watched, run: str) -> None:
+    """Cut off after any append, and worked off then, everything comes to what it came to."""
+    whole = await app.get(run)
+    log = watched._log
+    for position in watched.boundaries[:-1]:
+        put(app, await cut_off(log, position))
+        if not await (await app.log()).streams(run):
+            continue
+        await work_off(app)
+        again = await app.get(run)
+        assert (again.status, again.state.output) == (whole.status, whole.state.output)
+        assert again.digest == whole.digest
+        assert (await app.replay(run)).complete
+    put(app, log)

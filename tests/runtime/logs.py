@@ -127,5 +127,6 @@ async def same_after_every_crash(app: evrt.App, watched: Watched, run: str) -> N
         again = await app.get(run)
         assert (again.status, again.state.output) == (whole.status, whole.state.output)
         assert again.digest == whole.digest
-        assert (await app.replay(run)).complete
+        report = await app.replay(run)
+        assert report.complete, report.divergence
     put(app, log)

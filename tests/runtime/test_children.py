@@ -75,8 +75,8 @@ async def test_whatever_was_cut_off_the_family_comes_to_the_same(url: str) -> No
 
 
 @pytest.mark.parametrize("count", [1, 300, pytest.param(2_000, marks=pytest.mark.soak)])
-async def test_children_started_at_once_are_one_append(url: str, count: int) -> None:
-    async with evrt.App(url) as app:
+async def test_children_started_at_once_are_one_append(count: int) -> None:
+    async with evrt.App("memory://") as app:
         family(app)
         watched = await watch(app)
         run = await app.run("fan_out", count)

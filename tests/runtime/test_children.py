@@ -9,7 +9,7 @@ import pytest
 
 import evrt
 from evrt.agents.workflow import Workflow
-from evrt.events.run import ChildEnded, ChildLetGo, ChildStarted, RunRequested
+from evrt.events.run import ChildEnded, ChildStarted, RunRequested, WaitCancelled
 from evrt.log.contract import PAYLOAD_BYTES_MAX
 from evrt.testing import ScriptedModel, call
 from runtime.logs import Ctx, ended, run_off, same_after_every_crash, watch, work_off
@@ -307,7 +307,7 @@ async def test_a_wait_that_is_cut_off_leaves_the_child_as_it_is(url: str) -> Non
         await work_off(app)
         assert (await ended(app, run.run_id)).output == ["not yet", "not yet", 8, 8]
         history = await app.get(run.run_id)
-        left = [event.event for event in history.events if isinstance(event.event, ChildLetGo)]
+        left = [event.event for event in history.events if isinstance(event.event, WaitCancelled)]
         assert [event.operation for event in left] == ["double#1/wait#1", "double#1/wait#2"]
         report = await app.replay(run.run_id)
         assert report.complete, report.divergence

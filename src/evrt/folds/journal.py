@@ -254,6 +254,10 @@ class Journal:
         self.waits_for_retry = self.attempted_whole = False
         self.children = {child: self.children.get(child, "") for child in event.children}
 
+    def kept(self) -> tuple[int, ...]:
+        """Versions of the signals that the code has not received yet, oldest first."""
+        return tuple(sorted(kept.version for named in self.signals.values() for kept in named.values()))
+
     def _operation(self, identity: str, envelope: Envelope) -> Operation:
         operation = self.operations.get(identity)
         if operation is None:
@@ -403,7 +407,9 @@ def fold_chapters(run: str, envelopes: Iterable[Envelope]) -> list[Journal]:
     chapters: list[Journal] = []
     for envelope in envelopes:
         if envelope.type == "run.continued":
-            chapters.append(replace(journal, version=envelope.version, terminal=envelope))
+            # What the next chapter receives is taken from the signals that this one has left.
+            left = {name: dict(kept) for name, kept in journal.signals.items()}
+            chapters.append(replace(journal, version=envelope.version, terminal=envelope, signals=left))
         journal.apply(envelope)
     return [*chapters, journal]
 

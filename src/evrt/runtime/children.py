@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from time import perf_counter
 from typing import Any, TypeVar
 
 import orjson
 
 from evrt.codec import encode, meta_for
 from evrt.errors import ChildFailed, Conflict, UsageError
-from evrt.events import Envelope, Event, JsonObject, JsonValue
+from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.run import (
-    CANCELLED,
     ChildEnded,
-    ChildLetGo,
     ChildStarted,
     RunRequested,
     RunStepLimitReached,
     RunSucceeded,
+    WaitCancelled,
 )
 from evrt.inbox import ensure_conversation
 from evrt.limits import RateLimit, check_priority
@@ -33,10 +31,10 @@ from evrt.log.coordination import Enqueue
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id, new_ref
 from evrt.requesting import rate_of
+from evrt.runtime import waiting
 from evrt.runtime.execution import Execution, Startable
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
-from evrt.runtime.latency import milliseconds_since
 
 T = TypeVar("T")
 
@@ -195,8 +193,9 @@ def _record(
 async def _end(execution: Execution, identity: str, number: int) -> ChildEnded:
     """The child's end, in its turn. Raises CancelledError where the code cuts off, or cut off, this wait for it."""
     wait = f"{identity}/wait#{number}"
-    if wait in execution.journal.operations:
-        await execution.recorded(wait, "child", None)
+    cut_off = execution.journal.operations.get(wait)
+    if cut_off is not None:
+        await execution.recorded(wait, cut_off.kind, None)
     known = execution.journal.operations.get(identity)
     if known is not None:
         outcome = await execution.outcome_of(known)
@@ -204,24 +203,14 @@ async def _end(execution: Execution, identity: str, number: int) -> ChildEnded:
             return _as_ended(outcome.event)
     else:
         await execution.present(identity)
-    known = execution.journal.operations.get(identity)
-    began = perf_counter()
-    try:
-        found = await execution.outside(
-            _from_outside(execution, identity), established=known is not None and bool(known.outside)
-        )
-    except asyncio.CancelledError:
-        if execution.stopped is None:
-            execution.record(
-                ChildLetGo(operation=wait, cause=CANCELLED, latency_ms=milliseconds_since(began))
-            )
-        raise
+    found = await waiting.wait(
+        execution,
+        identity,
+        "child",
+        cancelled=lambda took: WaitCancelled(operation=wait, latency_ms=took),
+    )
+    assert found is not None  # There is no time for it to be over.
     return _as_ended(execution.observe(identity, found))
-
-
-async def _from_outside(execution: Execution, identity: str) -> Envelope:
-    await execution.barrier()
-    return await execution.from_outside(identity, "child")
 
 
 def _as_ended(event: Event) -> ChildEnded:

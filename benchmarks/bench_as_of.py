@@ -34,10 +34,9 @@ from evrt.log import Append, Draft, Log, open_log
 from evrt.log.ids import new_event_id
 from evrt.projection import AnyProjection, Columns, Correlation, Projection
 from evrt.projector.asof import document_as_of, documents_as_of
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.projector import Projector
-from evrt.projector.reading import ViewReader
 from evrt.projector.registry import named, projections
-from evrt.projector.store import open_store
 from harness import Bench, Case, Ratio
 
 EVENTS = 100_000
@@ -109,7 +108,7 @@ class Prepared:
                     drafts.append(draft("run-other", "run-other", number))
                 await log.append(Append(drafts[: len(drafts) // 2], {}))
                 await log.append(Append(drafts[len(drafts) // 2 :], {}))
-            async with aclosing(await open_store(self._views, log.id)) as store:
+            async with aclosing(await open_file(self._views, log.id)) as store:
                 own = {projection.name: projection for projection in (RUNS_VIEW, WORK_VIEW)}
                 committed = asyncio.Event()
                 projecting = asyncio.ensure_future(Projector(log, store, own, on_commit=committed.set).run())
@@ -124,7 +123,7 @@ class Prepared:
         """Documents as of random positions read per minute, after one for warming up."""
         async with AsyncExitStack() as opened:
             log = await opened.enter_async_context(aclosing(await open_log(self._url, read_only=True)))
-            views = await opened.enter_async_context(aclosing(ViewReader(self._views))) if view else None
+            views = await opened.enter_async_context(aclosing(FileReader(self._views))) if view else None
             chance = random.Random(self.events)
             head = await log.position()
             if view:

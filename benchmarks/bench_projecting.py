@@ -30,8 +30,8 @@ from evrt.events import Envelope
 from evrt.folds.run import RunState, evolve_run
 from evrt.log import open_log
 from evrt.log.envelopes import Row
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.registry import projections
-from evrt.projector.store import open_store
 from evrt.projector.views import Views
 from harness import Bench, Case, Ratio
 from projecting import fill
@@ -86,8 +86,9 @@ class Ours:
     async def _project(self, names: set[str]) -> float:
         async with aclosing(await open_log(self._url)) as log:
             chosen = {name: projection for name, projection in projections().items() if name in names}
-            store = await open_store(f"{self._file}-views", log.id)
-            async with aclosing(Views(log, store, chosen, None)) as views:
+            store = await open_file(f"{self._file}-views", log.id)
+            reader = FileReader(store.place)
+            async with aclosing(Views(log, store, reader, chosen, None)) as views:
                 start = time.perf_counter()
                 await views.wait_for(self.events, timeout_seconds=None)
                 return self.events / (time.perf_counter() - start)

@@ -20,7 +20,7 @@ from cli.many import make_runs
 from cli.shell import Shell
 from evrt.log import doctor, open_log
 from evrt.projector.doctor import FAR_BEHIND_EVENTS
-from evrt.projector.store import open_store
+from evrt.projector.files import open_file
 from evrt_projections.runs import PROJECTION
 
 PAST = Path(__file__).parent.parent / "formats" / "v1.db"
@@ -210,7 +210,7 @@ def test_a_projection_that_failed_is_told_with_the_event_and_what_to_do(shell: S
 
 async def _begin_to_rebuild_and_be_gone(shell: Shell) -> None:
     async with aclosing(await open_log(f"sqlite:///{shell.folder}/evrt.db", read_only=True)) as log:
-        store = await open_store(f"{shell.folder}/evrt.db-views", log.id)
+        store = await open_file(f"{shell.folder}/evrt.db-views", log.id)
         await store.build(PROJECTION)
         await store.aclose()
 

@@ -12,7 +12,7 @@ import pytest
 from cli.forker import Forker
 from cli.many import AGENTS, USERS, make_runs
 from cli.shell import Shell, new_shell
-from evrt.projector.reading import ViewReader
+from evrt.projector.files import FileReader
 from evrt_projections.runs import PROJECTION
 
 RUNS = 2_000
@@ -33,7 +33,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Many:
     return Many(shell, shell.folder / "evrt.db-views")
 
 
-class Telling(ViewReader):
+class Telling(FileReader):
     """A reader that keeps the last statement it sent."""
 
     sent: tuple[str, tuple[object, ...]]

@@ -29,6 +29,7 @@ from evrt.projection import (
     fold,
 )
 from evrt.projector import folding, projector
+from evrt.projector.files import FileReader
 from evrt.projector.reading import ViewReader
 from evrt.projector.records import Generation
 from evrt.projector.schema import documents as table_of
@@ -182,7 +183,7 @@ async def folded(log: Log, projection: AnyProjection, upto: int) -> Documents[An
 
 async def check_views(log: Log, path: str, *projections: AnyProjection, upto: int | None = None) -> None:
     """Every view is the fold of the log up to its cursor, and that is ``upto`` where it is given."""
-    async with aclosing(ViewReader(path)) as reader:
+    async with aclosing(FileReader(path)) as reader:
         for projection in projections:
             generation, found = await stored(reader, projection)
             assert upto is None or generation.cursor == upto, (projection.name, generation)

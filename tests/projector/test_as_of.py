@@ -25,9 +25,9 @@ from evrt.log import Log, open_log
 from evrt.log.envelopes import Row
 from evrt.projection import AnyProjection, Correlation, Documents, Stream, digest, place_of
 from evrt.projector.asof import document_as_of, documents_as_of, family_as_of
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.reading import ViewReader
 from evrt.projector.sources import read_source
-from evrt.projector.store import open_store
 from projector.as_of_cases import (
     BUILT_IN,
     CONVERSATION,
@@ -83,10 +83,10 @@ async def kept(
         path = Path(folder) / "views"
         async with aclosing(await open_log(url)) as log:
             rows = await record(log, history)
-            async with aclosing(await open_store(str(path), log.id)) as store:
+            async with aclosing(await open_file(str(path), log.id)) as store:
                 for projection in projections:
                     await keep(store, projection, rows, cuts)
-            async with aclosing(ViewReader(str(path))) as views:
+            async with aclosing(FileReader(str(path))) as views:
                 yield Kept(log, rows, path, views)
 
 
@@ -220,10 +220,10 @@ async def test_what_runs_of_a_conversation_did_is_read_as_it_was(tmp_path: Path)
         ]
         log = await app.log()
         rows = [Row(recorded) for recorded in await log.read()]
-        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+        async with aclosing(await open_file(str(tmp_path / "views"), log.id)) as store:
             for projection in (NOTES, *BUILT_IN):
                 await keep(store, projection, rows, [len(rows) // 3, len(rows)])
-        async with aclosing(ViewReader(str(tmp_path / "views"))) as views:
+        async with aclosing(FileReader(str(tmp_path / "views"))) as views:
             for projection in (NOTES, *BUILT_IN):
                 await compare(log, views, projection, every_state(projection, rows), step=11)
             notes = await family_as_of(log, views, NOTES, rows[0].correlation, len(rows))
@@ -282,7 +282,7 @@ async def test_a_view_that_is_replaced_while_it_is_read_is_read_anew(position: i
             nonlocal looks
             looks += 1
             if looks == 1:
-                async with aclosing(await open_store(str(there.path), there.log.id)) as store:
+                async with aclosing(await open_file(str(there.path), there.log.id)) as store:
                     [generation] = await store.generations()
                     await store.remove(generation)
                     await keep(store, STREAMS_BY_TYPE, there.rows, [6, 9])

@@ -17,9 +17,9 @@ import pytest
 from evrt.log import open_log
 from evrt.projection import AnyProjection
 from evrt.projector import projector
+from evrt.projector.files import open_file
 from evrt.projector.folding import Folding
 from evrt.projector.records import Overtaken
-from evrt.projector.store import open_store
 from projector.tallies import (
     BOXES,
     PROJECTIONS,
@@ -177,7 +177,7 @@ async def test_the_same_position_in_another_history_is_not_the_same_cursor(tmp_p
     async with aclosing(await open_log("memory://")) as log:
         await put(log, *[Item()] * 5)
         rows = await rows_of(log)
-        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+        async with aclosing(await open_file(str(tmp_path / "views"), log.id)) as store:
             generation = await store.ensure(BOXES)
             assert generation is not None
             folding = Folding(store, generation, BOXES)
@@ -188,7 +188,7 @@ async def test_the_same_position_in_another_history_is_not_the_same_cursor(tmp_p
             with pytest.raises(Overtaken):
                 await store.commit([await strange.fold(rows[4:])], "of another history")
             await store.commit([await folding.fold(rows[4:])], "one")
-        await check_views(log, store.path, BOXES, upto=5)
+        await check_views(log, store.place, BOXES, upto=5)
 
 
 async def test_projectors_with_different_views_share_what_both_have(tmp_path: Path) -> None:

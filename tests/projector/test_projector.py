@@ -21,10 +21,11 @@ from evrt.errors import InvalidInput, NotFound, Unavailable, UsageError
 from evrt.log import Append, Draft, open_log
 from evrt.projection import AnyProjection
 from evrt.projector import folding, opening, projector
+from evrt.projector.files import FileReader
 from evrt.projector.places import views_path
-from evrt.projector.reading import ViewReader
 from evrt.projector.records import Change
 from evrt.projector.store import ViewStore
+from evrt.projector.transactions import Connection
 from evrt.projector.views import Views, open_views
 from projector.tallies import (
     BOXES,
@@ -231,10 +232,10 @@ async def test_a_full_disk_is_told_and_when_there_is_room_views_go_on(tmp_path: 
 async def set_pages(views: Views, most: int) -> None:
     """Let SQLite have no more pages than these, or what it has: it then reports a full disk."""
 
-    def limit(connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA max_page_count = {most}").fetchall()
+    def limit(connection: Connection) -> None:
+        connection.execute(f"PRAGMA max_page_count = {most}").fetchone()
 
-    await views.store._do(limit, begin="BEGIN")
+    await views.store._do(limit, writes=False)
 
 
 # ------------------------------------------------------------------------------------- cancelling
@@ -260,7 +261,7 @@ async def test_a_transaction_whose_caller_is_cancelled_is_whole_and_the_next_one
 
 async def begun(path: str) -> list[AnyProjection]:
     """Projections that somebody came to make a view of."""
-    async with aclosing(ViewReader(path)) as reader:
+    async with aclosing(FileReader(path)) as reader:
         return [p for p in PROJECTIONS if await reader.live(p) is not None]
 
 

@@ -31,9 +31,10 @@ from evrt.projection import (
     fold,
 )
 from evrt.projector import folding
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.folding import Folding
 from evrt.projector.reading import ViewReader
-from evrt.projector.store import ViewStore, open_store
+from evrt.projector.store import ViewStore
 from projector.tallies import PROJECTIONS, THINGS, Item, digest_stored, items, put, rows_of
 from pure.histories import histories
 
@@ -74,7 +75,7 @@ async def keep_and_check(log: Log, projections: Sequence[AnyProjection], ends: S
     rows = await rows_of(log)
     with TemporaryDirectory() as folder:
         path = f"{folder}/views"
-        async with aclosing(await open_store(path, log.id)) as store:
+        async with aclosing(await open_file(path, log.id)) as store:
             for projection in projections:
                 keeping, begin = Keeping(store, projection), 0
                 for number, end in enumerate(sorted({*(min(end, len(rows)) for end in ends), len(rows)})):
@@ -83,7 +84,7 @@ async def keep_and_check(log: Log, projections: Sequence[AnyProjection], ends: S
                     begin = end
                     if number % 3 == 1:
                         keeping.begin_anew()
-        async with aclosing(ViewReader(path)) as reader:
+        async with aclosing(FileReader(path)) as reader:
             for projection in projections:
                 await check_view(reader, projection, [row.envelope for row in rows])
 
@@ -179,11 +180,11 @@ async def test_several_marks_of_one_key_in_one_batch_keep_what_was_before_the_ba
         await put(log, Item(part="b"), Item(part="c"), *[Item(part="a")] * 7, Item(part="c", gone=True))
         await put(log, Item(part="c"), *[Item(part="a")] * 6)
         rows = await rows_of(log)
-        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+        async with aclosing(await open_file(str(tmp_path / "views"), log.id)) as store:
             keeping = Keeping(store, THINGS)
             await keeping.take(rows[:2])
             await keeping.take(rows[2:])
-        async with aclosing(ViewReader(str(tmp_path / "views"))) as reader:
+        async with aclosing(FileReader(str(tmp_path / "views"))) as reader:
             await check_view(reader, THINGS, [row.envelope for row in rows])
             generation = await reader.live(THINGS)
             assert generation is not None
@@ -197,12 +198,12 @@ async def kept(tmp_path: Path, projection: AnyProjection, moved: Sequence[Item],
     async with aclosing(await open_log("memory://")) as log:
         await put(log, *moved)
         rows = await rows_of(log)
-        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+        async with aclosing(await open_file(str(tmp_path / "views"), log.id)) as store:
             keeping = Keeping(store, projection)
             for batch in batches:
                 await keeping.take(rows[batch])
                 keeping.begin_anew()
-        async with aclosing(ViewReader(str(tmp_path / "views"))) as reader:
+        async with aclosing(FileReader(str(tmp_path / "views"))) as reader:
             await check_view(reader, projection, [row.envelope for row in rows])
 
 
@@ -236,6 +237,6 @@ async def test_rows_that_would_leave_a_gap_are_refused(tmp_path: Path) -> None:
     async with aclosing(await open_log("memory://")) as log:
         await put(log, Item(), Item(), Item())
         rows = await rows_of(log)
-        async with aclosing(await open_store(str(tmp_path / "views"), log.id)) as store:
+        async with aclosing(await open_file(str(tmp_path / "views"), log.id)) as store:
             with pytest.raises(ValueError, match="Events between 0 and 2 would be passed over"):
                 await Keeping(store, THINGS).take(rows[1:])

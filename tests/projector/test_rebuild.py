@@ -17,9 +17,8 @@ from evrt.events import Envelope
 from evrt.log import open_log
 from evrt.projection import AnyProjection
 from evrt.projector import projector
-from evrt.projector.reading import ViewReader
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.records import Change
-from evrt.projector.store import open_store
 from evrt.projector.views import Views
 from projector.tallies import (
     BOXES,
@@ -95,7 +94,7 @@ async def test_readers_see_one_or_the_other_never_a_mix_never_backward_at_full_s
                 await put(log, Item("box-2"))
 
         async def sample() -> None:
-            async with aclosing(ViewReader(old.path)) as reader:
+            async with aclosing(FileReader(old.path)) as reader:
                 while not done.is_set():
                     for projection in (BOXES, SECOND):
                         try:
@@ -228,9 +227,9 @@ async def test_an_older_program_leaves_a_newer_view_alone_and_says_so(tmp_path: 
 async def test_an_older_version_never_takes_the_place_of_a_newer_one(tmp_path: Path) -> None:
     await fill(tmp_path, 20, SECOND)
     async with aclosing(await open_log(url_in(tmp_path))) as log:
-        async with aclosing(await open_store(f"{tmp_path}/log.db-views", log.id)) as store:
+        async with aclosing(await open_file(f"{tmp_path}/log.db-views", log.id)) as store:
             building = await store.build(SECOND)
-            with closing(sqlite3.connect(store.path)) as connection, connection:
+            with closing(sqlite3.connect(store.place)) as connection, connection:
                 connection.execute("UPDATE views SET version = 1 WHERE id = ?", (building.id,))
             late = Change(building._replace(version=1), 20, None)
             assert not await store.commit([late], "an older program")
@@ -466,7 +465,7 @@ async def test_a_rebuild_that_a_newer_program_puts_an_end_to_says_so(tmp_path: P
     old, new = tally("boxes", evolve=evolve), tally("boxes", version=2)
     async with (
         opened(url_in(tmp_path), old) as (log, views),
-        aclosing(await open_store(views.path, log.id)) as store,
+        aclosing(await open_file(views.path, log.id)) as store,
     ):
         await views.wait_for(await put(log, *[Item()] * 500))
         rebuilding = True

@@ -13,7 +13,7 @@ import pytest
 from evrt.errors import NotFound, Unavailable, UnusableLog, UsageError
 from evrt.projection import AnyProjection, digest
 from evrt.projector import folding, verify
-from evrt.projector.reading import ViewReader
+from evrt.projector.files import FileReader
 from evrt.projector.verify import verify_view
 from evrt.projector.views import Views
 from projector.tallies import (
@@ -83,7 +83,8 @@ async def test_what_is_committed_after_the_first_look_is_not_seen(tmp_path: Path
     async with opened(url_in(tmp_path), BOXES) as (log, views):
         await put(log, *some_items())
         await views.wait_for(EVENTS)
-        async with verify._moment(views.path) as moment:
+        async with views.reader.standing_still() as fetch:
+            moment = verify.Moment(fetch)
             generation = await moment.live(BOXES)
             await views.wait_for(await put(log, *some_items(), Item("box-new")))
             positions = [row[3] async for row in moment.stored(generation)]
@@ -160,7 +161,7 @@ async def test_marks_come_every_so_many_events_of_a_key(tmp_path: Path) -> None:
     async with opened(url_in(tmp_path), BOXES) as (log, views):
         await put(log, *[Item()] * 30)
         await views.wait_for(30)
-        async with aclosing(ViewReader(views.path)) as reader:
+        async with aclosing(FileReader(views.path)) as reader:
             generation = await reader.live(BOXES)
             assert generation is not None
             found = [await reader.mark(generation, "box-1", position) for position in (6, 7, 13, 14, 30)]

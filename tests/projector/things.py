@@ -23,8 +23,8 @@ from evrt.events import Envelope, JsonValue, Unknown
 from evrt.log import Append, Draft, Log, open_log
 from evrt.log.ids import new_event_id
 from evrt.projection import WHOLE, Columns, Projection, Stream
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.places import views_path
-from evrt.projector.store import open_store
 from evrt.projector.views import Views
 
 TESTS = Path(__file__).parent.parent
@@ -130,7 +130,11 @@ async def views_of(log: Log, *projections: Projection[Any]) -> AsyncIterator[Vie
     path = views_path(log.url)
     assert path is not None
     views = Views(
-        log, await open_store(path, log.id), {one.name: one for one in projections or (THINGS,)}, None
+        log,
+        await open_file(path, log.id),
+        FileReader(path),
+        {one.name: one for one in projections or (THINGS,)},
+        None,
     )
     async with aclosing(views):
         yield views

@@ -18,12 +18,15 @@ from pydantic import BaseModel
 
 from evrt.errors import InvalidInput
 from evrt.log.envelopes import Row
-from evrt.projection import WHOLE, Everything, Place, Projection, encode_value
+from evrt.projection import WHOLE, AnyProjection, Everything, Place, Projection, encode_value
 from evrt.projector.records import Change, Family, Generation, Kept, Mark, Misfit
-from evrt.projector.schema import MARK_POSITIONS, column
+from evrt.projector.schema import MARK_POSITIONS
 from evrt.projector.store import ViewStore
 
 D = TypeVar("D", bound=BaseModel)
+
+AsColumn = Callable[[AnyProjection, str, object], object]
+"""An indexed value as its column takes it."""
 
 MARK_EVENTS = 500
 """Events of a key after which its documents are kept: what a reader as of a moment has to fold at most.
@@ -173,7 +176,7 @@ class Folding(Generic[D]):
         before = self.generation
         routed, trouble = await self._route(rows)
         await self._load([slot for _, slot in routed if slot.position < 0])
-        batch = _Batch(self.projection, before.cursor, careful=careful)
+        batch = _Batch(self.projection, self.store.as_column, before.cursor, careful=careful)
         try:
             trouble = await batch.take(routed) or trouble
         except Exception:
@@ -261,9 +264,9 @@ class Folding(Generic[D]):
 class _Batch(Generic[D]):
     """What one batch touches; and what is to be kept for reading as of a moment."""
 
-    def __init__(self, projection: Projection[D], cursor: int, *, careful: bool) -> None:
+    def __init__(self, projection: Projection[D], as_column: AsColumn, cursor: int, *, careful: bool) -> None:
         self._projection = projection
-        self._columns = _columns(projection)
+        self._columns = _columns(projection, as_column)
         self._cursor = cursor
         self._careful = careful
         """Whether every document is encoded after every event, to see at which one it cannot be."""
@@ -397,7 +400,7 @@ class _Batch(Generic[D]):
             slot.stored = first
 
 
-def _columns(projection: Projection[D]) -> Callable[[D], tuple[object, ...]]:
+def _columns(projection: Projection[D], as_column: AsColumn) -> Callable[[D], tuple[object, ...]]:
     """What the indexed columns of a document hold."""
     fields = projection.indexed
     if not fields:
@@ -406,7 +409,7 @@ def _columns(projection: Projection[D]) -> Callable[[D], tuple[object, ...]]:
 
     def columns(value: D) -> tuple[object, ...]:
         found = read(value) if len(fields) > 1 else (read(value),)
-        return tuple([column(one) for one in found])
+        return tuple([as_column(projection, name, one) for name, one in zip(fields, found, strict=True)])
 
     return columns
 

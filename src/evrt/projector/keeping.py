@@ -45,12 +45,12 @@ class Keeper:
     def project(self) -> None:
         """Keep the views current in the background, from now until they are closed."""
         if self._process != os.getpid():
-            raise forked(self._store.path)
+            raise forked(self._store.place)
         if self.closed:
             raise UsageError("These views have been closed; open them again.")
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(
-                f"The views {self._store.path} were opened in another event loop. Close them there, or open others here "
+                f"The views {self._store.place} were opened in another event loop. Close them there, or open others here "
                 "with evrt.projector.views.open_views: any number of them can be open at once."
             )
         projecting = self._projecting

@@ -6,8 +6,13 @@ import os
 import shutil
 import tempfile
 import weakref
+from typing import TYPE_CHECKING
 
-from evrt.log.address import parse_url
+from evrt.log import Log
+from evrt.log.address import is_postgres, parse_url
+
+if TYPE_CHECKING:
+    from evrt.log.postgres.address import Address
 
 
 class TemporaryFolder:
@@ -24,9 +29,15 @@ def _remove_folder(name: str, process: int) -> None:
 
 
 def views_path(url: str) -> str | None:
-    """Where the views of a log are kept; None for a log in memory."""
-    path = parse_url(url)
+    """The file that the views of a log are kept in; None for a log in memory or on PostgreSQL."""
+    path = None if is_postgres(url) else parse_url(url)
     return None if path is None else f"{os.path.abspath(path)}-views"
+
+
+def address_of(log: Log) -> Address | None:
+    """Where a log on PostgreSQL is; None for others."""
+    found: Address | None = getattr(log, "address", None)
+    return found
 
 
 def may_keep(path: str) -> bool:

@@ -1,15 +1,15 @@
-"""Reading views: documents and the cursor they are as of, in one look that sees one committed state of the file."""
+"""Reading views: documents and the cursor they are as of, in one look that sees one committed state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from evrt.errors import EvrtError, InvalidInput, Unavailable, UnusableLog, UsageError
-from evrt.log.sqlite.connect import Identity, file_identity
-from evrt.log.sqlite.reader import LoopReaders
+from evrt.errors import EvrtError, InvalidInput, Unavailable, UsageError
 from evrt.log.subscribe import Bell
 from evrt.projection import (
     AnyProjection,
@@ -18,7 +18,6 @@ from evrt.projection import (
     Projection,
     decode_document,
 )
-from evrt.projector.opening import in_the_way
 from evrt.projector.records import Generation, Mark, Start, fits, misfit, newer
 from evrt.projector.schema import (
     INDEX_COLUMN,
@@ -32,10 +31,11 @@ from evrt.projector.schema import (
 
 D = TypeVar("D", bound=BaseModel)
 
+Fetch = Callable[..., Awaitable[list[Any]]]
+"""Takes a SELECT and its parameters."""
+
 LOOKS_MAX = 10
 """How often a reader looks again when a view has been rebuilt under its eyes."""
-
-WHAT = "The file of the views"
 
 GENERATION = "v.id, v.name, v.version, v.shape, v.stage, v.cursor, v.leaf, v.owner, v.error, v.error_position"
 DOCUMENT = "d.key, d.part, d.first, d.position, d.document"
@@ -58,14 +58,11 @@ class Encoded(NamedTuple):
     document: str | None
 
 
-class ViewReader:
+class ViewReader(ABC):
     """Reads views, on the event loop that made it. ``bell`` is rung when this process has changed views."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self.bell = Bell()
-        self._identity: Identity | None = None
-        self._readers = LoopReaders(path, self.bell, WHAT)
 
     async def generations(self) -> list[Generation]:
         """Every generation of every view."""
@@ -110,7 +107,7 @@ class ViewReader:
 
         ``beyond`` is the ``first`` of the last document of the page before.
         """
-        chosen, parameters = _chosen(projection, where, since, until)
+        chosen, parameters = self._chosen(projection, where, since, until)
         if beyond is not None:
             chosen += f" AND d.first {'>' if oldest_first else '<'} ?"
             parameters.append(beyond)
@@ -129,7 +126,7 @@ class ViewReader:
 
         What is known of each: ``first`` and position, all of the generation with this id. None as above.
         """
-        chosen, parameters = _chosen(projection, where, {}, {})
+        chosen, parameters = self._chosen(projection, where, {}, {})
         values = ", ".join(["(?, ?)"] * len(known)) or "(0, 0)"
         return await self._rows(
             projection,
@@ -187,17 +184,18 @@ class ViewReader:
             try:
                 # One statement, so that cursor and documents are of one moment. The generation may be gone by now.
                 rows = await self._fetch(
-                    f"SELECT {GENERATION} FROM views AS v WHERE v.id = ? AND v.stage = 'live' "
-                    f"UNION ALL SELECT *, NULL, NULL, NULL, NULL, NULL FROM ({select(live.id)})",
-                    *(live.id, *parameters),
+                    f"SELECT {GENERATION}, s.* FROM views AS v LEFT JOIN ({select(live.id)}) AS s ON TRUE "
+                    "WHERE v.id = ? AND v.stage = 'live'",
+                    *(*parameters, live.id),
                 )
             except EvrtError as error:
                 # In another file that has taken this one's place, a generation may have the same id.
-                if "no such table" not in str(error.__cause__) and await self._is_there(live):
+                if not self._is_gone(error) and await self._is_there(live):
                     raise
                 continue
             if rows and rows[0][:2] == (live.id, live.name):
-                return Generation(*rows[0]), [Encoded(*row[:5]) for row in rows[1:]]
+                of = len(Generation._fields)
+                return Generation(*rows[0][:of]), [Encoded(*row[of:]) for row in rows if row[of] is not None]
         raise Unavailable(f"The view {projection.name} is being rebuilt again and again; try again later.")
 
     async def _is_there(self, generation: Generation) -> bool:
@@ -284,7 +282,7 @@ class ViewReader:
                 return [(generation, await self._count(generation)) for generation in there]
             except EvrtError as error:
                 # It has been replaced since.
-                if "no such table" not in str(error.__cause__):
+                if not self._is_gone(error):
                     raise
         raise Unavailable("The views are being rebuilt again and again; try again later.")
 
@@ -292,69 +290,50 @@ class ViewReader:
         [(count,)] = await self._fetch(f"SELECT count(*) FROM {documents(generation.id)}")
         return int(count)
 
-    # ---------------------------------------------------------------------------------- waiting
+    def _chosen(
+        self,
+        projection: AnyProjection,
+        where: Mapping[str, object],
+        since: Mapping[str, object],
+        until: Mapping[str, object],
+    ) -> tuple[str, list[object]]:
+        """The clause that chooses documents by their indexed fields, and its parameters."""
+        conditions, parameters = ["TRUE"], list[object]()
+        for operator, wanted in (("=", where), (">=", since), ("<", until)):
+            for name, value in wanted.items():
+                check_indexed(projection, name)
+                if value is None and operator == "=":
+                    conditions.append(f'd."{INDEX_COLUMN}{name}" IS NULL')
+                    continue
+                conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
+                parameters.append(self._parameter(projection, name, value))
+        return f"WHERE {' AND '.join(conditions)}", parameters
 
+    # ------------------------------------------------------------------------------- the database
+
+    @abstractmethod
     async def changed(self, seen: int, timeout_seconds: float) -> None:
         """Return when views have changed since the bell's count was ``seen``, or when the time is over."""
-        self._readers.watch()
-        await self.bell.wait(seen, timeout_seconds)
 
+    @abstractmethod
     async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
-        await self._look_for_another_file()
-        readers = self._readers
-        try:
-            return await readers.rows.fetch(sql, parameters)
-        except UsageError:
-            if readers is self._readers:
-                raise
-            # Somebody else has just turned to another file.
-            return await self._readers.rows.fetch(sql, parameters)
-        except UnusableLog as error:
-            if getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_NOTADB":
-                raise in_the_way(self._path, "it is no database, or its beginning is damaged") from error
-            raise UnusableLog(
-                f"The file of the views {self._path} is damaged ({error.__cause__}). Nothing of the log is lost: remove "
-                "the file and its -wal and -shm while no program uses it, and the views are built again from the log."
-            ) from error
-        except Unavailable as error:
-            if "no such table: views" in str(error.__cause__):
-                return []  # The file has just been made.
-            raise
-        except (UnicodeEncodeError, OverflowError) as error:
-            raise InvalidInput(
-                f"No view can be asked for what is no text or no number in 64 bits: {error}."
-            ) from error
+        """All rows of one SELECT, which sees one committed state of the views."""
 
-    async def _look_for_another_file(self) -> None:
-        """Read the file that is there now, where the one that was open has been removed and made anew."""
-        there = _identity(self._path)
-        if there is None or there == self._identity:
-            return
-        before, self._identity = self._identity, there
-        if before is not None:
-            readers, self._readers = self._readers, LoopReaders(self._path, self.bell, WHAT)
-            await readers.close()
+    @abstractmethod
+    def standing_still(self) -> AbstractAsyncContextManager[Fetch]:
+        """A transaction that sees nothing that comes after it, and what fetches the rows of a SELECT in it."""
 
+    @abstractmethod
+    def _is_gone(self, error: EvrtError) -> bool:
+        """Whether a statement failed because a table of a generation is not there."""
+
+    def _parameter(self, projection: AnyProjection, field: str, value: object) -> object:
+        """A value as the column of an indexed field is compared with it."""
+        return column(value)
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Close the connections; whoever waits is woken."""
-        self.bell.ring()
-        await self._readers.close()
-
-
-def _chosen(
-    projection: AnyProjection,
-    where: Mapping[str, object],
-    since: Mapping[str, object],
-    until: Mapping[str, object],
-) -> tuple[str, list[object]]:
-    """The clause that chooses documents by their indexed fields, and its parameters."""
-    conditions, parameters = ["TRUE"], list[object]()
-    for operator, wanted in (("IS", where), (">=", since), ("<", until)):
-        for name, value in wanted.items():
-            check_indexed(projection, name)
-            conditions.append(f'd."{INDEX_COLUMN}{name}" {operator} ?')
-            parameters.append(column(value))
-    return f"WHERE {' AND '.join(conditions)}", parameters
 
 
 def decoded(projection: Projection[D], document: str) -> D:
@@ -365,13 +344,6 @@ def decoded(projection: Projection[D], document: str) -> D:
         raise UsageError(
             f"The view {projection.name} cannot be read: {misfit(projection, error)}."
         ) from error
-
-
-def _identity(path: str) -> Identity | None:
-    try:
-        return file_identity(path)
-    except OSError:
-        return None
 
 
 def check_indexed(projection: AnyProjection, name: str) -> None:

@@ -62,6 +62,7 @@ def column(value: object) -> object:
     if value is None or isinstance(value, str | float):
         return value
     if isinstance(value, int):
+        value = int(value)  # A truth is found as 0 or 1.
         if not -(2**63) <= value < 2**63:
             raise InvalidInput(f"{value} is beyond 64 bits, so nothing can be found by it.")
         return value

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -39,7 +38,23 @@ PLACES_AT_ONCE = 400
 """Documents that one statement looks for."""
 
 
-def generations(connection: sqlite3.Connection) -> list[Generation]:
+class Rows(Protocol):
+    """What a statement came to."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def __iter__(self) -> Any: ...
+
+
+class Connection(Protocol):
+    """A connection inside a transaction: sqlite3's own, or one to PostgreSQL that takes the same statements."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Rows: ...
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> object: ...
+
+
+def generations(connection: Connection) -> list[Generation]:
     """Every generation of every view."""
     rows = connection.execute(
         "SELECT id, name, version, shape, stage, cursor, leaf, owner, error, error_position FROM views ORDER BY id"
@@ -47,15 +62,13 @@ def generations(connection: sqlite3.Connection) -> list[Generation]:
     return [Generation(*row) for row in rows]
 
 
-def _of(
-    connection: sqlite3.Connection, projection: AnyProjection
-) -> tuple[Generation | None, Generation | None]:
+def _of(connection: Connection, projection: AnyProjection) -> tuple[Generation | None, Generation | None]:
     """The live generation of a view, and the one that is being built."""
     known = {g.stage: g for g in generations(connection) if g.name == projection.name}
     return known.get("live"), known.get("building")
 
 
-def ensure(connection: sqlite3.Connection, projection: AnyProjection) -> Generation | None:
+def ensure(connection: Connection, projection: AnyProjection) -> Generation | None:
     """See ``ViewStore.ensure``."""
     live, building = _of(connection, projection)
     if live is None:
@@ -77,7 +90,7 @@ def ensure(connection: sqlite3.Connection, projection: AnyProjection) -> Generat
     return _make(connection, projection, "building")
 
 
-def build(connection: sqlite3.Connection, projection: AnyProjection, anew: bool) -> Generation:
+def build(connection: Connection, projection: AnyProjection, anew: bool) -> Generation:
     """See ``ViewStore.build``."""
     live, building = _of(connection, projection)
     for known in (live, building):
@@ -90,36 +103,37 @@ def build(connection: sqlite3.Connection, projection: AnyProjection, anew: bool)
     return _make(connection, projection, "building")
 
 
-def _make(connection: sqlite3.Connection, projection: AnyProjection, stage: Stage) -> Generation:
+def _make(connection: Connection, projection: AnyProjection, stage: Stage) -> Generation:
     (view,) = connection.execute(
         "INSERT INTO views (name, version, shape, stage, cursor) VALUES (?, ?, ?, ?, 0) RETURNING id",
         (projection.name, projection.version, shape(projection), stage),
     ).fetchone()
-    for statement in tables_of(view, projection):
+    make = getattr(connection, "tables_of", tables_of)
+    for statement in make(view, projection):
         connection.execute(statement)
     return Generation(
         view, projection.name, projection.version, shape(projection), stage, 0, None, None, None, None
     )
 
 
-def remove_unmoved(connection: sqlite3.Connection, generation: Generation) -> None:
+def remove_unmoved(connection: Connection, generation: Generation) -> None:
     """See ``ViewStore.remove``."""
     there = connection.execute(
-        "SELECT 1 FROM views WHERE id = ? AND cursor = ? AND leaf IS ?",
+        "SELECT 1 FROM views WHERE id = ? AND cursor = ? AND leaf IS NOT DISTINCT FROM ?",
         (generation.id, generation.cursor, generation.leaf),
     ).fetchone()
     if there:
         _remove(connection, generation.id)
 
 
-def _remove(connection: sqlite3.Connection, view: int) -> None:
+def _remove(connection: Connection, view: int) -> None:
     connection.execute("DELETE FROM views WHERE id = ?", (view,))
     for statement in drop_tables_of(view):
         connection.execute(statement)
 
 
 def load(
-    connection: sqlite3.Connection,
+    connection: Connection,
     generation: Generation,
     projection: Projection[D],
     places: Sequence[Place],
@@ -147,9 +161,7 @@ def load(
     return found, loaded_bytes
 
 
-def load_families(
-    connection: sqlite3.Connection, generation: Generation, keys: Sequence[str]
-) -> dict[str, Family]:
+def load_families(connection: Connection, generation: Generation, keys: Sequence[str]) -> dict[str, Family]:
     """See ``ViewStore.families``."""
     _check_there(connection, generation)
     found: dict[str, Family] = {}
@@ -164,9 +176,7 @@ def load_families(
     return found
 
 
-def changed_since(
-    connection: sqlite3.Connection, generation: Generation, key: str, position: int
-) -> list[Kept]:
+def changed_since(connection: Connection, generation: Generation, key: str, position: int) -> list[Kept]:
     """The documents of a key that an event after this position has changed, as they are now."""
     _check_there(connection, generation)
     rows = connection.execute(
@@ -177,13 +187,13 @@ def changed_since(
     return [Kept(*row) for row in rows]
 
 
-def _check_there(connection: sqlite3.Connection, generation: Generation) -> None:
+def _check_there(connection: Connection, generation: Generation) -> None:
     """Raises Overtaken where a generation is gone, with its tables."""
     if not connection.execute("SELECT 1 FROM views WHERE id = ?", (generation.id,)).fetchone():
         raise Overtaken(f"The view {generation.name} is being built anew by another projector.")
 
 
-def commit(connection: sqlite3.Connection, changes: Sequence[Change], owner: str) -> bool:
+def commit(connection: Connection, changes: Sequence[Change], owner: str) -> bool:
     """See ``ViewStore.commit``."""
     switched = False
     # Those that are being built come last: one that takes the live one's place must not take it away before its turn.
@@ -196,13 +206,13 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change], owner: str
     return switched
 
 
-def _move(connection: sqlite3.Connection, change: Change, owner: str) -> None:
+def _move(connection: Connection, change: Change, owner: str) -> None:
     before = change.generation
     # The leaf too: where the log was put back from a copy, another history has the same positions. And what it is of:
     # where the file of the views was put back from one, another generation may have the same id.
     moved = connection.execute(
         "UPDATE views SET cursor = ?, leaf = ?, owner = ?, error = ?, error_position = ? "
-        "WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ? AND name = ? AND version = ? AND shape = ?",
+        "WHERE id = ? AND cursor = ? AND leaf IS NOT DISTINCT FROM ? AND stage = ? AND name = ? AND version = ? AND shape = ?",
         (
             *(change.cursor, change.leaf, owner, change.error, change.error_position),
             *(before.id, before.cursor, before.leaf, before.stage, before.name, before.version, before.shape),
@@ -212,7 +222,7 @@ def _move(connection: sqlite3.Connection, change: Change, owner: str) -> None:
         raise Overtaken(f"Another projector keeps the view {before.name}.")
 
 
-def _write(connection: sqlite3.Connection, change: Change) -> None:
+def _write(connection: Connection, change: Change) -> None:
     view = change.generation.id
     fields = [f'"{column}"' for column in _index_columns(change)]
     connection.executemany(
@@ -248,7 +258,7 @@ def _index_columns(change: Change) -> list[str]:
     return list(dict.fromkeys(f"{INDEX_COLUMN}{name}" for index in indexes for name in index))
 
 
-def _switch(connection: sqlite3.Connection, change: Change) -> bool:
+def _switch(connection: Connection, change: Change) -> bool:
     """Let a generation that has come as far as the live one take its place; never an older version a newer one's."""
     built = change.generation
     live = connection.execute(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NamedTuple
-
-import aiosqlite
 
 from evrt.errors import Unavailable, UnusableLog, UsageError
 from evrt.log import Log
 from evrt.log.envelopes import Row
-from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS
 from evrt.projection import (
     AnyProjection,
     Digest,
@@ -24,16 +20,15 @@ from evrt.projection import (
     encode_document,
     fold,
 )
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.folding import Folding
 from evrt.projector.keeping import Advance
-from evrt.projector.opening import trouble
 from evrt.projector.projector import BATCH_EVENTS, of_other_histories
 from evrt.projector.reading import decoded
 from evrt.projector.records import Generation, Mark, fits, newer
 from evrt.projector.registry import named
 from evrt.projector.schema import documents, marks, snapshots
 from evrt.projector.sources import read_source
-from evrt.projector.store import open_store
 from evrt.projector.views import Views
 
 ROWS = 500
@@ -66,7 +61,8 @@ async def verify_view(views: Views, name: str, advance: Advance = lambda done, t
     Raises NotFound, UsageError (of a newer program), Unavailable (never built yet), UnusableLog.
     """
     projection = named(views.projections, name)
-    async with _moment(views.path) as moment:
+    async with views.reader.standing_still() as fetch:
+        moment = Moment(fetch)
         generation = await moment.live(projection)
         if await of_other_histories(views.log, [generation], {name}):
             raise UnusableLog(
@@ -90,7 +86,7 @@ async def _rebuilt(log: Log, projection: AnyProjection, upto: int, advance: Adva
     """The digest of a view that is built from the first event, in a file of its own."""
     with tempfile.TemporaryDirectory(prefix="evrt-verify-") as folder:
         path = os.path.join(folder, "views")
-        async with aclosing(await open_store(path, log.id)) as store:
+        async with aclosing(await open_file(path, log.id)) as store:
             generation = await store.ensure(projection)
             assert generation is not None
             folding: Folding[Any] = Folding(store, generation, projection)
@@ -106,7 +102,8 @@ async def _rebuilt(log: Log, projection: AnyProjection, upto: int, advance: Adva
                 await store.commit([change], "verify")
                 folding.committed(change)
             advance(upto, upto)
-        async with _moment(path) as moment:
+        async with aclosing(FileReader(path)) as reader, reader.standing_still() as fetch:
+            moment = Moment(fetch)
             return await _digest(moment.stored(await moment.live(projection)))
 
 
@@ -114,7 +111,7 @@ async def _rebuilt(log: Log, projection: AnyProjection, upto: int, advance: Adva
 
 
 async def _by_marks(
-    log: Log, moment: _Moment, projection: AnyProjection, generation: Generation
+    log: Log, moment: Moment, projection: AnyProjection, generation: Generation
 ) -> AsyncIterator[Encoded]:
     """Every document as it is stored; but those of keys that have been kept, from there and the events since then."""
     async for key in moment.keys(generation):
@@ -146,12 +143,11 @@ async def _folded(
 # ------------------------------------------------------------------------------------------ one moment
 
 
-class _Moment:
-    """The file of the views as of one moment: a transaction that only reads, and sees nothing that comes after it."""
+class Moment:
+    """The views as of one moment: a transaction that only reads, and sees nothing that comes after it."""
 
-    def __init__(self, path: str, connection: aiosqlite.Connection) -> None:
-        self._path = path
-        self._connection = connection
+    def __init__(self, fetch: Callable[..., Awaitable[list[Any]]]) -> None:
+        self._fetch = fetch
 
     async def live(self, projection: AnyProjection) -> Generation:
         rows = await self._fetch(
@@ -218,32 +214,13 @@ class _Moment:
         """The documents of a key as they were kept at its last mark."""
         mark = await self.last_mark(generation, key)
         rows = await self._fetch(
-            f"SELECT s.part, s.first, s.changed, s.document, max(s.position) FROM {snapshots(generation.id)} AS s "
-            "WHERE s.key = ? AND s.position <= ? GROUP BY s.part",
+            f"SELECT s.part, s.first, s.changed, s.document FROM {snapshots(generation.id)} AS s WHERE s.key = ? "
+            f"AND s.position = (SELECT max(l.position) FROM {snapshots(generation.id)} AS l "
+            "WHERE l.key = s.key AND l.part = s.part AND l.position <= ?)",
             *(key, generation.cursor if mark is None else mark.position),
         )
         return {
             (key, part): Document(key, part, first, changed, decoded(projection, document))
-            for part, first, changed, document, _ in rows
+            for part, first, changed, document in rows
             if document is not None
         }
-
-    async def _fetch(self, sql: str, *parameters: object) -> list[Any]:
-        try:
-            return list(await self._connection.execute_fetchall(sql, parameters))
-        except sqlite3.Error as error:
-            raise trouble(error, self._path, "The views cannot be read") from error
-
-
-@asynccontextmanager
-async def _moment(path: str) -> AsyncIterator[_Moment]:
-    try:
-        connection = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
-    except sqlite3.Error as error:
-        raise trouble(error, path, "The views cannot be read") from error
-    try:
-        moment = _Moment(path, connection)
-        await moment._fetch("BEGIN")
-        yield moment
-    finally:
-        await connection.close()

@@ -6,24 +6,26 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
-from evrt.errors import EvrtError, InvalidInput, NotFound, UsageError
+from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, UsageError
 from evrt.log import Log
 from evrt.projection import WHOLE, AnyProjection, Document, Projection
 from evrt.projector.asof import document_as_of, family_as_of
+from evrt.projector.files import FileReader, open_file
 from evrt.projector.frames import Cursor
 from evrt.projector.keeping import Advance, Keeper
 from evrt.projector.moments import Moment, position_of
-from evrt.projector.places import TemporaryFolder, may_keep, views_path
+from evrt.projector.places import TemporaryFolder, address_of, may_keep, views_path
 from evrt.projector.projector import of_other_histories
 from evrt.projector.reading import Seen, ViewReader, check_indexed
 from evrt.projector.records import fits
 from evrt.projector.registry import named, projections
-from evrt.projector.store import ViewStore, open_store
+from evrt.projector.store import ViewStore
 from evrt.projector.watch import ListWatch, Looks, Watch
 
 D = TypeVar("D", bound=BaseModel)
@@ -66,13 +68,14 @@ class Views:
         self,
         log: Log,
         store: ViewStore,
+        reader: ViewReader,
         own: Mapping[str, AnyProjection],
         folder: TemporaryFolder | None,
     ) -> None:
         self.log = log
         self.projections = own
         self.store = store
-        self.reader = ViewReader(store.path)
+        self.reader = reader
         self._folder = folder
         self._process = os.getpid()
         self._keeper = Keeper(log, store, self.reader, own)
@@ -81,8 +84,8 @@ class Views:
 
     @property
     def path(self) -> str:
-        """The file of the views."""
-        return self.store.path
+        """Where the views are: a file, or the schema of a database."""
+        return self.store.place
 
     @property
     def temporary(self) -> bool:
@@ -350,8 +353,8 @@ async def open_views(
 ) -> Views:
     """The views of a log: of the projections that are installed, and of one's own; or ``only`` those with these names.
 
-    A mapping of names to projections stands for exactly those. Views are kept in the file ``<log>-views``. Where that
-    cannot be written, for a log in memory, and without ``keep``, they are built for this process alone, in a temporary
+    A mapping of names to projections stands for exactly those. Views are kept in the file ``<log>-views``, those of a
+    log on PostgreSQL in the schema ``<schema>_views`` beside it. Where that cannot be written, for a log in memory, and without ``keep``, they are built for this process alone, in a temporary
     file.
 
     Raises NotFound (no such projection), UsageError, UnusableLog (another file is in the way, or of a newer evrt),
@@ -360,21 +363,30 @@ async def open_views(
     found = own if isinstance(own, Mapping) else projections(own)
     if only is not None:
         found = {name: named(found, name) for name in only}
+    if keep and (address := address_of(log)) is not None:
+        from evrt.projector.postgres import SchemaReader, open_schema
+
+        with suppress(Denied):  # Who may only read the log builds them for himself.
+            return await _opened(log, await open_schema(address, log.id), SchemaReader(address), found, None)
     path = views_path(log.url)
     if keep and path is not None and may_keep(path):
-        return await _opened(log, path, found, None)
+        return await _opened(log, await open_file(path, log.id), FileReader(path), found, None)
     folder = TemporaryFolder()
+    path = os.path.join(folder.name, "views")
     try:
-        return await _opened(log, os.path.join(folder.name, "views"), found, folder)
+        return await _opened(log, await open_file(path, log.id), FileReader(path), found, folder)
     except BaseException:
         folder.cleanup()
         raise
 
 
 async def _opened(
-    log: Log, path: str, found: Mapping[str, AnyProjection], folder: TemporaryFolder | None
+    log: Log,
+    store: ViewStore,
+    reader: ViewReader,
+    found: Mapping[str, AnyProjection],
+    folder: TemporaryFolder | None,
 ) -> Views:
-    store = await open_store(path, log.id)
     try:
         # Before anybody reads: what was built from events that are gone would look as if it were ahead.
         for generation in await of_other_histories(log, await store.generations(), found):
@@ -382,7 +394,7 @@ async def _opened(
     except BaseException:
         await store.aclose()
         raise
-    return Views(log, store, found, folder)
+    return Views(log, store, reader, found, folder)
 
 
 def _check_texts(*texts: str) -> None:

@@ -243,8 +243,8 @@ PROJECTOR = (
     ),
     mutant(
         "a file that was removed and is written to for ever",
-        "projector/store.py",
-        "if self._connection is not None and self._identity == _identity(self.path):",
+        "projector/files.py",
+        "if self._connection is not None and self._identity == identity(self.place):",
         "if self._connection is not None:",
         "tests/projector/test_files.py"
         "::test_views_that_are_removed_while_they_are_kept_and_read_are_built_again_for_all",

@@ -182,6 +182,11 @@ class PostgresLog:
         """Without the password."""
         return self._address.shown
 
+    @property
+    def address(self) -> Address:
+        """Where it is: for what stands beside the log in the same database."""
+        return self._address
+
     # ---------------------------------------------------------------------------------- writing
 
     def append(self, request: Append) -> Landing[Appended]:

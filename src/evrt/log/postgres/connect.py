@@ -40,7 +40,8 @@ DEFAULTS = {
 
 # Everything that a log asks for is found by an index. A plan is kept for a session, though, and one that was made
 # while a table was small would read all of it for as long as nobody has counted its rows again.
-PLANS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+# What is thought to cost a lot then would be compiled as well, which takes a thousand times as long as to run it.
+PLANS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 
 
 class Timed(psycopg.Connection[TupleRow]):
@@ -84,10 +85,8 @@ async def connect_reading(address: Address, purpose: str = "reader") -> psycopg.
         _adapt(connection)
         check_server(connection.info.server_version, address)
         if not address.pooled:
-            await connection.execute(
-                "SELECT set_config('default_transaction_read_only', 'on', false)"
-                + "".join(f", set_config('{name}', 'off', false)" for name in PLANS)
-            )
+            values = {**_session(address), "default_transaction_read_only": "on"}
+            await connection.execute(*_setting(values, local=False))
     except BaseException:
         await connection.close()
         raise
@@ -100,15 +99,23 @@ def settings(address: Address, lock_timeout_seconds: float, *, local: bool) -> t
     synchronous_commit may be anything but off: what is acknowledged is on a disk.
     """
     values = {
-        "search_path": f"{address.quoted_schema}, pg_temp",
+        **_session(address),
         "lock_timeout": f"{lock_timeout_seconds * 1_000:.0f}ms",
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": f"{IDLE_SECONDS_MAX}s",
-        **dict.fromkeys(PLANS, "off"),
     }
+    text, parameters = _setting(values, local=local)
+    synchronous = "current_setting('synchronous_commit')"
+    synchronous = f"CASE {synchronous} WHEN 'off' THEN 'on' ELSE {synchronous} END"
+    return f"{text}, set_config('synchronous_commit', {synchronous}, {local})", parameters
+
+
+def _session(address: Address) -> dict[str, str]:
+    return {"search_path": f"{address.quoted_schema}, pg_temp", **dict.fromkeys(PLANS, "off")}
+
+
+def _setting(values: dict[str, str], *, local: bool) -> tuple[str, Sequence[object]]:
     calls = [f"set_config('{name}', %s, {local})" for name in values]
-    synchronous = "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
-    calls.append(f"set_config('synchronous_commit', {synchronous}, {local})")
     return f"SELECT {', '.join(calls)}", tuple(values.values())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.types.numeric import Int8
 
-from evrt.errors import Denied, EvrtError, NotFound, UnusableLog
+from evrt.errors import Denied, EvrtError, NotFound, UnusableLog, UsageError
 from evrt.log.blobs import Counted, checked, unknown_blob
 from evrt.log.contract import (
     BLOB_PIECE_BYTES,
@@ -25,6 +25,7 @@ from evrt.log.contract import (
     Landing,
     Recorded,
 )
+from evrt.log.coordination import Coordination
 from evrt.log.plan import check_external, check_request
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.blobs import (
@@ -46,7 +47,7 @@ from evrt.log.postgres.reader import Readers, closed_error, forked_error
 from evrt.log.postgres.schema import SELECT_RECORDED, named
 from evrt.log.postgres.transaction import recorded
 from evrt.log.postgres.writer import Writer
-from evrt.log.subscribe import PAGE_EVENTS, Bells, Following
+from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching
 from evrt.log.writing import Stop
 
 STREAM_PAGE_EVENTS = 1_000
@@ -192,6 +193,8 @@ class PostgresLog:
     def append(self, request: Append) -> Landing[Appended]:
         try:
             writer = self._open_writer()
+            if request.beside:
+                raise UsageError("A log on PostgreSQL keeps no queue yet.")
             checked = check_request(request, self._payload_bytes_max)
         except EvrtError as error:
             answer: Landing[Appended] = Landing(loop=asyncio.get_running_loop())
@@ -272,30 +275,43 @@ class PostgresLog:
     async def _page(self, after: int) -> list[Recorded]:
         return await self.read(after=after, limit=PAGE_EVENTS)
 
+    def watch(self) -> Watching:
+        self._check_usable()
+        return Watching(self._bells, self._listen)
+
     def _listen(self) -> None:
-        here = self._readers.get(asyncio.get_running_loop())
-        if here is not None and not self._closed:
-            here[1].watch()
+        if not self._closed:
+            self._here()[1].watch()
 
     async def _fetch(
         self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()
     ) -> list[tuple[Any, ...]]:
         self._check_usable()
+        readers, _ = self._here()
+        for gone in [other for other in self._readers if other.is_closed()]:
+            await self._readers.pop(gone)[0].close()
+        return await readers.fetch(sql, parameters)
+
+    def _here(self) -> tuple[Readers, Listener]:
         loop = asyncio.get_running_loop()
         here = self._readers.get(loop)
         if here is None:
             own = None if self._writer is None else self._writer.name
             here = Readers(self._address), Listener(self._address, self._bells.here(), own)
             self._readers[loop] = here
-            for gone in [other for other in self._readers if other.is_closed()]:
-                await self._readers.pop(gone)[0].close()
-        return await here[0].fetch(sql, parameters)
+        return here
 
     def _check_usable(self) -> None:
         if self._closed:
             raise closed_error()
         if self._process != os.getpid():
             raise forked_error(self._address.shown)
+
+    # ------------------------------------------------------------------------------------ queue
+
+    @property
+    def coordination(self) -> Coordination:
+        raise UsageError("A log on PostgreSQL keeps no queue yet.")
 
     # ------------------------------------------------------------------------------------- refs
 

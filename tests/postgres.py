@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -51,31 +51,27 @@ def shared() -> Address:
     os.environ["EVRT_TEST_POSTGRES_FOLDER"] = str(folder)
     while True:
         folder.mkdir(exist_ok=True)
-        with _opened(folder / "start.lock") as start:
+        try:
+            lock = (folder / "start.lock").open("w")
+        except FileNotFoundError:
+            continue
+        with lock as start:
             fcntl.flock(start, fcntl.LOCK_EX)
-            users = _opened(folder / "users.lock")
+            # Kept open until this process ends.
+            users = os.open(folder / "users.lock", os.O_CREAT | os.O_WRONLY)
             fcntl.flock(users, fcntl.LOCK_SH)
-            if not (_is_there(start) and _is_there(users)):
+            if not _is_there(users, folder / "users.lock"):
                 # Whoever used it last has ended meanwhile, and the server with it.
-                users.close()
+                os.close(users)
                 continue
             if not (folder / "address").exists():
                 _start(folder)
-            _held.append(users)
             return Address(*(folder / "address").read_text().splitlines())
 
 
-_held: list[TextIO] = []
-"""Kept open until this process ends."""
-
-
-def _opened(path: Path) -> TextIO:
-    return path.open("w")
-
-
-def _is_there(file: TextIO) -> bool:
+def _is_there(file: int, path: Path) -> bool:
     try:
-        return os.stat(file.name).st_ino == os.fstat(file.fileno()).st_ino
+        return os.stat(path).st_ino == os.fstat(file).st_ino
     except FileNotFoundError:
         return False
 

@@ -61,7 +61,8 @@ host all all 127.0.0.1/32 scram-sha-256
 class Server:
     """A server of one's own. What a test does to it, nobody else feels.
 
-    It ends with the process that started it, however that ends (on Linux).
+    It ends with the process that started it, however that ends (on Linux); in truth with the thread that did, so it
+    is started from one that lasts.
     """
 
     def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -137,6 +138,15 @@ class Server:
         """A fast shutdown and a new start."""
         self.stop()
         self.start()
+
+    def make_standby(self) -> None:
+        """Have it follow another server, that never comes, from the next start on: it can be read only."""
+        (self._data / "standby.signal").touch()
+        _give(self._data / "standby.signal")
+
+    def make_primary(self) -> None:
+        """Undo ``make_standby``."""
+        (self._data / "standby.signal").unlink()
 
     def remove(self) -> None:
         self.quit()

@@ -18,7 +18,15 @@ import psycopg
 from evrt.errors import EvrtError, Unavailable
 from evrt.log.plan import Checked
 from evrt.log.postgres.address import Address
-from evrt.log.postgres.connect import AGAIN_STATES, Timed, connect_writing, is_lost, session_name, translate
+from evrt.log.postgres.connect import (
+    AGAIN_STATES,
+    READ_ONLY_STATE,
+    Timed,
+    connect_writing,
+    is_lost,
+    session_name,
+    translate,
+)
 from evrt.log.postgres.jobs import Erasure, WantedRef
 from evrt.log.postgres.making import make_sure
 from evrt.log.postgres.transaction import Planned, Transaction
@@ -155,8 +163,12 @@ class Committer:
         if not (is_lost(error) or transaction.connection.closed):
             try:
                 transaction.roll_back()
+                alive = error.sqlstate != READ_ONLY_STATE
             except psycopg.Error:
                 # The server has said that it refuses; that the connection goes as well changes nothing.
+                alive = False
+            if not alive:
+                # Of several hosts another may be the primary by the next append.
                 self.let_go()
             return False
         self.let_go()

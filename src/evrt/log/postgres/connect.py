@@ -155,6 +155,8 @@ LOST_STATES = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300")
 AGAIN_STATES = ("40001", "40P01", "25P02", "55006", "57014")
 """SQLSTATEs of a transaction that was taken back and may be tried again: it lost a race, or was cancelled."""
 
+READ_ONLY_STATE = "25006"
+
 _REFUSED_LOGIN = re.compile(
     r"password authentication failed|authentication failed|no pg_hba\.conf entry|no password supplied"
     r"|role .* does not exist|not permitted to log in",
@@ -197,7 +199,7 @@ def translate(error: psycopg.Error, address: Address, what: str) -> EvrtError:
         )
     if state in ("53100", "53200", "53000"):
         return Unavailable(f"{begin}: {said}. Make room on the server; nothing has to be restarted here.")
-    if state == "25006":
+    if state == READ_ONLY_STATE:
         return Unavailable(
             f"{begin}: the server takes no writes: {said}. It is a standby or was set to be read only; name the primary "
             "in the URL, or several hosts with target_session_attrs=read-write."

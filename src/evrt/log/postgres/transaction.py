@@ -29,7 +29,7 @@ from evrt.log.postgres.schema import SELECT_RECORDED, named
 HEADS_CACHED_MAX = 50_000
 """Names and heads kept between transactions; beyond it they are read again."""
 
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 # The clock is read after the lock is there, for it may be waited for.
 LOCK = """

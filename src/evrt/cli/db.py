@@ -1,4 +1,4 @@
-"""``evrt db``: the log as a file."""
+"""``evrt db``: the log as a file, or as a schema of a database."""
 
 from __future__ import annotations
 
@@ -55,3 +55,22 @@ def migrate(app: AppOption = None, db: DbOption = None, as_json: JsonOption = Fa
     from evrt.cli.copying import bring_up_to_date
 
     bring_up_to_date(Place(app, db), as_json=as_json)
+
+
+@cli.command()
+def roles(
+    owner: Annotated[
+        str, typer.Option(metavar="NAME", help="Owns the schema, and may migrate it.")
+    ] = "evrt_owner",
+    writer: Annotated[str, typer.Option(metavar="NAME", help="Appends.")] = "evrt_writer",
+    reader: Annotated[str, typer.Option(metavar="NAME", help="Reads.")] = "evrt_reader",
+    app: AppOption = None,
+    db: DbOption = None,
+) -> None:
+    """Print the SQL that gives the users of a log on PostgreSQL the least rights each needs.
+
+    Nothing is connected to and nothing is changed: look at it, then give it to psql.
+    """
+    from evrt.cli.granting import print_roles
+
+    print_roles(Place(app, db), owner=owner, writer=writer, reader=reader)

@@ -78,7 +78,10 @@ class Place:
 
     def command(self, *words: str) -> str:
         """A command to copy that is about the same app and log; the environment is taken to stay as it is."""
-        flags = {"--app": self.app_flag, "--db": self.db_flag}
+        from evrt.log.postgres.address import shown_url
+
+        # What is copied from a screen has been seen by others: without a password.
+        flags = {"--app": self.app_flag, "--db": self.db_flag and shown_url(self.db_flag)}
         given = [word for flag, value in flags.items() if value for word in (flag, value)]
         return shlex.join([*evrt_command(), *words, *given])
 
@@ -129,8 +132,11 @@ def default_url() -> str:
 
 def require_log(url: str) -> None:
     """Raises NotFound where a URL names a file that is not there, Denied."""
-    from evrt.log.address import parse_url
+    from evrt.log.address import is_postgres, parse_url
 
+    if is_postgres(url):
+        # Whether there is a log only the server can tell: whoever opens it for reading is told.
+        return
     path = parse_url(url)
     if path is None:
         return

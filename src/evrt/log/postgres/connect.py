@@ -206,7 +206,7 @@ def translate(error: psycopg.Error, address: Address, what: str) -> EvrtError:
         )
     if state == "55P03":
         return Unavailable(f"{begin}: another session holds the log's head for too long.")
-    if state == REFUSAL_STATE:
+    if state == REFUSAL_STATE or state.startswith("23"):
         return UnusableLog(
             f"{begin}: the database refuses it: {said}. Somebody has written to the log's tables by other means than evrt."
         )

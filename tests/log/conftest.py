@@ -37,13 +37,3 @@ def open_lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 def path(tmp_path: Path) -> Path:
     """Where a SQLite log may be."""
     return tmp_path / "evrt.db"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The queue on PostgreSQL is still to come; until then its tests are for the other stores."""
-    items[:] = [
-        item
-        for item in items
-        if not (item.name.endswith("[postgres]") or "[postgres-" in item.name)
-        or item.path.name != "test_coordination.py"
-    ]

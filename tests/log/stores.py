@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from evrt.log import (
     Subscription,
     open_log,
 )
+from evrt.log.claiming import Now
 from evrt.log.contract import Landing, Watch
+from evrt.log.coordinating import Statement
 from evrt.log.coordination import Change, Coordination
 from evrt.log.entry import build_entry, leaf_hash
 from evrt.log.ids import new_event_id
-from evrt.log.queueing import LocalCoordination, QueueWork
+from evrt.log.queueing import Coordinator, QueueWork, local_now
 from evrt.log.sqlite.store import SqliteLog
 
 Open = Callable[[], AbstractAsyncContextManager[Log]]
@@ -185,12 +187,15 @@ class ReopenedLog:
                 assert isinstance(log, SqliteLog)
                 return await log._do(work)
 
-        async def look(sql: str, named: Mapping[str, object]) -> list[Any]:
+        async def look(statement: Statement) -> list[Any]:
             async with self._turn, _opened(self._url) as log:
                 assert isinstance(log, SqliteLog)
-                return await log._look(sql, named)
+                return await log._look(statement)
 
-        return LocalCoordination(do, look)
+        async def clock() -> Now:
+            return local_now()
+
+        return Coordinator(do, look, clock)
 
     async def ref(self, kind: str, external: str, *, create: bool = True) -> str | None:
         async with self._turn, _opened(self._url) as log:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from evrt.log.claiming import NEWS, carry_out, claim, left, outlook_statements, renewed, tell_news
+from evrt.log.claiming import NEWS, Now, left, outlook_statements, renewed
+from evrt.log.coordinating import Rows, Statement
 from evrt.log.coordination import (
     Change,
     Claimed,
@@ -27,7 +27,7 @@ from evrt.log.coordination import (
     Yield,
 )
 from evrt.log.queue_tables import for_sqlite
-from evrt.log.queueing import LocalQueue
+from evrt.log.queueing import Claiming, Queue
 
 LATER = 4_000_000_000_000_000
 ENTRIES = 10_000
@@ -57,9 +57,10 @@ class Tables:
         for statement in for_sqlite():
             self.connection.execute(statement)
         self.connection.execute("BEGIN")
-        queue = LocalQueue(self.execute)
-        for renewal in renewed("w0", 100.0, 0) + renewed("w1", 100.0, 0):
-            self.execute(*renewal)
+        self.queue = queue = Queue(self.ask, self.send)
+        begin = Now(1_000, 0, restarts=True)
+        for renewal in renewed("w0", 100.0, begin) + renewed("w1", 100.0, begin):
+            self.send(renewal)
         for number in range(entries):
             kind = number % 5
             run = f"run-{number}"
@@ -72,7 +73,7 @@ class Tables:
                 Rate(f"r{number % 50}", 3, 60.0) if number % 7 == 0 else None,
                 Key("ann", run),
             )
-            queue.make(queue.decide([change], 1_000), lambda _, place=number: place, 1_000)  # type: ignore[misc]
+            queue.make(queue.decide([change], begin), lambda _, place=number: place, begin)  # type: ignore[misc]
         self.connection.execute(
             "UPDATE queue SET state = 'claimed', worker = 'w0' WHERE run IN "
             "(SELECT run FROM queue WHERE state = 'ready' ORDER BY place DESC LIMIT 50) OR run = 'run-4'"
@@ -81,13 +82,18 @@ class Tables:
         self.executed: dict[str, Mapping[str, object]] = {}
         self.steps = 0
 
-    def execute(self, sql: str, parameters: Mapping[str, object]) -> list[Any]:
+    def ask(self, statements: Sequence[Statement]) -> list[Rows]:
         if hasattr(self, "executed"):
-            self.executed[sql] = parameters
-        return self.connection.execute(sql, dict(parameters)).fetchall()
+            self.executed.update(statements)
+        return [self.connection.execute(sql, dict(named)).fetchall() for sql, named in statements]
 
-    def claim(self, worker: str, **more: Any) -> list[Claimed]:
-        return carry_out(claim(worker, **more), self.execute)
+    def send(self, statement: Statement) -> None:
+        self.ask([statement])
+
+    def claim(
+        self, limit: int, caps: Mapping[str, int | None], most: int | None, steady: int
+    ) -> list[Claimed]:
+        return self.queue.claim(Claiming("w1", caps, limit, most), Now(2_000, steady, restarts=True))
 
     def count_steps(self) -> None:
         """Count what SQLite does from now on, in hundreds of its steps."""
@@ -105,20 +111,21 @@ def tables() -> Iterator[Tables]:
     made.connection.close()
 
 
-def use(tables: Tables, *, now: int = 2_000) -> None:
+def use(tables: Tables) -> None:
     """Everything that is done often."""
-    queue = LocalQueue(tables.execute)
-    queue.make(queue.decide(CHANGES, now), lambda run: 1_000_000, now)
-    for limit, caps in [(5, {"t0": None, "t1": 60, "t2": 0}), (30, {"t0": None, "t1": None, "t2": 70})]:
-        tables.claim("w1", targets=caps, limit=limit, claimed_max=500, now=now, steady=50_000_000)
-    tables.execute(NEWS, {"worker": "w0"})
-    carry_out(tell_news("w0"), tables.execute)
-    for statement in outlook_statements(["t0", "t1", "t2"]) + renewed("w1", 30.0, 60_000_000):
-        tables.execute(*statement)
+    now = Now(2_000, 60_000_000, restarts=True)
+    tables.queue.begin()
+    tables.queue.make(tables.queue.decide(CHANGES, now), lambda run: 1_000_000, now)
+    tables.claim(5, {"t0": None, "t1": 60, "t2": 0}, 500, 50_000_000)
+    tables.claim(30, {"t0": None, "t1": None, "t2": 70}, 500, 50_000_000)
+    tables.send(Statement(NEWS, {"worker": "w0"}))
+    tables.queue.news("w0")
+    for statement in outlook_statements(["t0", "t1", "t2"]) + renewed("w1", 100.0, now):
+        tables.send(statement)
     # The other worker's lease has run out: all it had is there for the taking.
-    tables.claim("w1", targets={"t0": None}, limit=5, claimed_max=None, now=now, steady=150_000_000)
+    tables.claim(5, {"t0": None}, None, 150_000_000)
     for statement in left("w1"):
-        tables.execute(*statement)
+        tables.send(statement)
 
 
 def test_every_statement_finds_what_it_needs_by_an_index(tables: Tables) -> None:
@@ -138,14 +145,7 @@ def test_a_claim_costs_the_same_however_long_the_queue_is() -> None:
         tables = Tables(entries)
         tables.count_steps()
         for number in range(20):
-            tables.claim(
-                "w1",
-                targets={"t0": None, "t1": 60, "t2": 1},
-                limit=2,
-                claimed_max=400,
-                now=2_000,
-                steady=50_000_000 + number,
-            )
+            tables.claim(2, {"t0": None, "t1": 60, "t2": 1}, 400, 50_000_000 + number)
         steps.append(tables.steps)
         tables.connection.close()
     # Trees grow by a level. A claim that walked over a backlog would take ten times the steps.
@@ -161,14 +161,7 @@ def test_a_hundred_thousand_entries_wait_and_a_claim_is_as_cheap() -> None:
         for number in range(500):
             begun = time.process_time()
             tables.connection.execute("BEGIN")
-            tables.claim(
-                "w1",
-                targets={"t0": None, "t1": None, "t2": None},
-                limit=10,
-                claimed_max=None,
-                now=2_000,
-                steady=50_000_000 + number,
-            )
+            tables.claim(10, {"t0": None, "t1": None, "t2": None}, None, 50_000_000 + number)
             tables.connection.execute("COMMIT")
             times.append(time.process_time() - begun)
         times.sort()

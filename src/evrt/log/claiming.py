@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from evrt.errors import InvalidInput
-from evrt.log.coordinating import Execute, Statement, check_text
+from evrt.log.coordinating import Rows, Statement, check_text
 from evrt.log.coordination import OLDEST_FIRST_EVERY, Claimed, Entry, Key, Lease, Outlook, State
 
 T = TypeVar("T")
@@ -28,8 +28,24 @@ NAMED_MAX = 100
 _GOLDEN = 0x9E3779B97F4A7C15
 """2 ** 64 divided by the golden ratio."""
 
-_ALIVE = "(leases.begun <= :steady AND leases.ends > :steady)"
-"""A lease that begins later than now is of another life of this machine's clock: it has run out."""
+_ALIVE = "(leases.begun <= :leases AND leases.ends > :leases)"
+
+SECONDS_MAX = 1e9
+"""A lease is shorter."""
+
+
+class Now(NamedTuple):
+    """A moment: what is due goes by the wall clock, leases by one of their own. In microseconds.
+
+    restarts
+        whether the leases' clock begins again with the machine: a lease that begins later than now is then of
+        another life of it, and has run out.
+    """
+
+    wall: int
+    leases: int
+    restarts: bool
+
 
 # ------------------------------------------------------------------------------------- statements
 
@@ -60,7 +76,7 @@ _COUNT_CLAIMS = (
 )
 
 _RENEW = (
-    "INSERT INTO leases (worker, begun, ends) VALUES (:worker, :steady, :ends) "
+    "INSERT INTO leases (worker, begun, ends) VALUES (:worker, :begun, :ends) "
     "ON CONFLICT (worker) DO UPDATE SET begun = excluded.begun, ends = excluded.ends"
 )
 _FORGET_LEASES = (
@@ -73,7 +89,7 @@ _RELEASE = (
 _LEAVE = "DELETE FROM leases WHERE worker = :worker"
 
 NEWS = "SELECT run FROM queue WHERE worker = :worker AND news = 1 ORDER BY place, run"
-_TOLD = "UPDATE queue SET news = 0 WHERE worker = :worker AND news = 1"
+TOLD = "UPDATE queue SET news = 0 WHERE worker = :worker AND news = 1"
 
 _ENTRY = "SELECT run, state, target, priority, place, lane, due, worker FROM queue"
 ENTRY = f"{_ENTRY} WHERE run = :run"
@@ -86,10 +102,12 @@ LEASES = (
 RUN_OF = "SELECT run FROM keys WHERE owner = :owner AND key = :key"
 TICKS = "SELECT schedule, tick FROM ticks"
 
+_NONE = "CAST(NULL AS BIGINT)"
+_READY = "SELECT CASE WHEN {ready} THEN 1 ELSE 0 END AS ready, {none} AS due, {none} AS begun, {none} AS ends"
 _READY_ONE = "EXISTS (SELECT 1 FROM queue WHERE state = 'ready' AND target = :t{number})"
-_FIRST_DUE = "SELECT min(due) FROM queue WHERE state IN ('delayed', 'waiting') AND target = :t{number}"
-_FIRST_LAPSE = (
-    "SELECT leases.begun, leases.ends FROM leases WHERE EXISTS (SELECT 1 FROM queue "
+_FIRST_DUE = "SELECT 0, min(due), {none}, {none} FROM queue WHERE state IN ('delayed', 'waiting') AND target = :t{number}"
+_LAPSES = (
+    "SELECT 0, {none}, leases.begun, leases.ends FROM leases WHERE EXISTS (SELECT 1 FROM queue "
     "WHERE queue.worker = leases.worker AND queue.state = 'claimed' AND queue.target IN ({targets}))"
 )
 
@@ -122,21 +140,8 @@ def check_worker(worker: str) -> None:
     check_text("worker", worker)
 
 
-Rows = Sequence[Sequence[Any]]
-
 Asking = Generator[list[Statement], list[Rows], T]
 """Yields statements that may be sent at once, is sent the rows of each, and returns what comes of it."""
-
-
-def carry_out(asking: Asking[T], execute: Execute) -> T:
-    """Execute what is asked, one statement after the other."""
-    answers: list[Rows] | None = None
-    while True:
-        try:
-            statements = next(asking) if answers is None else asking.send(answers)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # What the generator returns.
-        answers = [execute(*statement) for statement in statements]
 
 
 def claim(
@@ -145,14 +150,14 @@ def claim(
     targets: Mapping[str, int | None],
     limit: int,
     claimed_max: int | None,
-    now: int,
-    steady: int,
-) -> Asking[list[Claimed]]:
-    """Give entries to a worker; see ``Coordination.claim``. ``now`` and ``steady`` (the leases' clock) in µs."""
+    now: Now,
+) -> Asking[tuple[list[Claimed], list[Statement]]]:
+    """Give entries to a worker; see ``Coordination.claim``. Returns what is given, and the statements that make it so."""
     if not targets or limit == 0:
-        return []
+        return [], []
     make_due = [
-        Statement(_MAKE_DUE, {"target": target, "now": now, "most": DUE_AT_ONCE_MAX}) for target in targets
+        Statement(_MAKE_DUE, {"target": target, "now": now.wall, "most": DUE_AT_ONCE_MAX})
+        for target in targets
     ]
     capped = claimed_max is not None or any(cap is not None for cap in targets.values())
     leases, [[claims]], *more = yield [
@@ -160,9 +165,9 @@ def claim(
         Statement(_CLAIMS, {}),
         *([Statement(_COUNT_CLAIMED, {})] if capped else []),
     ]
-    lapsed = [name for name, begun, ends in leases if not begun <= steady < ends]
+    lapsed = [name for name, begun, ends in leases if not begun <= now.leases < ends]
     if worker in lapsed or all(name != worker for name, *_ in leases):
-        return []
+        return [], []
     rooms = dict(targets)
     if capped:
         counts: Counter[str] = Counter()
@@ -180,9 +185,10 @@ def claim(
     found = [[Candidate(*row) for row in rows] for rows in answers[len(make_due) :]]
     half = len(found) // len(orders)
     chosen = choose(chain(*found[:half]), chain(*found[half:]), rooms, oldest)
-    if chosen:
-        yield [*_given(chosen, worker), Statement(_COUNT_CLAIMS, {"given": len(chosen)})]
-    return [Claimed(candidate.run, candidate.target, candidate.worker) for candidate in chosen]
+    if not chosen:
+        return [], []
+    given = [Claimed(candidate.run, candidate.target, candidate.worker) for candidate in chosen]
+    return given, [*_given(chosen, worker), Statement(_COUNT_CLAIMS, {"given": len(chosen)})]
 
 
 def _looks(targets: Sequence[str], lapsed: Sequence[str], order: str, most: int) -> list[Statement]:
@@ -252,64 +258,57 @@ def is_oldest_first(number: int) -> bool:
 # ----------------------------------------------------------------------------------- leases, news
 
 
-def renewed(worker: str, seconds: float, steady: int) -> list[Statement]:
-    """What begins or prolongs a lease. Raises InvalidInput."""
-    check_worker(worker)
-    if not 0 < seconds < 1e9:
+def check_seconds(seconds: float) -> None:
+    """Raises InvalidInput."""
+    if not 0 < seconds < SECONDS_MAX:
         raise InvalidInput(f"A lease takes a number of seconds above 0; this one takes {seconds!r}.")
-    ends = steady + round(seconds * 1_000_000)
+
+
+def renewed(worker: str, seconds: float, now: Now) -> list[Statement]:
+    """What begins or prolongs a lease."""
+    ends = now.leases + max(round(seconds * 1_000_000), 1)
+    begun = now.leases if now.restarts else 0
     return [
-        Statement(_RENEW, {"worker": worker, "steady": steady, "ends": ends}),
-        Statement(_FORGET_LEASES, {"steady": steady}),
+        Statement(_RENEW, {"worker": worker, "begun": begun, "ends": ends}),
+        Statement(_FORGET_LEASES, {"leases": now.leases}),
     ]
 
 
 def left(worker: str) -> list[Statement]:
-    """What ends a lease, and makes ready what its worker has claimed. Raises InvalidInput."""
-    check_worker(worker)
+    """What ends a lease, and makes ready what its worker has claimed."""
     return [Statement(_RELEASE, {"worker": worker}), Statement(_LEAVE, {"worker": worker})]
-
-
-def tell_news(worker: str) -> Asking[list[str]]:
-    """The runs that this worker has not been told of yet."""
-    [rows, _] = yield [Statement(NEWS, {"worker": worker}), Statement(_TOLD, {"worker": worker})]
-    return [row[0] for row in rows]
 
 
 # ------------------------------------------------------------------------------------------ looks
 
 
 def outlook_statements(targets: Sequence[str]) -> list[Statement]:
-    """The questions of an outlook; see ``outlook``."""
+    """The questions of an outlook, one for so many targets; see ``outlook``."""
     statements: list[Statement] = []
     for start in range(0, len(targets), NAMED_MAX):
         some = targets[start : start + NAMED_MAX]
         ready = " OR ".join(_READY_ONE.format(number=number) for number in range(len(some)))
-        due = " UNION ALL ".join(_FIRST_DUE.format(number=number) for number in range(len(some)))
+        parts = [_READY.format(ready=ready, none=_NONE)]
+        parts += [_FIRST_DUE.format(number=number, none=_NONE) for number in range(len(some))]
         listed = ", ".join(f":t{number}" for number in range(len(some)))
-        statements += [
-            Statement(f"SELECT CASE WHEN {ready} THEN 1 ELSE 0 END", _named(some)),
-            Statement(due, _named(some)),
-            Statement(_FIRST_LAPSE.format(targets=listed), _named(some)),
-        ]
+        parts.append(_LAPSES.format(targets=listed, none=_NONE))
+        statements.append(Statement(" UNION ALL ".join(parts), _named(some)))
     return statements
 
 
-def outlook(answers: Sequence[Sequence[Sequence[Any]]], *, now: int, steady: int) -> Outlook:
+def outlook(rows: Iterable[Sequence[Any]], now: Now) -> Outlook:
     """What there is, by the answers to ``outlook_statements``."""
     ready = False
     waits: list[int] = []
-    for number, rows in enumerate(answers):
-        if number % 3 == 0:
-            ready = ready or bool(rows[0][0])
-        elif number % 3 == 1:
-            waits += [due - now for (due,) in rows if due is not None]
-        else:
-            waits += [ends - steady if begun <= steady else 0 for begun, ends in rows]
-    soonest = min(waits, default=None)
-    if ready or (soonest is not None and soonest <= 0):
-        return Outlook(True, None if soonest is None else max(soonest, 0) / 1_000_000)
-    return Outlook(False, None if soonest is None else soonest / 1_000_000)
+    for is_ready, due, begun, ends in rows:
+        ready = ready or bool(is_ready)
+        if due is not None:
+            waits.append(due - now.wall)
+        if ends is not None:
+            waits.append(ends - now.leases if begun <= now.leases else 0)
+    wait = min(waits, default=None)
+    seconds = None if wait is None else max(wait, 0) / 1_000_000
+    return Outlook(ready or (wait is not None and wait <= 0), seconds)
 
 
 def entries_statement(*, state: State | None, target: str | None, after: int, limit: int) -> Statement:
@@ -326,10 +325,9 @@ def to_entry(row: Sequence[Any]) -> Entry:
     return Entry(*row)
 
 
-def to_lease(row: Sequence[Any], steady: int) -> Lease:
+def to_lease(row: Sequence[Any], now: Now) -> Lease:
     worker, begun, ends, claimed = row
-    # One that begins later than now is of another life of this machine's clock.
-    left_microseconds = ends - steady if begun <= steady else -1
+    left_microseconds = ends - now.leases if begun <= now.leases else -1
     return Lease(worker, left_microseconds / 1_000_000, claimed)
 
 

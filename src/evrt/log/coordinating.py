@@ -37,7 +37,7 @@ entry but has not come so far is refused by the Hold beside its claim, and leave
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evrt.errors import Conflict, Fenced, InvalidInput
@@ -67,8 +67,7 @@ class Statement(NamedTuple):
     parameters: Mapping[str, object]
 
 
-Execute = Callable[[str, Mapping[str, object]], Sequence[Sequence[Any]]]
-"""Runs one statement in the transaction, and gives its rows."""
+Rows = Sequence[Sequence[Any]]
 
 Place = Callable[[str], int]
 """The position that an entry made for this run takes its place by."""
@@ -88,8 +87,7 @@ _QUESTIONS = {
     # From as far back as can matter to a run that comes now: it begins no earlier than those that came before it.
     "rate": (
         "SELECT begins, later FROM rates WHERE key = :q1 AND begins > "
-        "coalesce((SELECT max(begins) FROM rates WHERE key = :q1 AND later = 0), 0) - :span "
-        "AND begins > :now - :span ORDER BY begins"
+        "coalesce((SELECT max(begins) FROM rates WHERE key = :q1 AND later = 0), 0) - :span ORDER BY begins"
     ),
 }
 
@@ -217,25 +215,16 @@ class Facts:
     def __init__(self) -> None:
         self._known: dict[Question, list[Any]] = {}
 
-    def ask(self, changes: Sequence[Change], execute: Execute, now: int) -> None:
-        """Ask what is not known yet."""
-        for question, statement in self.questions(changes, now):
-            self.learn(question, execute(*statement))
-
-    def questions(self, changes: Sequence[Change], now: int) -> list[tuple[Question, Statement]]:
+    def questions(self, changes: Iterable[Change]) -> dict[Question, Statement]:
         """What must be known before these changes are decided, and is not."""
         wanted: dict[Question, Statement] = {}
         for change in changes:
-            for question, more in _asked(change):
+            for question, parameters in _asked(change):
                 if question not in self._known:
-                    named = {f"q{number}": of for number, of in enumerate(question[1:3], start=1)}
-                    if question[0] == "rate":
-                        named = {"q1": question[1]}
-                        more = {**more, "now": now}
-                    wanted[question] = Statement(_QUESTIONS[question[0]], {**named, **more})
-        return list(wanted.items())
+                    wanted[question] = Statement(_QUESTIONS[question[0]], parameters)
+        return wanted
 
-    def learn(self, question: Question, rows: Sequence[Sequence[Any]]) -> None:
+    def learn(self, question: Question, rows: Rows) -> None:
         self._known[question] = [tuple(row) for row in rows]
 
     def of(self, *question: str) -> list[Any]:
@@ -254,17 +243,18 @@ class Facts:
 
 def _asked(change: Change) -> list[tuple[Question, dict[str, object]]]:
     if isinstance(change, Hold):
-        return [(("entry", change.run), {})]
+        return [(("entry", change.run), {"q1": change.run})]
     if isinstance(change, Tick):
-        return [(("tick", change.schedule), {})]
+        return [(("tick", change.schedule), {"q1": change.schedule})]
     if not isinstance(change, Enqueue):
         return []
-    asked: list[tuple[Question, dict[str, object]]] = [(("entry", change.run), {})]
+    asked: list[tuple[Question, dict[str, object]]] = [(("entry", change.run), {"q1": change.run})]
     if change.key is not None:
-        asked.append((("key", *change.key), {}))
+        owner, key = change.key
+        asked.append((("key", owner, key), {"q1": owner, "q2": key}))
     if change.rate is not None:
-        span = _span(change.rate)
-        asked.append((("rate", change.rate.key, str(span)), {"span": span}))
+        key, span = change.rate.key, _span(change.rate)
+        asked.append((("rate", key, str(span)), {"q1": key, "span": span}))
     return asked
 
 

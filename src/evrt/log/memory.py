@@ -10,14 +10,14 @@ import asyncio
 import os
 import sqlite3
 import threading
-import time
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from evrt.errors import EvrtError, NotFound, UsageError
 from evrt.log.address import MEMORY_URL
 from evrt.log.blobs import Counted, unknown_blob
+from evrt.log.claiming import Now
 from evrt.log.contract import (
     BLOB_PIECE_BYTES,
     EMPTY_HEAD,
@@ -29,11 +29,12 @@ from evrt.log.contract import (
     Landing,
     Recorded,
 )
+from evrt.log.coordinating import Rows, Statement
 from evrt.log.coordination import Coordination
 from evrt.log.ids import new_event_id, new_ref
 from evrt.log.plan import SALT_BYTES, End, check_external, check_request, places_of, plan, settle_repeat
 from evrt.log.queue_tables import for_sqlite
-from evrt.log.queueing import LocalCoordination, LocalQueue, QueueWork
+from evrt.log.queueing import Coordinator, Queue, QueueWork, local_now
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching, call_in
 
 T = TypeVar("T")
@@ -58,8 +59,8 @@ class MemoryLog:
         weakref.finalize(self, self._tables.close)
         for statement in for_sqlite():
             self._tables.execute(statement)
-        self._queue = LocalQueue(self._execute)
-        self._coordination = LocalCoordination(self._do, self._look)
+        self._queue = Queue(self._ask, self._send)
+        self._coordination = Coordinator(self._do, self._look, self._clock)
 
     @property
     def id(self) -> str:
@@ -104,13 +105,14 @@ class MemoryLog:
                 if before is not None:
                     return before
             salts = os.urandom(SALT_BYTES * len(checked.drafts))
-            now = time.time_ns() // 1_000
-            ready = self._queue.decide(checked.beside, now)
-            rows = plan(checked, self._end, now, salts)
+            now = local_now()
+            self._queue.begin()
+            decided = self._queue.decide(checked.beside, now)
+            rows = plan(checked, self._end, now.wall, salts)
             self._rows.extend(rows)
             for row in rows:
                 self._by_stream.setdefault(row.stream, []).append(row.position)
-            self._queue.make(ready, places_of(rows), now)
+            self._queue.make(decided, places_of(rows), now)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
 
     async def erase_payload(self, position: int) -> None:
@@ -186,17 +188,26 @@ class MemoryLog:
     async def _do(self, work: QueueWork) -> Any:
         self._check_open()
         with self._lock:
-            done = work.do(self._queue, now=time.time_ns() // 1_000, position=self._end.position)
+            self._queue.begin()
+            done = work.do(self._queue, local_now(), self._end.position)
         self._ring()
         return done
 
-    async def _look(self, sql: str, named: Mapping[str, object]) -> list[Any]:
+    async def _look(self, statement: Statement) -> list[Any]:
         self._check_open()
         with self._lock:
-            return list(self._execute(sql, named))
+            [rows] = self._ask([statement])
+        return list(rows)
 
-    def _execute(self, sql: str, parameters: Mapping[str, object]) -> list[Any]:
-        return self._tables.execute(sql, dict(parameters)).fetchall()
+    async def _clock(self) -> Now:
+        self._check_open()
+        return local_now()
+
+    def _ask(self, statements: Sequence[Statement]) -> list[Rows]:
+        return [self._tables.execute(sql, dict(named)).fetchall() for sql, named in statements]
+
+    def _send(self, statement: Statement) -> None:
+        self._tables.execute(statement.sql, dict(statement.parameters))
 
     # ------------------------------------------------------------------------------------- refs
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+NAMES = ("queue", "leases", "keys", "rates", "ticks", "turns")
+
 TABLES = (
     # news: 1 when its worker is to be told that the run was woken or paused.
     """
@@ -73,6 +75,12 @@ CREATE TABLE turns (
 )
 """,
 )
+
+
+def for_postgres() -> str:
+    """The same as PostgreSQL is told them, ``@`` standing for the schema; texts are compared by their bytes."""
+    named = [re.sub(r"\b(TABLE|ON) (\w+) \(", r"\1 @.\2 (", statement.strip()) for statement in TABLES]
+    return "\n".join(f"{statement};" for statement in named).replace("TEXT", 'text COLLATE "C"')
 
 
 def for_sqlite() -> tuple[str, ...]:

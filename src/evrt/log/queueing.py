@@ -1,14 +1,13 @@
-"""The queue where one process writes through one connection: what SQLite and the log in memory have in common.
+"""The queue of a store: its writing end, used inside a transaction, and what everybody else sees of it.
 
-``LocalQueue`` is the writing end, used inside a transaction; ``LocalCoordination`` what everybody else sees.
-Leases go by this machine's steady clock, which is one for all of its processes; what is due, by its wall clock.
+A store gives a few functions that carry SQL to its database and back; all else is the same for every store.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from evrt.log.claiming import (
     COUNTS,
@@ -16,8 +15,11 @@ from evrt.log.claiming import (
     LEASES,
     NEWS,
     TICKS,
-    carry_out,
+    TOLD,
+    Asking,
+    Now,
     check_claim,
+    check_seconds,
     check_worker,
     claim,
     entries_statement,
@@ -26,56 +28,101 @@ from evrt.log.claiming import (
     outlook_statements,
     renewed,
     run_of_statement,
-    tell_news,
     to_entry,
     to_lease,
 )
-from evrt.log.coordinating import Decided, Execute, Facts, Place, check_changes, decide, made
+from evrt.log.coordinating import (
+    Decided,
+    Facts,
+    Place,
+    Question,
+    Rows,
+    Statement,
+    check_changes,
+    decide,
+    made,
+)
 from evrt.log.coordination import LEASE_SECONDS, Change, Claimed, Entry, Key, Lease, Outlook, State
 
+T = TypeVar("T")
 
-def wall() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1_000
+Ask = Callable[[Sequence[Statement]], list[Rows]]
+"""Has statements executed in the transaction, in this order, and gives the rows of each."""
 
-
-def steady() -> int:
-    """Microseconds of a clock that never jumps and is the same for all processes of this machine."""
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
+Send = Callable[[Statement], None]
+"""Has a statement executed after those before it; nobody asks for its rows."""
 
 
-class Ready(NamedTuple):
-    """Changes that have been decided and wait to be made."""
-
-    decided: Decided
-    facts: Facts
+def local_now() -> Now:
+    """By this machine's clocks. Leases go by one that never jumps and is the same for all its processes."""
+    return Now(time.time_ns() // 1_000, time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000, restarts=True)
 
 
-class LocalQueue:
-    """The queue inside a transaction, over whatever executes SQL there."""
+class Queue:
+    """The queue inside a transaction, which its store begins and commits."""
 
-    def __init__(self, execute: Execute) -> None:
-        self._execute = execute
+    def __init__(self, ask: Ask, send: Send) -> None:
+        self._ask = ask
+        self._send = send
+        self._facts = Facts()
 
-    def decide(self, changes: Sequence[Change], now: int) -> Ready:
-        """Raises Conflict, Fenced; nothing has been changed then, nor otherwise."""
-        facts = Facts()
-        facts.ask(changes, self._execute, now)
-        return Ready(decide(changes, facts, now), facts)
+    def begin(self) -> None:
+        """A transaction begins: what was known may be so no more."""
+        self._facts = Facts()
 
-    def make(self, ready: Ready, place: Place, now: int) -> None:
-        for statement in made(ready.decided, ready.facts, place, now):
-            self._execute(*statement)
+    def questions(self, changes: Iterable[Change]) -> dict[Question, Statement]:
+        """What ``decide`` would ask for one request after the other, for a store that asks for all at once."""
+        return self._facts.questions(changes)
 
-    @property
-    def execute(self) -> Execute:
-        return self._execute
+    def learn(self, question: Question, rows: Rows) -> None:
+        self._facts.learn(question, rows)
+
+    def decide(self, changes: Sequence[Change], now: Now) -> Decided:
+        """Raises Conflict, Fenced. Nothing has been changed then, nor otherwise."""
+        questions = self._facts.questions(changes)
+        if questions:
+            for question, rows in zip(questions, self._ask(list(questions.values())), strict=True):
+                self._facts.learn(question, rows)
+        return decide(changes, self._facts, now.wall)
+
+    def make(self, decided: Decided, place: Place, now: Now) -> None:
+        self._make(made(decided, self._facts, place, now.wall))
+
+    def claim(self, wanted: Claiming, now: Now) -> list[Claimed]:
+        given, changes = self._carry_out(claim(**wanted._asdict(), now=now))
+        self.change_entries(changes)
+        return given
+
+    def _carry_out(self, asking: Asking[T]) -> T:
+        answers: list[Rows] | None = None
+        while True:
+            try:
+                statements = next(asking) if answers is None else asking.send(answers)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # What the generator returns.
+            answers = self._ask(statements)
+
+    def news(self, worker: str) -> list[str]:
+        [rows, _] = self._ask([Statement(NEWS, {"worker": worker}), Statement(TOLD, {"worker": worker})])
+        return [row[0] for row in rows]
+
+    def change_entries(self, statements: Iterable[Statement]) -> None:
+        """Have other entries changed than anybody has named: what was known of them may be so no more."""
+        self._facts = Facts()
+        self._make(statements)
+
+    def _make(self, statements: Iterable[Statement]) -> None:
+        for statement in statements:
+            self._send(statement)
+
+
+# ---------------------------------------------------------------------------- work without an event
 
 
 class Changing(NamedTuple):
     changes: tuple[Change, ...]
 
-    def do(self, queue: LocalQueue, *, now: int, position: int) -> None:
+    def do(self, queue: Queue, now: Now, position: int) -> None:
         queue.make(queue.decide(self.changes, now), lambda run: position, now)
 
 
@@ -85,32 +132,30 @@ class Claiming(NamedTuple):
     limit: int
     claimed_max: int | None
 
-    def do(self, queue: LocalQueue, *, now: int, position: int) -> list[Claimed]:
-        return carry_out(claim(**self._asdict(), now=now, steady=steady()), queue.execute)
+    def do(self, queue: Queue, now: Now, position: int) -> list[Claimed]:
+        return queue.claim(self, now)
 
 
 class Renewing(NamedTuple):
     worker: str
     seconds: float
 
-    def do(self, queue: LocalQueue, *, now: int, position: int) -> None:
-        for statement in renewed(self.worker, self.seconds, steady()):
-            queue.execute(*statement)
+    def do(self, queue: Queue, now: Now, position: int) -> None:
+        queue.change_entries(renewed(self.worker, self.seconds, now))
 
 
 class Leaving(NamedTuple):
     worker: str
 
-    def do(self, queue: LocalQueue, *, now: int, position: int) -> None:
-        for statement in left(self.worker):
-            queue.execute(*statement)
+    def do(self, queue: Queue, now: Now, position: int) -> None:
+        queue.change_entries(left(self.worker))
 
 
 class TellingNews(NamedTuple):
     worker: str
 
-    def do(self, queue: LocalQueue, *, now: int, position: int) -> list[str]:
-        return carry_out(tell_news(self.worker), queue.execute)
+    def do(self, queue: Queue, now: Now, position: int) -> list[str]:
+        return queue.news(self.worker)
 
 
 QueueWork = Changing | Claiming | Renewing | Leaving | TellingNews
@@ -118,19 +163,25 @@ QueueWork = Changing | Claiming | Renewing | Leaving | TellingNews
 
 QUEUE_WORK = (Changing, Claiming, Renewing, Leaving, TellingNews)
 
+
+# ---------------------------------------------------------------------------------- from outside
+
 Submit = Callable[[QueueWork], Awaitable[Any]]
 """Has work done in a transaction, durable when this returns."""
 
-Fetch = Callable[[str, Mapping[str, object]], Awaitable[list[Any]]]
+Fetch = Callable[[Statement], Awaitable[list[Any]]]
 """The rows of one SELECT."""
 
+Clock = Callable[[], Awaitable[Now]]
 
-class LocalCoordination:
+
+class Coordinator:
     """See ``evrt.log.coordination.Coordination``."""
 
-    def __init__(self, submit: Submit, fetch: Fetch) -> None:
+    def __init__(self, submit: Submit, fetch: Fetch, clock: Clock) -> None:
         self._submit = submit
         self._fetch = fetch
+        self._clock = clock
 
     async def change(self, *changes: Change) -> None:
         checked = check_changes(changes)
@@ -150,7 +201,8 @@ class LocalCoordination:
         return given
 
     async def renew(self, worker: str, *, seconds: float = LEASE_SECONDS) -> None:
-        renewed(worker, seconds, 0)  # So that what cannot be is refused here.
+        check_worker(worker)
+        check_seconds(seconds)
         await self._submit(Renewing(worker, seconds))
 
     async def leave(self, worker: str) -> None:
@@ -160,39 +212,39 @@ class LocalCoordination:
     async def news(self, worker: str) -> list[str]:
         check_worker(worker)
         # Mostly there are none, and to look costs no commit.
-        if not await self._fetch(NEWS, {"worker": worker}):
+        if not await self._fetch(Statement(NEWS, {"worker": worker})):
             return []
         told: list[str] = await self._submit(TellingNews(worker))
         return told
 
     async def outlook(self, targets: Sequence[str]) -> Outlook:
-        answers = [await self._fetch(*statement) for statement in outlook_statements(targets)]
-        return outlook(answers, now=wall(), steady=steady())
+        rows = [row for statement in outlook_statements(targets) for row in await self._fetch(statement)]
+        return outlook(rows, await self._clock())
 
     async def entry(self, run: str) -> Entry | None:
-        rows = await self._fetch(ENTRY, {"run": run})
+        rows = await self._fetch(Statement(ENTRY, {"run": run}))
         return to_entry(rows[0]) if rows else None
 
     async def entries(
         self, *, state: State | None = None, target: str | None = None, after: int = 0, limit: int = 1_000
     ) -> list[Entry]:
-        rows = await self._fetch(*entries_statement(state=state, target=target, after=after, limit=limit))
+        rows = await self._fetch(entries_statement(state=state, target=target, after=after, limit=limit))
         return [to_entry(row) for row in rows]
 
     async def counts(self) -> dict[tuple[str, State], int]:
-        return {(target, state): count for target, state, count in await self._fetch(COUNTS, {})}
+        return {(target, state): count for target, state, count in await self._fetch(Statement(COUNTS, {}))}
 
     async def leases(self) -> list[Lease]:
-        rows = await self._fetch(LEASES, {})
-        now = steady()
+        rows = await self._fetch(Statement(LEASES, {}))
+        now = await self._clock()
         return [to_lease(row, now) for row in rows]
 
     async def run_of(self, key: Key) -> str | None:
-        rows = await self._fetch(*run_of_statement(key))
+        rows = await self._fetch(run_of_statement(key))
         return str(rows[0][0]) if rows else None
 
     async def ticks(self) -> dict[str, int]:
-        return dict(await self._fetch(TICKS, {}))
+        return dict(await self._fetch(Statement(TICKS, {})))
 
     async def now(self) -> int:
-        return wall()
+        return (await self._clock()).wall

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 
 from evrt.errors import EvrtError, Unavailable
+from evrt.log.coordination import Change
 from evrt.log.plan import Checked
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.connect import (
@@ -30,6 +31,7 @@ from evrt.log.postgres.connect import (
 from evrt.log.postgres.jobs import Erasure, WantedRef
 from evrt.log.postgres.making import make_sure
 from evrt.log.postgres.transaction import Planned, Transaction
+from evrt.log.queueing import QUEUE_WORK, Changing
 from evrt.log.writing import NOTHING, UNKNOWN, Job, Stop, refuse
 
 PAUSE_SECONDS = 0.05
@@ -104,7 +106,7 @@ class Committer:
     def _plan(self, transaction: Transaction, batch: Sequence[Job], lock_seconds: float) -> bool:
         """Lock the log and do the batch, but for writing what was planned. Whether there is anything to commit."""
         events = sum([job.events for job in batch])
-        transaction.begin(_names(batch), events, lock_seconds=lock_seconds)
+        transaction.begin(_names(batch), events, changes=_changes(batch), lock_seconds=lock_seconds)
         refused = 0
         for job in batch:
             job.result = job.error = None
@@ -122,6 +124,8 @@ class Committer:
             return transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):
             return transaction.erase(work.position)
+        if isinstance(work, QUEUE_WORK):
+            return transaction.coordinate(work)
         return None if isinstance(work, Stop) else work.make(transaction)
 
     # -------------------------------------------------------------------------------- connection
@@ -205,6 +209,15 @@ def _names(batch: Sequence[Job]) -> Iterator[str]:
             yield from job.work.streams
             for draft in job.work.drafts:
                 yield draft.correlation
+
+
+def _changes(batch: Sequence[Job]) -> Iterator[Change]:
+    """Every change of the queue that something has to be known for."""
+    for job in batch:
+        if isinstance(job.work, Checked):
+            yield from job.work.beside
+        elif isinstance(job.work, Changing):
+            yield from job.work.changes
 
 
 def _pauses() -> Iterator[float]:

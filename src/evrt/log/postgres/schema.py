@@ -9,6 +9,8 @@ final; the tables around it have versions:
 
 from __future__ import annotations
 
+from evrt.log.queue_tables import for_postgres
+
 SCHEMA_VERSION = 1
 
 MARK = "evrt: the head of an event log"
@@ -181,6 +183,7 @@ _ALWAYS = "\n".join(
 
 SCHEMA = f"""
 {TABLES}
+{for_postgres()}
 {_GUARDS}
 {_ALWAYS}
 COMMENT ON TABLE @.head IS '{MARK}';

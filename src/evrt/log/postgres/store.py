@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 from psycopg.types.numeric import Int8
 
-from evrt.errors import Denied, EvrtError, NotFound, UnusableLog, UsageError
+from evrt.errors import Denied, EvrtError, NotFound, UnusableLog
 from evrt.log.blobs import Counted, checked, unknown_blob
+from evrt.log.claiming import Now
 from evrt.log.contract import (
     BLOB_PIECE_BYTES,
     EMPTY_HEAD,
@@ -25,6 +26,7 @@ from evrt.log.contract import (
     Landing,
     Recorded,
 )
+from evrt.log.coordinating import Statement
 from evrt.log.coordination import Coordination
 from evrt.log.plan import check_external, check_request
 from evrt.log.postgres.address import Address
@@ -43,10 +45,12 @@ from evrt.log.postgres.connect import connect_reading, translate
 from evrt.log.postgres.jobs import Erasure, WantedRef
 from evrt.log.postgres.listening import Listener
 from evrt.log.postgres.making import HEAD, LOOK, check_version, judge
+from evrt.log.postgres.queueing import CLOCK, to_postgres
 from evrt.log.postgres.reader import Readers, closed_error, forked_error
 from evrt.log.postgres.schema import SELECT_RECORDED, named
 from evrt.log.postgres.transaction import recorded
 from evrt.log.postgres.writer import Writer
+from evrt.log.queueing import Coordinator, QueueWork
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching
 from evrt.log.writing import Stop
 
@@ -173,6 +177,7 @@ class PostgresLog:
         self._process = os.getpid()
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
+        self._coordination = Coordinator(self._do, self._look, self._clock)
 
     @property
     def id(self) -> str:
@@ -193,8 +198,6 @@ class PostgresLog:
     def append(self, request: Append) -> Landing[Appended]:
         try:
             writer = self._open_writer()
-            if request.beside:
-                raise UsageError("A log on PostgreSQL keeps no queue yet.")
             checked = check_request(request, self._payload_bytes_max)
         except EvrtError as error:
             answer: Landing[Appended] = Landing(loop=asyncio.get_running_loop())
@@ -293,6 +296,7 @@ class PostgresLog:
         return await readers.fetch(sql, parameters)
 
     def _here(self) -> tuple[Readers, Listener]:
+        """What the running loop reads and listens with."""
         loop = asyncio.get_running_loop()
         here = self._readers.get(loop)
         if here is None:
@@ -311,7 +315,17 @@ class PostgresLog:
 
     @property
     def coordination(self) -> Coordination:
-        raise UsageError("A log on PostgreSQL keeps no queue yet.")
+        return self._coordination
+
+    async def _do(self, work: QueueWork) -> Any:
+        return await self._open_writer().submit(work)
+
+    async def _look(self, statement: Statement) -> list[Any]:
+        return await self._fetch(*to_postgres(statement))
+
+    async def _clock(self) -> Now:
+        [(now,)] = await self._fetch(CLOCK)
+        return Now(now, now, restarts=False)
 
     # ------------------------------------------------------------------------------------- refs
 

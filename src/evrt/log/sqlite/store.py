@@ -6,11 +6,12 @@ import asyncio
 import os
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from evrt.errors import Denied, EvrtError, NotFound
 from evrt.log.blobs import Counted, checked, unknown_blob
+from evrt.log.claiming import Now
 from evrt.log.contract import (
     BLOB_PIECE_BYTES,
     EMPTY_HEAD,
@@ -22,9 +23,10 @@ from evrt.log.contract import (
     Landing,
     Recorded,
 )
+from evrt.log.coordinating import Statement
 from evrt.log.coordination import Coordination
 from evrt.log.plan import check_external, check_request
-from evrt.log.queueing import LocalCoordination, QueueWork
+from evrt.log.queueing import Coordinator, QueueWork, local_now
 from evrt.log.sqlite.blobs import (
     FIND,
     READ_PIECE,
@@ -143,7 +145,7 @@ class SqliteLog:
         self._process = os.getpid()
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
-        self._coordination = LocalCoordination(self._do, self._look)
+        self._coordination = Coordinator(self._do, self._look, self._clock)
 
     @property
     def id(self) -> str:
@@ -281,8 +283,11 @@ class SqliteLog:
     async def _do(self, work: QueueWork) -> Any:
         return await self._open_writer().submit(work)
 
-    async def _look(self, sql: str, named: Mapping[str, object]) -> list[Any]:
-        return await self._fetch(sql, **named)
+    async def _look(self, statement: Statement) -> list[Any]:
+        return await self._fetch(statement.sql, **statement.parameters)
+
+    async def _clock(self) -> Now:
+        return local_now()
 
     # ------------------------------------------------------------------------------------- refs
 

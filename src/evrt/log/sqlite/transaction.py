@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
@@ -16,10 +15,10 @@ from typing import NamedTuple
 
 from evrt.errors import NotFound
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
-from evrt.log.coordinating import CHANGES, COUNT_CHANGE
+from evrt.log.coordinating import CHANGES, COUNT_CHANGE, Rows, Statement
 from evrt.log.ids import new_ref
 from evrt.log.plan import CHANGE_BYTES, SALT_BYTES, Checked, End, places_of, plan, settle_repeat
-from evrt.log.queueing import LocalQueue, QueueWork
+from evrt.log.queueing import Queue, QueueWork, local_now
 from evrt.log.sqlite.blobs import Change
 from evrt.log.sqlite.connect import check_schema
 from evrt.log.sqlite.foreign import Tracked
@@ -68,7 +67,7 @@ class Transaction:
         self._ids: dict[str, int] = {}
         self._last_id = 0
         self._data_version: int | None = None
-        self._now = 0
+        self._now = local_now()
         self._bytes = 0
         self._leaves: list[bytes] = []
         self._salts = b""
@@ -81,7 +80,7 @@ class Transaction:
         """
         self._changed: set[str] = set()
         self._new: set[str] = set()
-        self._queue = LocalQueue(lambda sql, parameters: connection.execute(sql, dict(parameters)).fetchall())
+        self._queue = Queue(self._ask, self._send)
         self._coordinated = False
         """Whether the queue has been worked on in this transaction by itself."""
         self._changes_before = 0
@@ -96,7 +95,8 @@ class Transaction:
         elif len(self._end.heads) > HEADS_CACHED_MAX:
             self._end.heads.clear()
             self._ids.clear()
-        self._now = time.time_ns() // 1_000
+        self._now = local_now()
+        self._queue.begin()
         self._bytes = 0
         self._leaves = []
         self._coordinated = False
@@ -122,7 +122,7 @@ class Transaction:
         ready = self._queue.decide(request.beside, self._now) if request.beside else None
         begin = self._salts_used
         self._salts_used = begin + SALT_BYTES * len(request.drafts)
-        rows = plan(request, self._end, self._now, self._salts[begin : self._salts_used])
+        rows = plan(request, self._end, self._now.wall, self._salts[begin : self._salts_used])
         self._bytes += request.bytes
         ids = self._ids
         versions: list[int] = []
@@ -185,7 +185,13 @@ class Transaction:
         """Work on the queue without an event. Raises Conflict, Fenced."""
         self._bytes += CHANGE_BYTES
         self._coordinated = True
-        return work.do(self._queue, now=self._now, position=self._end.position)
+        return work.do(self._queue, self._now, self._end.position)
+
+    def _ask(self, statements: Sequence[Statement]) -> list[Rows]:
+        return [self._connection.execute(sql, dict(named)).fetchall() for sql, named in statements]
+
+    def _send(self, statement: Statement) -> None:
+        self._connection.execute(statement.sql, dict(statement.parameters))
 
     def change(self, change: Change) -> object:
         """Change what stands beside the events. Raises NotFound, Conflict."""

@@ -118,11 +118,57 @@ def test_what_the_code_cut_off_itself_was_cancelled() -> None:
     cut = r.Failure(error_type="cancelled", message="")
     events = (PAY, c.ToolCallFailed(operation="pay#1", failure=cut))
     assert documents(steps.PROJECTION, *events)["pay#1"].status == "cancelled"
-    expired = (
-        c.QuestionAsked(operation="ask#1", digest="d", question="?"),
-        c.QuestionExpired(operation="ask#1", cause="timeout"),
+    asked = c.QuestionAsked(operation="ask#1", digest="d", question="?")
+    expired = c.QuestionExpired(operation="ask#1", cause="cancelled")
+    assert documents(steps.PROJECTION, asked, expired)["ask#1"].status == "cancelled"
+    slept = r.TimerSet(operation="sleep#1", digest="d", due=5)
+    cut_short = r.WaitCancelled(operation="sleep#1")
+    assert documents(steps.PROJECTION, slept, cut_short)["sleep#1"].status == "cancelled"
+
+
+def test_what_nothing_came_for_in_time_has_failed() -> None:
+    asked = c.QuestionAsked(operation="ask#1", digest="d", question="?", due=5)
+    expired = c.QuestionExpired(operation="ask#1", cause="timeout")
+    step = documents(steps.PROJECTION, asked, expired)["ask#1"]
+    assert (step.status, step.outcome and step.outcome.failure) == (
+        "failed",
+        r.Failure(error_type="timeout", message="Nobody answered in time."),
     )
-    assert documents(steps.PROJECTION, *expired)["ask#1"].status == "cancelled"
+    waited = r.TimerSet(operation="signal.paid#1", digest="d", due=5, signal="paid")
+    fired = r.TimerFired(operation="signal.paid#1")
+    assert documents(steps.PROJECTION, waited, fired)["signal.paid#1"].status == "failed"
+    slept = r.TimerSet(operation="sleep#1", digest="d", due=5)
+    fired = r.TimerFired(operation="sleep#1")
+    assert documents(steps.PROJECTION, slept, fired)["sleep#1"].status == "completed"
+
+
+def test_a_signal_that_was_received_is_an_outcome_that_names_it() -> None:
+    sent = r.RunSignalled(name="paid", payload=5)
+    received = r.InputReceived(operation="signal.paid#1", event_id=envelope_id(2), signal="paid")
+    step = documents(steps.PROJECTION, sent, received)["signal.paid#1"]
+    assert (step.kind, step.name, step.status) == ("signal", "signal.paid", "completed")
+    assert step.outcome is not None
+    assert step.outcome.event_id == envelope_id(2)
+
+
+def test_an_approval_waits_until_somebody_has_decided() -> None:
+    asked = c.ApprovalRequested(operation="approve#1", digest="d", action="Send it", details={"to": 5}, due=7)
+    waiting = documents(questions.PROJECTION, asked)["approve#1"]
+    assert (waiting.kind, waiting.status, waiting.question, waiting.details, waiting.due) == (
+        "approval",
+        "open",
+        "Send it",
+        {"to": 5},
+        7,
+    )
+    for approved, status in ((True, "approved"), (False, "denied")):
+        decided = c.ApprovalDecided(operation="approve#1", approved=approved, by="ann")
+        for events in ((asked, decided), (asked, decided, seen(3))):
+            document = documents(questions.PROJECTION, *events)["approve#1"]
+            assert (document.status, document.by) == (status, "ann")
+    assert documents(questions.PROJECTION, asked, r.WaitCancelled(operation="approve#1"))[
+        "approve#1"
+    ].status == ("cancelled")
 
 
 # ---------------------------------------------------------------------------------- conversations

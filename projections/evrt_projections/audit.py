@@ -14,6 +14,7 @@ from evrt.events import Envelope, Erased, JsonValue
 from evrt.events.run import TERMINAL
 from evrt.folds.clip import clip, clip_text
 from evrt.folds.documents import changed, meta_text
+from evrt.folds.operation import operation_in
 from evrt.projection import Columns, Projection, Stream
 
 PREFIXES = ("run-", "memory-", "conversation-")
@@ -26,6 +27,7 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "conversation.started": ("target", "owner"),
     "run.requested": ("target", "kind", "input", "conversation", "user"),
     "run.claimed": ("worker", "reason", "epoch"),
+    "run.continued": (),
     "run.retry_scheduled": ("reopens", "attempt", "failure"),
     "run.diverged": ("operation", "message", "recorded_position"),
     "run.succeeded": ("output",),
@@ -106,7 +108,7 @@ def _key(columns: Columns) -> str | None:
 
 def _part(envelope: Envelope) -> str | None:
     if envelope.type in OF_A_WRITE and not isinstance(envelope.event, Erased):
-        return envelope.event.__dict__.get("operation")
+        return operation_in(envelope)
     return f"{envelope.version:0{VERSION_DIGITS}d}"
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from evrt.events import Envelope, JsonValue
 from evrt.events.run import TERMINAL
 from evrt.folds.clip import clip_text
-from evrt.folds.documents import changed, meta_text
+from evrt.folds.documents import changed, is_aside, meta_text
 from evrt.folds.messages import input_messages
 from evrt.folds.run import ERASED
 from evrt.projection import Columns, Correlation, Projection
@@ -47,7 +47,10 @@ NOTHING = Conversation()
 
 
 def _key(columns: Columns) -> str | None:
-    return columns.correlation if columns.correlation.startswith(PREFIX) else None
+    # What a run of the conversation has others do for it is not said in the conversation.
+    return (
+        columns.correlation if columns.correlation.startswith(PREFIX) and not is_aside(columns.meta) else None
+    )
 
 
 def _evolve(before: Conversation, envelope: Envelope) -> Conversation:

@@ -11,7 +11,7 @@ from evrt.events import Envelope, JsonObject
 from evrt.events.run import TERMINAL, RunRequested
 from evrt.folds.chats import OPEN, Said, clip_messages
 from evrt.folds.clip import clip_text
-from evrt.folds.documents import changed
+from evrt.folds.documents import changed, is_aside
 from evrt.folds.messages import input_messages
 from evrt.folds.operation import Outcome, change_of, operation_in
 from evrt.folds.requests import tool_message, tool_result
@@ -27,7 +27,8 @@ NOTHING = Said()
 
 
 def _key(columns: Columns) -> str | None:
-    return columns.correlation if columns.stream.startswith(PREFIX) else None
+    # What a run of the conversation has others do for it is not said in the conversation.
+    return columns.correlation if columns.stream.startswith(PREFIX) and not is_aside(columns.meta) else None
 
 
 def _part(envelope: Envelope) -> str | None:

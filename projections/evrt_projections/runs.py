@@ -14,7 +14,7 @@ WAITING_FOR_BYTES_MAX = 6 * 1024
 NAME_BYTES_MAX = 2 * 1024
 
 MAY_BE_LONG = {
-    "run.requested": ("target", "input", "conversation", "user"),
+    "run.requested": ("target", "input", "conversation", "user", "parent"),
     "run.waiting": ("waiting_for",),
     "run.retry_scheduled": ("waiting_for",),
     "run.succeeded": ("output",),
@@ -46,7 +46,7 @@ def _clipped(field: str, value: object, position: int) -> object:
     match field:
         case _ if value is None:
             return None
-        case "target" | "conversation" | "user":
+        case "target" | "conversation" | "user" | "parent":
             return clip_text(value, NAME_BYTES_MAX, position)  # type: ignore[arg-type]
         case "waiting_for":
             return clip_texts(value, WAITING_FOR_BYTES_MAX, position)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def _clipped(field: str, value: object, position: int) -> object:
 
 PROJECTION = Projection[RunState](
     name="runs",
-    version=1,
+    version=2,
     document=RunState,
     # Every event of a run moves its position and the time of its last change.
     handles=frozenset({"*"}),
@@ -66,5 +66,5 @@ PROJECTION = Projection[RunState](
     source=Stream,
     initial=lambda key, part: RunState(run=key),
     evolve=_evolve,
-    indexes=("status", "target", "conversation", "user", "requested_at"),
+    indexes=("status", "target", "conversation", "user", "parent", "requested_at"),
 )

@@ -90,6 +90,8 @@ def _intent(envelope: Envelope) -> dict[str, object]:
             return {"arguments": clip(fields["question"], VALUE_BYTES_MAX, position)}
         case "approval.requested":
             return {"arguments": clip(fields["action"], VALUE_BYTES_MAX, position)}
+        case "child.started":
+            return {"name": clip_text(fields["target"], NAME_BYTES_MAX, position)}
         case "timer.set":
             return {"arguments": fields["due"]}
         case _:
@@ -103,7 +105,9 @@ def _status(kind: str, outcome: Outcome | None, in_doubt: bool) -> str:
         if outcome.type in ("question.expired", "wait.cancelled"):
             return "cancelled"
         return "failed" if kind == "signal" and outcome.type == "timer.fired" else "completed"
-    return "cancelled" if outcome.failure.error_type == CANCELLED else "failed"
+    # That a child was cancelled was somebody else's doing: to its parent it has failed.
+    cut_off = outcome.failure.error_type == CANCELLED and kind != "child"
+    return "cancelled" if cut_off else "failed"
 
 
 PROJECTION = Projection[Step](
@@ -118,6 +122,7 @@ PROJECTION = Projection[Step](
             "question.*",
             "approval.*",
             "timer.*",
+            "child.*",
             "wait.cancelled",
             "value.recorded",
             "race.won",

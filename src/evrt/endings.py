@@ -23,6 +23,7 @@ from evrt.events.run import (
 )
 from evrt.folds.journal import Journal
 from evrt.folds.run import ERASED
+from evrt.history import CONTINUED
 from evrt.log.contract import PAYLOAD_BYTES_MAX, Draft
 from evrt.log.coordination import Change, Wake
 from evrt.log.ids import new_event_id
@@ -47,8 +48,8 @@ def ending_for_parent(journal: Journal, terminal: Event) -> ForParent:
         event = event.model_copy(update={"output": None, "elsewhere": True})
         payload = encode(event)
     meta: JsonObject = {"actor": f"{requested.kind}:{requested.target}"}
-    if "parent_continued" in journal.kin:
-        meta["continued"] = journal.kin["parent_continued"]
+    if journal.parent_continued is not None:
+        meta[CONTINUED] = journal.parent_continued
     if requested.user is not None:
         meta["on_behalf_of"] = requested.user
     correlation = str(journal.kin.get("parent_correlation", journal.correlation or journal.run))

@@ -16,7 +16,7 @@ from evrt.events.conversation import ConversationStarted
 from evrt.events.run import Failure, RunSignalled
 from evrt.folds.journal import Journal, Operation
 from evrt.folds.waits import checked_signal
-from evrt.history import Run, load_run
+from evrt.history import CONTINUED, Run, load_run
 from evrt.log import NEW, Append, Draft, Exact, Log
 from evrt.log.coordination import Wake
 from evrt.log.envelopes import envelopes
@@ -128,8 +128,12 @@ async def _append(
     """Append an event that follows from the run's history, to just that history; and wake the run."""
     events = list((await load_run(log, run)).events)
     for _ in range(TRIES_MAX):
-        operation, event = decide(Run(run, events))
-        draft = _draft(run, events[0].correlation, event, {"actor": actor})
+        history = Run(run, events)
+        operation, event = decide(history)
+        meta: JsonObject = {"actor": actor}
+        if history.journal.continued:
+            meta[CONTINUED] = history.journal.continued
+        draft = _draft(run, events[0].correlation, event, meta)
         try:
             await log.append(Append([draft], {run: Exact(len(events))}, beside=(Wake(run),)))
             return operation

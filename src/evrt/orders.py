@@ -14,7 +14,7 @@ import orjson
 from evrt.codec import encode, meta_for
 from evrt.endings import ending_for_parent
 from evrt.errors import Conflict, Fenced, WrongVersion
-from evrt.events import Event
+from evrt.events import Event, JsonObject
 from evrt.events.run import RunCancelled, RunCancelRequested, RunClaimed, RunPaused, RunUnpaused
 from evrt.history import LastChapter, Run, load_run
 from evrt.inbox import TRIES_MAX
@@ -107,7 +107,8 @@ async def _append(
     epoch: int | None = None,
     others: Sequence[Draft] = (),
 ) -> None:
-    meta = orjson.dumps({"actor": "person"} if epoch is None else {"actor": "person", "epoch": epoch})
+    known: JsonObject = {"actor": "person", **history.journal.kin}
+    meta = orjson.dumps(known if epoch is None else {**known, "epoch": epoch})
     correlation = history.events[0].correlation
     drafts = [
         Draft(history.id, event.type, new_event_id(), correlation, meta_for(event, meta), encode(event))

@@ -373,6 +373,59 @@ async def attempted_again(app: evrt.App) -> None:
         await app.run(fetching)
 
 
+@scenario
+async def children_and_chapters(app: evrt.App) -> None:
+    @app.workflow
+    async def reviewing(ctx: evrt.Context[None], page: int) -> str:
+        return str(await ctx.call(look_up, city=f"page {page}"))
+
+    @app.workflow
+    async def hopeless(ctx: evrt.Context[None]) -> None:
+        raise ValueError("no luck")
+
+    @app.workflow
+    async def publishing(ctx: evrt.Context[None], pages: int) -> dict[str, object]:
+        state = ctx.state or {"reviewed": [], "left": None}
+        first = len(state["reviewed"])
+        numbers = range(first, min(first + 2, pages))
+        reviewed = [*state["reviewed"], *await ctx.gather(*(ctx.child(reviewing, page) for page in numbers))]
+        if len(reviewed) < pages:
+            # Nobody in this chapter or a later one waits for it.
+            left = await ctx.start_child(reviewing, 99, conversation="c2")
+            ctx.continue_as({"reviewed": reviewed, "left": left.target})
+        problems: list[str] = []
+        for target in ("hopeless", "reviewing"):
+            try:
+                await ctx.child(target, None if target == "hopeless" else 98)
+            except evrt.ChildFailed as error:
+                problems.append(f"{error.status}: {error.message}")
+        slow = await ctx.start_child(reviewing, 97)
+        won = await ctx.race(slow, ctx.step("soon", asyncio.sleep, 0.01, "soon"))
+        closing = "closed twice" if ctx.patched("close-twice") else "closed"
+        return {**state, "reviewed": reviewed, "problems": problems, "won": won.branch, "closing": closing}
+
+    result = await app.run(publishing, 3, user="u1", conversation="c1")
+    await work_off(app, cancelled=98)
+    assert (await app.get(result.run_id)).status == "succeeded"
+
+
+async def work_off(app: evrt.App, cancelled: object = None) -> None:
+    """Execute what is queued or can go on, but for runs of this input, which are cancelled."""
+    log = await app.log()
+    busy = True
+    while busy:
+        busy = False
+        for run in await log.streams("run-"):
+            history = await app.get(run)
+            if history.state.ended or (history.status == "waiting" and not history.journal.has_cause):
+                continue
+            busy = True
+            if history.state.input == cancelled and cancelled is not None:
+                await app.cancel(run, by="Ada", reason="not needed")
+            else:
+                await app.resume(run)
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

@@ -69,6 +69,13 @@ def _of_run(event: Event) -> str:
             return short(event.output)
         case r.RunFailed():
             return failed(event.failure)
+        case r.RunContinued():
+            return f"anew{_unless_none(event.state)}"
+        case r.ChildStarted():
+            return f"{event.target} as {event.child}"
+        case r.ChildEnded():
+            came = short(event.output) if event.failure is None else failed(event.failure)
+            return f"{event.child} {event.status}: {'(large)' if event.elsewhere else came}"
         case r.RunTimedOut():
             return f"after {event.timeout_seconds:g} s"
         case r.RunStepLimitReached():
@@ -175,6 +182,7 @@ def reason_text(reason: str) -> str:
     return {
         "question": "for an answer",
         "in_doubt": "a write is in doubt",
+        "child": "for a child",
         "retry": "for its next attempt",
         "diverged": "the code diverged",
     }.get(reason, reason)

@@ -39,6 +39,7 @@ STYLES = (
     (("run.failed", "run.timed_out", "run.step_limit_reached", "run.diverged"), "bold red"),
     (("run.retry_scheduled",), "yellow"),
     (("run.", "input."), "bold"),
+    (("child.",), "bold cyan"),
     (("step.failed", "model_call.failed", "tool_call.failed", "error."), "red"),
     (("tool_call.in_doubt", "question.asked", "guard."), "yellow"),
     (("model_call.",), "magenta"),

@@ -12,7 +12,7 @@ from evrt.cli.place import Place
 from evrt.cli.text import ago, cut, duration, rfc3339, short
 from evrt.cli.viewing import Seen, period, viewing
 from evrt.folds.run import RunState
-from evrt.history import resolve_ref
+from evrt.history import resolve_ref, resolve_run
 
 ABOUT_CHARACTERS_MAX = 80
 STATUS_STYLES = {
@@ -35,6 +35,7 @@ class Wanted(NamedTuple):
     user: str | None = None
     since: str | None = None
     until: str | None = None
+    parent: str | None = None
 
 
 async def list_runs(place: Place, wanted: Wanted, *, limit: int, oldest_first: bool, as_json: bool) -> None:
@@ -68,6 +69,8 @@ async def _where(seen: Seen, wanted: Wanted) -> dict[str, object]:
         where["conversation"] = await resolve_ref(seen.log, "conversation", wanted.conversation)
     if wanted.user is not None:
         where["user"] = await resolve_ref(seen.log, "user", wanted.user)
+    if wanted.parent is not None:
+        where["parent"] = await resolve_run(seen.log, wanted.parent)
     return {field: value for field, value in where.items() if value is not None}
 
 

@@ -75,6 +75,9 @@ def list_(
     user: Annotated[
         str | None, typer.Option(metavar="ID", help="Only runs for this user: your id, or their ref.")
     ] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Only the children that this run has started.")
+    ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     limit: LimitOption = 50,
@@ -86,7 +89,7 @@ def list_(
     """List runs, newest first."""
     from evrt.cli.listing import Wanted, list_runs
 
-    wanted = Wanted(status, agent, conversation, user, since, until)
+    wanted = Wanted(status, agent, conversation, user, since, until, parent)
     drive(list_runs(Place(app, db), wanted, limit=limit, oldest_first=oldest_first, as_json=as_json))
 
 

@@ -96,6 +96,7 @@ def _fields(run: Run, names: dict[str, str | None]) -> list[Field]:
     failure = None if state.failure is None else f"{state.failure.error_type}: {state.failure.message}"
     return [
         ("target", f"{state.target} ({state.kind})" if state.target else "(erased)"),
+        ("child of", _parent(run)),
         ("asked for", time_text(state.requested_at)),
         ("took", _took(state)),
         ("conversation", ref_text(state.conversation, names)),
@@ -106,12 +107,27 @@ def _fields(run: Run, names: dict[str, str | None]) -> list[Field]:
         ("tokens", _tokens(state)),
         ("cost", None if state.cost_usd is None else f"{state.cost_usd:.6f} USD"),
         ("checkpoints", _checkpoints(run)),
+        ("chapters", _chapters(run)),
         ("digest", run.digest),
         ("input", pretty(state.input)),
         ("output", None if state.output is None else pretty(state.output)),
         ("failure", failure),
         ("diverged", divergence(run)),
     ]
+
+
+def _parent(run: Run) -> str | None:
+    if run.state.parent is None:
+        return None
+    root = run.journal.kin.get("root", run.state.parent)
+    return run.state.parent if root == run.state.parent else f"{run.state.parent}, below {root}"
+
+
+def _chapters(run: Run) -> str | None:
+    """How often the code has begun anew, and since when its operations count."""
+    if not run.journal.continued:
+        return None
+    return f"{len(run.chapters)}, the last from @{run.journal.continued} on"
 
 
 def _checkpoints(run: Run) -> str | None:

@@ -35,6 +35,11 @@ def changed(document: M, change: dict[str, object]) -> M:
 META_CHARACTERS_MAX = 256
 
 
+def is_aside(meta: JsonObject) -> bool:
+    """Whether an event is of a child that only shares its parent's correlation, and has no part in its conversation."""
+    return "parent" in meta and "parent_correlation" not in meta
+
+
 def meta_text(meta: JsonObject, name: str) -> str | None:
     """A short text of an event's meta, or None: another program may have written anything there."""
     value = meta.get(name)

@@ -99,9 +99,11 @@ OUTCOMES = AT_ONCE | {
     "wait.cancelled",
     "race.won",
 }
-KIN = ("root", "parent", "parent_correlation", "parent_continued")
-"""What the meta of a child's events says: the first run of its family; the run that started it; that one's correlation,
-where the child has a conversation of its own; and the ``run.continued`` that the parent's chapter began at, if any."""
+KIN = ("root", "parent", "parent_correlation")
+"""What the meta of a child's events says: the first run of its family; the run that started it; and that one's
+correlation, where the child has a conversation of its own."""
+PARENT_CONTINUED = "parent_continued"
+"""Key in the meta of a child's request: version of the ``run.continued`` that its parent's chapter had begun at."""
 
 
 @dataclass(slots=True)
@@ -184,6 +186,7 @@ class Journal:
     """The children of this chapter, by the operations that started them."""
     kin: JsonObject = field(default_factory=dict)
     """Of a child what its meta says of its parent: see ``KIN``."""
+    parent_continued: JsonValue = None
 
     def apply(self, envelope: Envelope) -> None:
         """Take in the next event of the stream."""
@@ -196,6 +199,7 @@ class Journal:
             self.requested = event
             self.correlation = envelope.correlation
             self.kin = {name: envelope.meta[name] for name in KIN if name in envelope.meta}
+            self.parent_continued = envelope.meta.get(PARENT_CONTINUED)
         elif isinstance(event, RunClaimed):
             self.epoch = event.epoch
             self.waits_for_retry = False

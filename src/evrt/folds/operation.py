@@ -32,6 +32,7 @@ VALUES = {
     "checkpoint.saved": "state",
     "message.produced": "content",
     "race.won": "winner",
+    "child.ended": "output",
 }
 """The field that holds an outcome's value, where that is not ``result``."""
 
@@ -72,10 +73,16 @@ class Known(BaseModel):
 
 
 def operation_in(envelope: Envelope) -> str | None:
-    """The operation that an event belongs to, a retry of a run to the one it reopens, or None."""
+    """The operation that an event belongs to, a retry of a run to the one it reopens, or None.
+
+    Where the code has continued as another state, its identities begin again: then it is the version at which
+    the chapter begins, a colon, and the identity, such as ``57:search#1``.
+    """
     # From the fields themselves: pydantic takes long to say that a model has no such attribute.
     fields = envelope.event.__dict__
-    return fields.get("operation") or fields.get("reopens")
+    identity = fields.get("operation") or fields.get("reopens")
+    continued = envelope.meta.get("continued")
+    return f"{continued}:{identity}" if identity and isinstance(continued, int) else identity
 
 
 def change_of(known: Known, envelope: Envelope, value_bytes_max: int | None) -> dict[str, object]:

@@ -45,6 +45,8 @@ class RunState(BaseModel):
     kind: str = ""
     conversation: str | None = None
     user: str | None = None
+    parent: str | None = None
+    """The run that this one is a child of."""
     input: JsonValue = None
     output: JsonValue = None
     failure: Failure | None = None
@@ -126,6 +128,7 @@ def _lifecycle(state: RunState, envelope: Envelope) -> dict[str, object]:
                 "input": event.input,
                 "conversation": event.conversation,
                 "user": event.user,
+                "parent": event.parent,
                 "requested_at": envelope.time,
             }
         case RunClaimed() as event:

@@ -24,6 +24,7 @@ from evrt.events.run import (
     RunSucceeded,
     WaitCancelled,
 )
+from evrt.folds.journal import PARENT_CONTINUED
 from evrt.inbox import ensure_conversation
 from evrt.limits import RateLimit, check_priority
 from evrt.log.contract import Draft
@@ -169,9 +170,9 @@ def _record(
     kin: JsonObject = {"root": journal.kin.get("root", execution.run), "parent": execution.run}
     if requested.conversation is not None:
         kin["parent_correlation"] = execution.correlation
-    if journal.continued:
-        kin["parent_continued"] = journal.continued
     meta: JsonObject = {"actor": execution.actor, **kin}
+    if journal.continued:
+        meta[PARENT_CONTINUED] = journal.continued
     if requested.user is not None:
         meta["on_behalf_of"] = requested.user
     draft = Draft(

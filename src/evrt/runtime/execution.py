@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from random import random
 from typing import Any, Protocol, TypeVar, overload
 
+import orjson
+
 from evrt.effects.contract import Model, OnDelta
 from evrt.errors import EvrtError, NotFound, ReplayDivergence, UsageError, WrongTask
-from evrt.events import Envelope, Event, JsonValue
+from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallReported, ToolCallSettled, ValueRecorded
 from evrt.events.run import Failure, InputReceived, Kind, RunContinued, RunSignalled, WaitReason
 from evrt.folds.journal import (
@@ -29,6 +31,7 @@ from evrt.folds.journal import (
     unkeyed_writes_left_open,
     was_cancelled,
 )
+from evrt.history import CONTINUED
 from evrt.limits import RunPolicy
 from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
@@ -47,7 +50,7 @@ from evrt.seal import Redact, admit, admit_arguments, keep
 
 T = TypeVar("T")
 
-LATE_META = b'{"actor":"late worker"}'
+LATE_ACTOR = "late worker"
 
 FAILURE_CHARACTERS_MAX = 10_000
 """What is kept of an exception's text."""
@@ -638,8 +641,11 @@ class Execution:
         """After losing the claim: tell what writes came to whose outcomes were refused."""
         assert self.writer is not None
         # Their meta names no epoch: they are written from outside the claim that was lost.
+        meta: JsonObject = {"actor": LATE_ACTOR}
+        if self.journal.continued:
+            meta[CONTINUED] = self.journal.continued
         late = [
-            self.writer.draft(event, meta=LATE_META)
+            self.writer.draft(event, meta=orjson.dumps(meta))
             for place, event in self.late
             if place > self.writer.landed
         ]

@@ -64,6 +64,11 @@ def test_a_short_input_stands_as_it_is_whatever_follows() -> None:
     assert (run.status, run.input, run.output, run.events) == ("succeeded", "Umbrella?", {"no": True}, 3)
 
 
+def test_a_run_knows_whose_child_it_is() -> None:
+    asked = r.RunRequested(target="helper", kind="agent", parent="run-p", operation_of_parent="helper#1")
+    assert documents(runs.PROJECTION, asked)[""].parent == "run-p"
+
+
 # ------------------------------------------------------------------------------------------ steps
 
 
@@ -171,7 +176,60 @@ def test_an_approval_waits_until_somebody_has_decided() -> None:
     ].status == ("cancelled")
 
 
+STARTED = r.ChildStarted(operation="double#1", digest="d", child="run-child", target="double")
+DOUBLED = r.ChildEnded(operation="double#1", child="run-child", status="succeeded", output=4)
+
+
+def test_a_child_is_a_step_from_its_start_to_when_the_run_has_seen_its_end() -> None:
+    child = [
+        documents(steps.PROJECTION, STARTED, DOUBLED, seen(2, "double#1"), upto=n)["double#1"]
+        for n in (1, 2, 3)
+    ]
+    assert [(one.kind, one.name, one.status) for one in child] == [
+        ("child", "double", "open"),
+        ("child", "double", "open"),
+        ("child", "double", "completed"),
+    ]
+    assert child[2].outcome.value == 4
+
+
+def test_to_its_parent_a_child_that_somebody_cancelled_has_failed() -> None:
+    gone = r.Failure(error_type="cancelled", message="not needed")
+    ended = r.ChildEnded(operation="double#1", child="run-child", status="cancelled", failure=gone)
+    step = documents(steps.PROJECTION, STARTED, ended, seen(2, "double#1"))["double#1"]
+    assert (step.status, step.outcome.failure) == ("failed", gone)
+
+
+def test_an_identity_that_a_later_chapter_uses_again_is_another_step() -> None:
+    first = placed([PAY, c.ToolCallCompleted(operation="pay#1", result=1), r.RunContinued(state=1)], RUN)
+    again = placed([*(event.event for event in first), PAY, IN_DOUBT], RUN)[3:]
+    later = [event._replace(meta={"continued": 3}) for event in again]
+    projections: tuple[AnyProjection, ...] = (steps.PROJECTION, audit.PROJECTION, questions.PROJECTION)
+    for projection in projections:
+        found = {part: one.value for (_, part), one in fold(projection, [*first, *later]).items()}
+        assert "3:pay#1" in found
+    found = {part: one.value for (_, part), one in fold(steps.PROJECTION, [*first, *later]).items()}
+    assert {part: step.status for part, step in found.items()} == {
+        "pay#1": "completed",
+        "3:pay#1": "in_doubt",
+    }
+
+
 # ---------------------------------------------------------------------------------- conversations
+
+
+def test_what_a_run_has_its_children_do_is_not_said_in_its_conversation() -> None:
+    asked = [REQUESTED, asks("Let me see."), r.RunSucceeded(output="No.")]
+    parent = placed(asked, "run-a", "conversation-a", META)
+    kin: JsonObject = {"root": "run-a", "parent": "run-a"}
+    child = placed(asked, "run-b", "conversation-a", META | kin)
+    own = placed(asked, "run-c", "conversation-c", META | kin | {"parent_correlation": "conversation-a"})
+    headers = {
+        found.key: found.value for found in fold(conversations.PROJECTION, parent + child + own).values()
+    }
+    assert {key: header.runs for key, header in headers.items()} == {"conversation-a": 1, "conversation-c": 1}
+    said = fold(messages.PROJECTION, parent + child + own)
+    assert {found.value.run for found in said.values()} == {"run-a", "run-c"}
 
 
 def test_a_conversation_s_header_counts_its_runs_and_previews_what_was_said() -> None:

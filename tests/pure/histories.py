@@ -17,9 +17,12 @@ from pure.streams import (
     ends,
     enveloped,
     failed_calls,
+    failures,
     intents,
+    json,
     memory_event,
     observations,
+    operations,
     others,
     outside,
     retries,
@@ -118,13 +121,25 @@ settled = st.tuples(
 retried = st.tuples(intents, failed_calls, retries, st.lists(around_tools, max_size=3)).map(
     lambda some: [*some[:3], *some[3]]
 )
+has_child = st.tuples(
+    st.builds(r.ChildStarted, operation=operations, digest=texts, child=st.just("run-child"), target=texts),
+    st.builds(
+        r.ChildEnded,
+        operation=operations,
+        child=st.just("run-child"),
+        status=st.just("failed"),
+        output=json,
+        failure=st.none() | failures,
+    ),
+    observations,
+).map(list)
 aside = st.lists(others, min_size=1, max_size=4)
 
 
 @st.composite
 def run_streams(draw: st.DrawFn, run: str = "run-a") -> list[Event]:
     """The events of a run, as they could really come about."""
-    scenes = draw(st.lists(begun | settled | retried | aside, min_size=1, max_size=6))
+    scenes = draw(st.lists(begun | settled | retried | has_child | aside, min_size=1, max_size=6))
     life = [event for scene in scenes for event in scene]
     end = draw(st.lists(ends, max_size=1))
     late = draw(st.lists(around_tools, max_size=2))

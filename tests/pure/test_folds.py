@@ -19,6 +19,7 @@ from evrt.folds.journal import (
     OUTCOMES,
     OUTSIDE,
     established,
+    fold_chapters,
     fold_journal,
     was_cancelled,
 )
@@ -308,3 +309,77 @@ def test_nothing_may_have_begun_after_a_failure_in_whichever_branch(other: str) 
     failing = "gather#1:0/inner#1:0/a#1"
     assert not journal_of(requested(failing), failed(failing), requested(other)).may_reopen(failing)
     assert journal_of(requested(failing), requested(other), failed(failing)).may_reopen(failing)
+
+
+# Chapters, and children around them
+
+LOOK = c.StepCompleted(operation="look#1", digest="d", result=1)
+
+
+def test_where_the_code_continued_the_journal_begins_again_and_keeps_who_it_is() -> None:
+    requested = r.RunRequested(target="helper", kind="agent", input=1)
+    failed = r.RunRetryScheduled(reopens="", attempt=2, delay_ms=1.0, failure=FAILURE)
+    lost = r.RunClaimed(epoch=3, worker="w", reason="takeover")
+    continued = r.RunContinued(state={"page": 2})
+    journal = journal_of(requested, LOOK, failed, lost, continued)
+    assert (journal.requested, journal.epoch, journal.state) == (requested, 3, {"page": 2})
+    assert (journal.operations, journal.order, journal.continued) == ({}, [], 5)
+    assert (journal.failed_attempts, journal.lost_claims, journal.waits_for_retry) == (0, 0, False)
+
+
+def test_chapters_are_journals_of_their_own_that_end_where_the_next_begins() -> None:
+    again = c.StepCompleted(operation="look#1", digest="d", result=2)
+    signal = r.RunSignalled(name="go", payload=1)
+    seen = r.InputReceived(operation="go#1", event_id=envelope_id(2), signal="go")
+    ended = r.RunSucceeded(output=1)
+    chapters = fold_chapters(RUN, enveloped([LOOK, signal, r.RunContinued(state=7), again, seen, ended]))
+    assert [chapter.state for chapter in chapters] == [None, 7]
+    assert [chapter.terminal.type for chapter in chapters if chapter.terminal] == [
+        "run.continued",
+        "run.succeeded",
+    ]
+    assert [chapter.operations["look#1"].outcome.event.result for chapter in chapters] == [1, 2]  # type: ignore[union-attr]
+    # What the second received had come in the first, which did not.
+    assert [len(chapter.signals.get("go", ())) for chapter in chapters] == [1, 0]
+    assert [chapter.kept() for chapter in chapters] == [(2,), ()]
+    assert chapters[1] == fold_journal(
+        RUN, enveloped([LOOK, signal, r.RunContinued(state=7), again, seen, ended])
+    )
+
+
+def test_a_child_s_end_counts_for_the_operation_that_started_this_child_only() -> None:
+    first = r.ChildStarted(operation="double#1", digest="d", child="run-1", target="double")
+    second = r.ChildStarted(operation="double#1", digest="d", child="run-2", target="double")
+    ended = [
+        r.ChildEnded(operation="double#1", child=f"run-{n}", status="succeeded", output=n) for n in (1, 2)
+    ]
+    continued = r.RunContinued(children=("run-1",))
+    journal = journal_of(first, continued, second, ended[0])
+    assert journal.operations["double#1"].outside == []
+    assert list(journal.children) == ["run-2"]
+    journal = journal_of(first, continued, second, *ended)
+    assert [came.event for came in journal.operations["double#1"].outside] == [ended[1]]
+    assert not journal.children
+
+
+def test_a_late_report_of_an_earlier_chapter_settles_nothing_in_a_later_one() -> None:
+    claims = [r.RunClaimed(epoch=epoch, worker="w", reason="resume") for epoch in (1, 2)]
+    doubt = c.ToolCallInDoubt(operation="pay#1", cause="crash")
+    [old, new] = [c.ToolCallReported(operation="pay#1", epoch=epoch, result=epoch) for epoch in (1, 2)]
+    journal = journal_of(*claims, r.RunContinued(), REQUESTED, doubt, old)
+    assert len(journal.waiting_for_settlement()) == 1
+    assert journal_of(*claims, r.RunContinued(), REQUESTED, doubt, old, new).waiting_for_settlement() == []
+
+
+def test_that_somebody_cancelled_a_child_is_not_that_its_parent_was_cut_off() -> None:
+    failure = r.Failure(error_type="cancelled", message="not needed")
+    ended = r.ChildEnded(operation="double#1", child="run-1", status="cancelled", failure=failure)
+    assert not was_cancelled(ended)
+    assert established(ended) == (False, failure)
+    assert established(r.ChildEnded(operation="a", child="b", status="succeeded", output=3)) == (True, 3)
+
+
+def test_a_mark_of_changed_code_is_no_operation() -> None:
+    mark = c.ValueRecorded(operation="patched%3Anew#1", kind="patched", value="new")
+    journal = journal_of(mark)
+    assert (journal.operations, journal.patches) == ({}, {"new"})

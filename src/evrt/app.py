@@ -16,7 +16,7 @@ from evrt.control import Control
 from evrt.conversations import read_last_assistant_message, read_messages
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
-from evrt.errors import Conflict, UsageError
+from evrt.errors import Conflict, NotFound, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
@@ -26,6 +26,7 @@ from evrt.inbox import ensure_conversation
 from evrt.limits import check_priority
 from evrt.log import Log, open_log
 from evrt.log.blobs import Blobs
+from evrt.log.coordination import Tick
 from evrt.log.ids import new_ref
 from evrt.orders import unpause_run
 from evrt.projection import AnyProjection
@@ -242,6 +243,24 @@ class App(Control, Registry):
             }
         )
         run, new = await enqueue_run(log, requested, Terms(rate=found.policy.rate, concurrent=concurrent))
+        return Queued(run, new, log)
+
+    async def trigger(self, schedule: str, *, tick: int | None = None) -> Queued:
+        """Ask for a run of a schedule: now, beside those of its ticks, or for this tick (µs since 1970).
+
+        Raises NotFound; Conflict where that tick, or a later one, has been dealt with already.
+        """
+        found = self.schedules.get(schedule)
+        if found is None:
+            known = ", ".join(sorted(self.schedules)) or "none"
+            raise NotFound(f"The app has no schedule {schedule!r}. It has: {known}.")
+        log = await self.log()
+        target, requested = await self._request(
+            log, found.target, found.input, found.conversation, found.user
+        )
+        requested = requested.model_copy(update={"schedule": found.name, "tick": tick})
+        beside = () if tick is None else (Tick(found.name, tick),)
+        run, new = await enqueue_run(log, requested, Terms(rate=target.policy.rate, beside=beside))
         return Queued(run, new, log)
 
     async def run(

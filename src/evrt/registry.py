@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import ValidationError
 
@@ -15,9 +15,29 @@ from evrt.events import JsonValue
 from evrt.limits import PLAIN, RunPolicy, RunPolicyArguments
 from evrt.retry import RUN_RETRY, Retry, parse_seconds
 from evrt.runtime.runner import TIMEOUT_SECONDS
+from evrt.schedules import Missed, Overlap, Schedule, read_times
+from evrt.seal import admit, keep
 
 Target = Agent | Workflow
 T = TypeVar("T", Agent, Workflow)
+
+
+class ScheduleArguments(TypedDict, total=False):
+    """How a schedule starts its runs.
+
+    ``name``: that of its target, if not said otherwise. ``zone``: the time zone of a cron line, "Europe/Rome" say,
+    otherwise UTC. ``input``, ``user``, ``conversation``: as for ``App.start``. ``missed``: for which of the ticks that
+    passed while no worker was there runs are started when one comes: the "last" (one run), "all", or "none".
+    ``overlap``: whether a run is started although one of an earlier tick has not ended ("allow"), or not ("skip").
+    """
+
+    name: str | None
+    zone: str | None
+    input: object
+    user: str | None
+    conversation: str | None
+    missed: Missed
+    overlap: Overlap
 
 
 class Registry:
@@ -26,6 +46,12 @@ class Registry:
     def __init__(self) -> None:
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
+        self._schedules: dict[str, Schedule] = {}
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Schedules by name."""
+        return self._schedules
 
     @property
     def targets(self) -> Mapping[str, Target]:
@@ -107,6 +133,72 @@ class Registry:
             return self._register(made)
 
         return register if function is None else register(function)
+
+    @overload
+    def schedule(self, when: str, target: Target | str, /, **how: Unpack[ScheduleArguments]) -> Schedule: ...
+    @overload
+    def schedule(
+        self, when: str, target: None = None, /, **how: Unpack[ScheduleArguments]
+    ) -> Callable[[T], T]: ...
+    def schedule(
+        self, when: str, target: Target | str | None = None, /, **how: Unpack[ScheduleArguments]
+    ) -> Schedule | Callable[[T], T]:
+        """Have workers start runs by the clock: ``@app.schedule("0 9 * * mon-fri", zone="Europe/Rome")``.
+
+        It stands above ``@app.workflow``; for what is registered already, it takes that, or its name, as second
+        argument. ``when`` is a cron line of five fields, or an interval such as "every 15m". See ``ScheduleArguments``.
+
+        Raises UsageError (no such line or zone, the name is taken), NotFound (no such target), InvalidInput.
+        """
+        if target is not None:
+            return self._schedule(when, target, **how)
+
+        def register(scheduled: T) -> T:
+            self._schedule(when, scheduled, **how)
+            return scheduled
+
+        return register
+
+    def _schedule(
+        self,
+        when: str,
+        target: object,
+        *,
+        name: str | None = None,
+        zone: str | None = None,
+        input: object = None,
+        user: str | None = None,
+        conversation: str | None = None,
+        missed: Missed = "last",
+        overlap: Overlap = "allow",
+    ) -> Schedule:
+        found = self.target(target) if isinstance(target, str) else target
+        if not isinstance(found, Agent | Workflow) or self._targets.get(found.name) is not found:
+            raise UsageError(
+                f"{getattr(found, '__name__', found)!r:.80} is no agent or workflow of this app. Write @app.schedule(…) above "
+                "@app.workflow, not below it; an agent is given as second argument: app.schedule(when, agent)."
+            )
+        given = admit(input, keep)
+        found.check_input(given)
+        schedule = Schedule(
+            name=name or found.name,
+            target=found.name,
+            when=when,
+            zone=zone or "UTC",
+            times=read_times(when, zone),
+            input=given,
+            user=user,
+            conversation=conversation,
+            missed=missed,
+            overlap=overlap,
+        )
+        if schedule.name in self._schedules:
+            raise UsageError(
+                f"Two schedules are named {schedule.name!r}. The log remembers by its name how far a schedule has come, so "
+                'each needs one of its own: give one of them a name="…".'
+            )
+        self._schedules[schedule.name] = schedule
+        return schedule
 
     def target(self, name: str) -> Target:
         """An agent or workflow by name. Raises NotFound that lists what there is."""

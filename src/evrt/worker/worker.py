@@ -21,6 +21,7 @@ from evrt.log import Log
 from evrt.log.coordination import LEASE_SECONDS, Claimed
 from evrt.runtime.stop import Stop
 from evrt.worker.executing import Executing, Outcome
+from evrt.worker.schedules import Ticker
 
 worker_logger = logging.getLogger("evrt.worker")
 
@@ -119,6 +120,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         beside = [
             loop.create_task(self._keep_lease(), name=f"lease of {self.id}"),
+            loop.create_task(Ticker(self.app, self._log).run(), name=f"schedules of {self.id}"),
             loop.create_task(self._claim_and_start(), name=f"claims of {self.id}"),
         ]
         try:

@@ -26,6 +26,7 @@ from evrt.cli import (
     projections,
     questions,
     runs,
+    schedules,
     usage,
 )
 from evrt.cli.boundary import guarded
@@ -84,6 +85,7 @@ cli.add_typer(runs.cli, name="runs")
 cli.command("log")(history.log)
 cli.command("at")(history.at)
 cli.command("replay")(history.replay)
+cli.add_typer(schedules.cli, name="schedules")
 cli.add_typer(conversations.cli, name="conversations")
 cli.add_typer(memory.cli, name="memory")
 cli.command("questions")(questions.questions)

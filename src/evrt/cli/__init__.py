@@ -25,9 +25,11 @@ from evrt.cli import (
     memory,
     projections,
     questions,
+    queue,
     runs,
     schedules,
     usage,
+    worker,
 )
 from evrt.cli.boundary import guarded
 from evrt.errors import InvalidInput, NotFound
@@ -82,6 +84,8 @@ def root(
 cli.command("demo")(demo.demo)
 cli.command("init")(init.init)
 cli.add_typer(runs.cli, name="runs")
+cli.command("worker")(worker.worker)
+cli.add_typer(queue.cli, name="queue")
 cli.command("log")(history.log)
 cli.command("at")(history.at)
 cli.command("replay")(history.replay)

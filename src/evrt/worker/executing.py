@@ -26,9 +26,11 @@ UNKNOWN_SECONDS = 60.0
 
 
 class Outcome(enum.Enum):
-    """What became of a claim: the run ended; it waits, or goes on in another attempt; another took it; it was given back."""
+    """What became of a claim: the run ended, well or not; it waits, or goes on in another attempt; another took it; it was
+    given back."""
 
     ENDED = "ended"
+    FAILED = "failed"
     PARKED = "parked"
     LOST = "lost"
     TROUBLED = "troubled"
@@ -87,7 +89,13 @@ class Executing:
         if self._stop is not None:
             return await self._give_back(0.0)
         ending = await runner.run(reason_of(history))
-        return Outcome.PARKED if ending.status == "waiting" else Outcome.ENDED
+        match ending.status:
+            case "waiting":
+                return Outcome.PARKED
+            case "succeeded" | "cancelled":
+                return Outcome.ENDED
+            case _:
+                return Outcome.FAILED
 
     async def _unknown(self, history: LastChapter) -> Outcome:
         """Nobody can execute it: failed, unless it has begun, for then a bad deploy would end it for good."""
@@ -104,7 +112,7 @@ class Executing:
         await end_unclaimed(
             self._log, history, RunFailed(failure=failure), beside=[Hold(self.run, self._worker)]
         )
-        return Outcome.ENDED
+        return Outcome.FAILED
 
     async def _give_back(self, seconds: float) -> Outcome:
         """Back into the queue, as long as the claim is still this worker's."""

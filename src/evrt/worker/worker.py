@@ -46,6 +46,8 @@ class Figures:
 
     claimed: int = 0
     ended: int = 0
+    failed: int = 0
+    """Of those that ended: without success, and not because somebody cancelled them."""
     parked: int = 0
     lost: int = 0
     """Runs that others have taken over."""
@@ -135,8 +137,10 @@ class Worker:
             with suppress(EvrtError):
                 await self._log.coordination.leave(self.id)
 
-    def drain(self) -> None:
-        """Claim nothing more; let runs go on for the grace period, hand over the others, and end."""
+    def drain(self, *, grace_seconds: float | None = None) -> None:
+        """Claim nothing more; let runs go on for the grace period, or for so long, hand over the others, and end."""
+        if grace_seconds is not None and not self._draining.is_set():
+            self._grace_seconds = grace_seconds
         self._draining.set()
 
     def stop(self) -> None:
@@ -264,6 +268,9 @@ class Worker:
         match executing.task.result():
             case Outcome.ENDED:
                 self.figures.ended += 1
+            case Outcome.FAILED:
+                self.figures.ended += 1
+                self.figures.failed += 1
             case Outcome.PARKED:
                 self.figures.parked += 1
             case Outcome.LOST:

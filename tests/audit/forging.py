@@ -16,7 +16,7 @@ from typing import Any
 from audit.logs import KEY, Place
 from evrt.audit.growth import grow, sign
 from evrt.log.entry import entry_of, leaf_hash, payload_digest
-from evrt.log.walk import EVENTS, step
+from evrt.log.sqlite.rows import EVENTS, step
 
 Row = dict[str, Any]
 Change = Callable[[list[Row]], list[Row]]
@@ -71,7 +71,7 @@ def recompute(connection: sqlite3.Connection) -> None:
     (log,) = connection.execute("SELECT id FROM log").fetchone()
     (end,) = connection.execute("SELECT max(position) FROM events").fetchone()
     for position in range(1, end + 1):
-        event, _, previous_leaf, _ = step(connection.execute(EVENTS, (position - 1, 1)).fetchone())
+        event, _, previous_leaf, *_ = step(connection.execute(EVENTS, (position - 1, 1)).fetchone())
         leaf = leaf_hash(entry_of(log, event, previous_leaf))
         connection.execute("UPDATE events SET leaf = ? WHERE position = ?", (leaf, position))
     last = "FROM events WHERE stream = streams.id ORDER BY version DESC LIMIT 1"

@@ -15,7 +15,7 @@ from evrt.audit.growth import COMMIT_EVENTS, grow, sign
 from evrt.audit.note import SignerKey
 from evrt.audit.verifying import Held, HeldProof, Verdict, verify
 from evrt.log import REQUEST_EVENTS_MAX, open_log
-from evrt.log.walk import open_file
+from evrt.log.walk import open_rows, prove
 from log.stores import append, draft
 
 KEY = SignerKey("audit.example/log-1", bytes(range(32)))
@@ -67,8 +67,8 @@ class Place:
 
     def entries(self) -> list[bytes]:
         """The entries of the log, built from its rows."""
-        with open_file(self.url, "Test") as file:
-            return [proved.entry for proved in file.proved(after=0, upto=file.position())]
+        with open_rows(self.url, "Test") as rows:
+            return [proved.entry for proved in prove(rows, after=0, upto=rows.position())]
 
     def copy(self, to: Path) -> Place:
         """A copy of log and tree, to be spoilt."""

@@ -28,7 +28,7 @@ from evrt.audit.proof import InclusionProof
 from evrt.audit.proving import prove_inclusion
 from evrt.audit.tree import consistency_proof
 from evrt.log.entry import entry_of, leaf_hash
-from evrt.log.walk import EVENTS, open_file, step
+from evrt.log.walk import open_rows
 
 EVENTS_BEFORE, EVENTS_AFTER = 280, 20
 """Events that the checkpoint covers, and events after it."""
@@ -140,9 +140,9 @@ TAMPERINGS: dict[str, Callable[[Place], None]] = {
 
 def entries_now(place: Place) -> dict[int, bytes]:
     """Entries by index, as an auditor builds them from the rows, whatever state these are in."""
-    with open_file(place.url, "Test") as file:
-        steps = [step(row) for row in file.connection.execute(EVENTS, (0, -1))]
-        return {one.event.position - 1: entry_of(file.id, one.event, one.previous_leaf) for one in steps}
+    with open_rows(place.url, "Test") as rows:
+        steps = [step for page in rows.steps() for step in page]
+        return {one.event.position - 1: entry_of(rows.id, one.event, one.previous_leaf) for one in steps}
 
 
 def evrt_rejects(case: Case) -> bool:

@@ -14,7 +14,7 @@ from evrt.audit.note import SignerKey
 from evrt.audit.tiles import WIDTH, GrowingTree
 from evrt.audit.tree import EMPTY_ROOT, root_at
 from evrt.errors import TreeDisagrees
-from evrt.log.walk import LogFile, open_file
+from evrt.log.walk import Rows, open_rows, prove
 
 COMMIT_EVENTS = WIDTH * WIDTH
 """A long log is taken up in pieces of so many events; a process that dies loses no more than one."""
@@ -31,52 +31,52 @@ def grow(
     from, or where an event is not what was recorded; NotFound, Denied, Unavailable, UnusableLog, UsageError.
     """
     with (
-        open_file(url, "The tree could not be brought up to date") as file,
+        open_rows(url, "The tree could not be brought up to date") as rows,
         folder.writing() as writer,
     ):
-        return _Growth(file, folder, writer, progress, commit_events).run()
+        return _Growth(rows, folder, writer, progress, commit_events).run()
 
 
 class _Growth:
     def __init__(
         self,
-        file: LogFile,
+        rows: Rows,
         folder: TreeFolder,
         writer: FolderWriter,
         progress: Progress | None,
         commit_events: int,
     ) -> None:
-        self.file = file
+        self.rows = rows
         self.folder = folder
         self.writer = writer
         self.progress = progress
         self.commit_events = commit_events
         self.before = folder.head()
-        self.head = self.before or Head(file.id, 0, EMPTY_ROOT)
+        self.head = self.before or Head(rows.id, 0, EMPTY_ROOT)
 
     def run(self) -> Head:
-        end = self.file.position()
+        end = self.rows.position()
         self.check_possible(end)
         # Back to where the last tile begins: those events are read again, to be compared.
         begin = max(self.head.size - 1, 0) // WIDTH * WIDTH
         tree = GrowingTree(self.writer.write, begin, lambda tile: self.folder.hashes(tile, self.head.size))
-        for proved in self.file.proved(after=begin, upto=end):
+        for proved in prove(self.rows, after=begin, upto=end):
             tree.add(proved.leaf, proved.entry)
             if tree.size == self.head.size:
                 self.check_root(tree)
             elif tree.size > self.head.size and tree.size % self.commit_events == 0:
-                self.writer.commit(self.file.id, tree)
+                self.writer.commit(self.rows.id, tree)
             if self.progress is not None and tree.size % WIDTH == 0:
                 self.progress(tree.size - begin, end - begin)
         if self.before is not None and end == self.head.size:
             return self.head
-        return self.writer.commit(self.file.id, tree)
+        return self.writer.commit(self.rows.id, tree)
 
     def check_possible(self, end: int) -> None:
-        if self.head.log != self.file.id:
+        if self.head.log != self.rows.id:
             raise TreeDisagrees(
                 f"The tree folder {self.folder.path} belongs to another log: {self.head.log}. The log is "
-                f"{self.file.id}. Name another folder with --tree, or move this one away."
+                f"{self.rows.id}. Name another folder with --tree, or move this one away."
             )
         if self.head.size > end:
             raise TreeDisagrees(

@@ -7,7 +7,7 @@ from evrt.audit.folder import Head, TreeFolder
 from evrt.audit.proof import ConsistencyProof, InclusionProof
 from evrt.audit.tree import consistency_proof, inclusion_proof, root_at
 from evrt.errors import Conflict, NotFound, TreeDisagrees
-from evrt.log.walk import open_file
+from evrt.log.walk import open_rows, prove
 
 
 def prove_inclusion(url: str, folder: TreeFolder, position: int, checkpoint: Checkpoint) -> InclusionProof:
@@ -15,11 +15,11 @@ def prove_inclusion(url: str, folder: TreeFolder, position: int, checkpoint: Che
 
     Raises NotFound where log or checkpoint do not reach so far, TreeDisagrees.
     """
-    with open_file(url, "The event could not be read") as file:
-        end = file.position()
+    with open_rows(url, "The event could not be read") as rows:
+        end = rows.position()
         if not 1 <= position <= end:
             raise NotFound(f"The log has positions 1 to {end}; there is no position {position}.")
-        [proved] = file.proved(after=position - 1, upto=position)
+        [proved] = prove(rows, after=position - 1, upto=position)
     head = _head_for(folder, checkpoint)
     if position > checkpoint.size:
         raise NotFound(

@@ -20,7 +20,7 @@ from evrt.cli.place import Place, drive
 from evrt.errors import Conflict, Denied, EvrtError, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import find_run
 from evrt.log.address import parse_url
-from evrt.log.walk import open_file
+from evrt.log.walk import open_rows
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def default_origin(log: str) -> str:
 def make_key_file(place: Place, file: Path, name: str | None, *, as_json: bool) -> None:
     """Make a key, keep its private half, print its public one."""
     if name is None:
-        with open_file(place.existing_url(), "The log's id could not be read") as log:
+        with open_rows(place.existing_url(), "The log's id could not be read") as log:
             name = default_origin(log.id)
     key = make_key(name)
     vkey, vkey_file = str(key.verifier), file.with_name(f"{file.name}{VKEY_SUFFIX}")

@@ -3,26 +3,23 @@
 Everything is computed again: digests, entries, leaves, the chain of every stream, positions,
 versions and times, the heads, the epochs, the blobs; and the database is looked at for its triggers and
 settings. It reads in pages, as of one moment, writes nothing to the log, and needs no more
-memory for a long log than for a short one.
+memory for a long log than for a short one. Every store's rows are checked by the same rules.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from hashlib import sha256
 from typing import NamedTuple
 
 import orjson
 
-from evrt.log.contract import Recorded
+from evrt.log.contract import BLOB_PIECE_BYTES, Recorded
 from evrt.log.entry import entry_of, leaf_hash, payload_digest
-from evrt.log.sqlite.blobs import faults
-from evrt.log.sqlite.connect import inspect, read_schema_version
-from evrt.log.sqlite.schema import schema_of
-from evrt.log.walk import EVENTS, PAGE_EVENTS, Proved, Step, open_file, step
+from evrt.log.walk import BlobRow, HeadRow, Proved, Rows, Step, open_rows
 
 FINDINGS_MAX = 100
 """Findings that are kept; a log with more is damaged beyond listing."""
@@ -40,7 +37,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found. ``payload_bytes`` are those still there, ``file_bytes`` those of the database and WAL."""
+    """What a check found. ``payload_bytes`` are those still there, ``file_bytes`` what the log takes up."""
 
     log: str
     events: int
@@ -59,34 +56,47 @@ class CheckReport:
 def check(
     url: str, *, progress: Progress | None = None, proved: Callable[[Proved], None] | None = None
 ) -> CheckReport:
-    """Check the SQLite log at this URL. Blocks; run it in a thread where an event loop runs.
+    """Check the log at this URL. Blocks; run it in a thread where an event loop runs.
 
     ``proved`` is told of every event in order, its leaf computed again; where no entry can be built
     from a row, the entry is empty.
 
     Raises UsageError, NotFound, Denied, UnusableLog, Unavailable.
     """
-    with open_file(url, "The check could not be finished") as file:
-        return _Check(file.connection, file.path, progress, proved, log=file.id).run()
+    # Epochs are gathered in a database that goes to a temporary file if it grows.
+    with open_rows(url, "The check could not be finished") as rows, closing(sqlite3.connect("")) as epochs:
+        return _Check(rows, _Epochs(epochs), progress, proved).run()
 
 
-_HEADS = """
-SELECT s.id, s.name, s.version, s.leaf, s.epoch, e.leaf,
-       (SELECT max(version) FROM events WHERE stream = s.id),
-       (SELECT epoch FROM temp.epochs WHERE stream = s.id)
-FROM streams AS s
-LEFT JOIN events AS e ON e.stream = s.id AND e.version = s.version
-WHERE s.id > ? ORDER BY s.id LIMIT ?
-"""
+class _Epochs:
+    """The epoch that the events of each stream have reached so far."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._page: dict[int, int] = {}
+        connection.execute("CREATE TABLE epochs (stream INTEGER PRIMARY KEY, epoch INTEGER)")
+
+    def of(self, stream: int) -> int:
+        before = self._page.get(stream)
+        if before is None:
+            row = self._connection.execute("SELECT epoch FROM epochs WHERE stream = ?", (stream,)).fetchone()
+            before = 0 if row is None else int(row[0])
+        return before
+
+    def reach(self, stream: int, epoch: int) -> None:
+        self._page[stream] = epoch
+
+    def end_page(self) -> None:
+        self._connection.executemany("INSERT OR REPLACE INTO epochs VALUES (?, ?)", self._page.items())
+        self._page.clear()
 
 
 @dataclass(slots=True)
 class _Check:
-    connection: sqlite3.Connection
-    path: str
+    rows: Rows
+    epochs: _Epochs
     progress: Progress | None
     proved: Callable[[Proved], None] | None
-    log: str
     events: int = 0
     streams: int = 0
     erased: int = 0
@@ -97,23 +107,23 @@ class _Check:
     left_off: int = 0
 
     def run(self) -> CheckReport:
-        # Epochs are gathered in a table that goes to a temporary file if it grows.
-        self.connection.execute("PRAGMA temp_store = FILE")
-        self.connection.execute("CREATE TEMP TABLE epochs (stream INTEGER PRIMARY KEY, epoch INTEGER) STRICT")
-        # One transaction: the heads are those of the events that were read.
-        self.connection.execute("BEGIN")
-        self.database()
-        self.all_events()
-        self.all_heads()
-        self.blobs()
-        self.connection.execute("COMMIT")
+        # One moment: the heads are those of the events that were read.
+        with self.rows.moment():
+            for fault in self.rows.faults():
+                self.found(None, fault)
+            self.all_events()
+            for page in self.rows.heads():
+                for head in page:
+                    self.head(head)
+            for fault in blob_faults(self.rows):
+                self.found(None, fault)
         return CheckReport(
-            log=self.log,
+            log=self.rows.id,
             events=self.events,
             streams=self.streams,
             erased=self.erased,
             payload_bytes=self.payload_bytes,
-            file_bytes=sum(os.path.getsize(file) for file in _files(self.path)),
+            file_bytes=self.rows.size(),
             findings=tuple(self.findings),
             findings_left_off=self.left_off,
         )
@@ -124,60 +134,24 @@ class _Check:
         else:
             self.left_off += 1
 
-    # ------------------------------------------------------------------------------ the database
-
-    def database(self) -> None:
-        # Asked of the header: a connection to a file that lies still names another mode.
-        if inspect(self.path) != "ready":
-            self.found(None, "The database is not in WAL mode. Opening the log for writing sets it.")
-        for (text,) in self.connection.execute(f"PRAGMA integrity_check({FINDINGS_MAX})"):
-            if text != "ok":
-                self.found(None, f"SQLite finds the database damaged: {text}.")
-        there = {
-            sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-        }
-        for statement in schema_of(read_schema_version(self.connection)):
-            if statement not in there:
-                what = " ".join(statement.split("(")[0].split()[1:4]).replace(" BEFORE", "")
-                self.found(None, f"The database lacks its {what}, or has another of that name.")
-        ours = schema_of(read_schema_version(self.connection))
-        for name, sql in self.connection.execute(
-            "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
-        ):
-            if sql not in ours and not any(
-                statement.startswith(f"CREATE TRIGGER {name} ") for statement in ours
-            ):
-                self.found(
-                    None,
-                    f"The database has a trigger {name} that is not ours: it could change what is written.",
-                )
-
-    def blobs(self) -> None:
-        if read_schema_version(self.connection) >= 2:
-            for fault in faults(self.connection):
-                self.found(None, fault)
-
     # -------------------------------------------------------------------------------- the events
 
     def all_events(self) -> None:
-        (total,) = self.connection.execute("SELECT count(*) FROM events").fetchone()
-        while self.events_of_a_page():
-            if self.progress is not None:
+        total = self.rows.count()
+        for page in self.rows.steps():
+            before = self.events
+            self.events_of(page)
+            if self.progress is not None and self.events > before:
                 self.progress(self.events, total)
         if self.events != total:
             # The joins find no name for these.
             self.found(None, f"{total - self.events} events belong to no stream or correlation.")
 
-    def events_of_a_page(self) -> bool:
-        """Check the next events, one row in memory at a time. Whether there were any."""
-        before = self.events
-        epochs: dict[int, int] = {}
-        for row in self.connection.execute(EVENTS, (self.last_position, PAGE_EVENTS)):
-            taken = step(row)
-            self.event(taken)
-            self.epoch(taken.event, taken.stream, epochs)
-        self.connection.executemany("INSERT OR REPLACE INTO temp.epochs VALUES (?, ?)", epochs.items())
-        return self.events > before
+    def events_of(self, page: Iterable[Step]) -> None:
+        for step in page:
+            self.event(step)
+            self.epoch(step.event, step.stream)
+        self.epochs.end_page()
 
     def event(self, taken: Step) -> None:
         event = taken.event
@@ -193,7 +167,7 @@ class _Check:
         self.version(taken)
         self.payload(event)
         try:
-            entry = entry_of(self.log, event, taken.previous_leaf)
+            entry = entry_of(self.rows.id, event, taken.previous_leaf)
         except (TypeError, ValueError) as error:
             self.found(position, f"No entry can be built from it: {error}.")
             entry = b""
@@ -232,7 +206,7 @@ class _Check:
             if payload_digest(event.salt, event.payload) != event.payload_digest:
                 self.found(event.position, "Its payload is not the one whose digest was recorded.")
 
-    def epoch(self, event: Recorded, stream: int, epochs: dict[int, int]) -> None:
+    def epoch(self, event: Recorded, stream: int) -> None:
         """Follow the epoch of its stream, where the meta names one."""
         try:
             meta = orjson.loads(event.meta)
@@ -247,46 +221,49 @@ class _Check:
         if type(epoch) is not int:
             self.found(event.position, f"The epoch in its meta is {epoch!r}, not a whole number.")
             return
-        before = epochs.get(stream)
-        if before is None:
-            row = self.connection.execute(
-                "SELECT epoch FROM temp.epochs WHERE stream = ?", (stream,)
-            ).fetchone()
-            before = 0 if row is None else row[0]
+        before = self.epochs.of(stream)
         if epoch < before:
             self.found(
                 event.position, f"It was written under epoch {epoch} of {event.stream}, after epoch {before}."
             )
-        epochs[stream] = max(epoch, before)
+        self.epochs.reach(stream, max(epoch, before))
 
     # --------------------------------------------------------------------------------- the heads
 
-    def all_heads(self) -> None:
-        for _, name, version, leaf, epoch, event_leaf, last, event_epoch in self.heads():
-            if last is not None:
-                self.streams += 1
-            if version != (last or 0):
-                self.found(
-                    None, f"The head of {name} is at version {version}; its last event has {last or 0}."
-                )
-            elif leaf != event_leaf:
-                self.found(None, f"The head of {name} does not carry the leaf of its last event.")
-            if epoch != (event_epoch or 0):
-                self.found(
-                    None, f"The head of {name} is at epoch {epoch}; its events reach {event_epoch or 0}."
-                )
-
-    def heads(
-        self,
-    ) -> Iterator[tuple[int, str, int, bytes | None, int, bytes | None, int | None, int | None]]:
-        after = 0
-        while page := list(self.connection.execute(_HEADS, (after, PAGE_EVENTS))):
-            yield from page
-            after = page[-1][0]
+    def head(self, head: HeadRow) -> None:
+        name, last = head.name, head.last_version
+        epoch = self.epochs.of(head.stream)
+        if last is not None:
+            self.streams += 1
+        if head.version != (last or 0):
+            self.found(
+                None, f"The head of {name} is at version {head.version}; its last event has {last or 0}."
+            )
+        elif head.leaf != head.event_leaf:
+            self.found(None, f"The head of {name} does not carry the leaf of its last event.")
+        if head.epoch != epoch:
+            self.found(None, f"The head of {name} is at epoch {head.epoch}; its events reach {epoch}.")
 
 
-def _files(path: str) -> Iterator[Path]:
-    for suffix in ("", "-wal"):
-        file = Path(path + suffix)
-        if file.exists():
-            yield file
+# ------------------------------------------------------------------------------------------ blobs
+
+
+def blob_faults(rows: Rows) -> Iterator[str]:
+    """What is wrong with the blobs of a log: every byte is read and hashed again, a piece in memory at a time."""
+    for blob in rows.blobs():
+        if not _holds(rows, blob):
+            yield f"Blob {blob.digest.hex()} does not hold the bytes that were written."
+    if strays := rows.stray_pieces():
+        yield f"{strays} pieces belong to no blob."
+
+
+def _holds(rows: Rows, blob: BlobRow) -> bool:
+    hashed = sha256()
+    found = 0
+    for number, content in rows.blob_pieces(blob.id):
+        # Reading from an offset goes by the number of the piece.
+        if number * BLOB_PIECE_BYTES != found:
+            break
+        hashed.update(content)
+        found += len(content)
+    return (hashed.digest(), found) == (blob.digest, blob.length)

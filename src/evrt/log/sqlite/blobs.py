@@ -9,13 +9,11 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
-from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from evrt.errors import Conflict
 from evrt.log.blobs import unknown_blob
-from evrt.log.contract import BLOB_PIECE_BYTES, BlobKey
+from evrt.log.contract import BlobKey
 
 UNFINISHED_SECONDS_MAX = 86_400
 
@@ -156,28 +154,3 @@ def digest_of(text: str) -> bytes | None:
         return bytes.fromhex(text)
     except ValueError:
         return None
-
-
-def faults(connection: sqlite3.Connection) -> Iterator[str]:
-    """What is wrong with the blobs of a log: every byte is read and hashed again, a piece in memory at a time."""
-    for blob, digest, length in connection.execute(
-        "SELECT id, digest, length FROM blobs WHERE digest IS NOT NULL ORDER BY id"
-    ):
-        pieces = connection.execute(
-            f"SELECT place, bytes FROM blob_pieces WHERE {OF_BLOB} ORDER BY place", places_of(blob)
-        )
-        hashed = sha256()
-        found = 0
-        for place, content in pieces:
-            # Reading from an offset goes by the number of the piece.
-            if (place - place_of(blob, 0)) * BLOB_PIECE_BYTES != found:
-                break
-            hashed.update(content)
-            found += len(content)
-        if (hashed.digest(), found) != (digest, length):
-            yield f"Blob {digest.hex()} does not hold the bytes that were written."
-    (strays,) = connection.execute(
-        "SELECT count(*) FROM blob_pieces WHERE place / ? NOT IN (SELECT id FROM blobs)", (PIECES_MAX,)
-    ).fetchone()
-    if strays:
-        yield f"{strays} pieces belong to no blob."

@@ -24,7 +24,8 @@ from evrt.cli.worker_lines import Done, Voice, done_of, figures_document, plain_
 from evrt.cli.working import DRAINED, EXIT_SECONDS, FAILED, REFRESH_SECONDS, Signals, look, served, work_alone
 from evrt.errors import EvrtError, UsageError
 from evrt.log import Log, open_log
-from evrt.log.address import MEMORY_URL, shown_url
+from evrt.log.address import MEMORY_URL
+from evrt.log.postgres.address import shown_url
 from evrt.worker.worker import HANDOVER_SECONDS
 
 QUICK_SECONDS = 10.0

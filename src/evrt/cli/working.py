@@ -25,7 +25,7 @@ from evrt.cli.text import listed
 from evrt.cli.worker_lines import Voice, done_by, json_line, plain_line
 from evrt.errors import EvrtError
 from evrt.log import Log
-from evrt.log.address import shown_url
+from evrt.log.postgres.address import shown_url
 from evrt.worker.queue import QueueFigures, queue_figures
 from evrt.worker.worker import Worker
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from evrt.errors import UsageError
 from evrt.log.postgres.address import SCHEMES, shown_url
 
@@ -34,9 +32,3 @@ def parse_url(url: str) -> str | None:
     if "?" in path or "\x00" in path:
         raise UsageError(f"{url!r} cannot be used: the URL of a log takes no parameters after a '?'.")
     return path
-
-
-def shown_url(url: str) -> str:
-    """The URL as it may be shown: without the password that it may hold."""
-    masked = re.sub(r"(://[^:/?#]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", masked)

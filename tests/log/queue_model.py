@@ -86,11 +86,11 @@ class QueueModel:
                 if key is not None:
                     self.keys[key] = run
                 self.settle(run, "delayed" if due else "ready")
-            case Park(run, target, due, lane, paused):
-                self.give_back(run, target, lane, places, due, "paused" if paused else "waiting")
-            case Yield(run, target, due, lane):
+            case Park(run, target, due, lane, paused, priority):
+                self.give_back(run, target, priority, lane, places, due, "paused" if paused else "waiting")
+            case Yield(run, target, due, lane, priority):
                 later = due if due == LATER else None
-                self.give_back(run, target, lane, places, later, "delayed" if later else "ready")
+                self.give_back(run, target, priority, lane, places, later, "delayed" if later else "ready")
             case Wake(run) | Pause(run) | Unpause(run) | Remove(run) if run in self.entries:
                 self.make_of_there(change, self.entries[run])
             case _:
@@ -119,9 +119,18 @@ class QueueModel:
                 pass
 
     def give_back(
-        self, run: str, target: str, lane: str | None, places: Mapping[str, int], due: int | None, state: str
+        self,
+        run: str,
+        target: str,
+        priority: int,
+        lane: str | None,
+        places: Mapping[str, int],
+        due: int | None,
+        state: str,
     ) -> None:
-        entry = self.entries.get(run) or Entry(run, "claimed", target, 0, places[run], lane, None, None)
+        entry = self.entries.get(run) or Entry(
+            run, "claimed", target, priority, places[run], lane, None, None
+        )
         self.entries[run] = entry._replace(due=due, worker=None)
         self.news.discard(run)
         if entry.state != "paused":

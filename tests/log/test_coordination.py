@@ -25,6 +25,7 @@ from evrt.log.coordination import (
     Pause,
     Rate,
     Remove,
+    Restore,
     State,
     Tick,
     Unpause,
@@ -97,6 +98,7 @@ CHANGES: dict[str, Change] = {
     "Pause": Pause(X),
     "Unpause": Unpause(X),
     "Remove": Remove(X),
+    "Restore": Restore(X, "t", "waiting", 0, 2, "l"),
 }
 
 
@@ -139,7 +141,7 @@ async def test_a_change_does_to_a_state_what_the_table_says(
             assert await state_of(queue) == outcome
             assert told == []
             if before is not None and (after := await queue.entry(X)) is not None:
-                assert after.place == before.place
+                assert after.place == before.place or change == "Restore"
                 assert after.worker is None
 
 

@@ -15,13 +15,14 @@ How a change changes the state of an entry. Rows are states, ``-`` is no entry; 
     Pause       paused    paused    paused    =, news   paused    =         =
     Unpause     =         =         =         =         =         ready⁵    =
     Remove      -         -         -         -         -         -         =
+    Restore     waiting³  waiting³  behind    =         waiting³  waiting³  waiting³
     (claimed)   claimed                       claimed⁶                      given to a worker
     (is due)              ready                         ready               when a worker asks for its target
     (moves up)                      ready⁵                                  when it has become first of its lane
 
     ¹ delayed where it is to begin later, or behind where it is not the first of its lane
     ² where that worker has claimed it, else Fenced: even with a lease that ran out, if nobody took it
-    ³ paused where Park says so; else behind where it is not the first of its lane
+    ³ of Restore: what it says; of Park: paused where Park says so; else behind where it is not the first of its lane
     ⁴ but what it was to wait for until it is due has come: then it will be ready, and not delayed
     ⁵ delayed where it is not due yet; an unpaused one that is not the first of its lane is behind
     ⁶ where the lease of the worker that has it has run out
@@ -45,9 +46,12 @@ from evrt.log.coordination import (
     Change,
     Enqueue,
     Hold,
+    Keep,
+    Key,
     Park,
     Pause,
     Rate,
+    Restore,
     Tick,
     Unpause,
     Wake,
@@ -123,11 +127,22 @@ _MOVE_UP = (
 )
 _REMOVE = "DELETE FROM queue WHERE run = :run"
 _KEY = "INSERT INTO keys (owner, key, run) VALUES (:owner, :key, :run)"
+_KEEP = f"{_KEY} ON CONFLICT (owner, key) DO NOTHING"
 _FORGET_RATES = "DELETE FROM rates WHERE counts_until <= :now"
 _RATE = (
     "INSERT INTO rates (run, key, begins, later, counts_until) "
     "VALUES (:run, :key, :begins, :later, :counts_until) ON CONFLICT (run) DO UPDATE "
     "SET key = excluded.key, begins = excluded.begins, later = excluded.later, counts_until = excluded.counts_until"
+)
+_RESTORE = (
+    "INSERT INTO queue (run, state, target, priority, place, lane, due, news) "
+    "VALUES (:run, {state}, :target, :priority, :place, :lane, :due, 0) "
+    "ON CONFLICT (run) DO UPDATE SET state = excluded.state, target = excluded.target, priority = excluded.priority, "
+    "place = excluded.place, lane = excluded.lane, due = excluded.due WHERE queue.state <> 'claimed'"
+)
+_RESTORED_IN_LANE = (
+    "CASE WHEN EXISTS (SELECT 1 FROM queue AS earlier WHERE earlier.lane = :lane AND earlier.run <> :run "
+    "AND (earlier.place, earlier.run) < (:place, :run)) THEN 'behind' ELSE '{state}' END"
 )
 _TICK = (
     "INSERT INTO ticks (schedule, tick) VALUES (:schedule, :tick) "
@@ -151,12 +166,19 @@ def check_changes(changes: Sequence[Change]) -> tuple[Change, ...]:
             _check_number("tick", change.tick)
             continue
         check_text("run", change.run)
-        if isinstance(change, Enqueue | Park | Yield):
+        if isinstance(change, Keep):
+            _check_key(change.key)
+            continue
+        if isinstance(change, Enqueue | Park | Yield | Restore):
             check_text("target", change.target)
             if change.lane is not None:
                 check_text("lane", change.lane)
-        if isinstance(change, Park | Yield) and change.due is not None:
-            _check_number("due", change.due)
+        if isinstance(change, Park | Yield | Restore):
+            _check_number("priority", change.priority)
+            if change.due is not None:
+                _check_number("due", change.due)
+        if isinstance(change, Restore):
+            _check_number("place", change.place)
         if isinstance(change, Enqueue):
             _check_enqueue(change)
     return tuple(changes)
@@ -167,9 +189,7 @@ def _check_enqueue(change: Enqueue) -> None:
     if change.not_before is not None:
         _check_number("not_before", change.not_before)
     if change.key is not None:
-        check_text("key", change.key.key)
-        if change.key.owner:
-            check_text("key's owner", change.key.owner)
+        _check_key(change.key)
     rate = change.rate
     if rate is None:
         return
@@ -179,6 +199,12 @@ def _check_enqueue(change: Enqueue) -> None:
             f"A rate lets at least one run begin in a time longer than none; this one lets {rate.count!r} begin "
             f"in {rate.per_seconds!r} seconds."
         )
+
+
+def _check_key(key: Key) -> None:
+    check_text("key", key.key)
+    if key.owner:
+        check_text("key's owner", key.owner)
 
 
 def check_text(what: str, value: object) -> None:
@@ -234,6 +260,9 @@ class Facts:
         """Something has been made: what was known of it is known anew."""
         if question in self._known:
             self._known[question] = rows
+
+    def forget(self, question: Question) -> None:
+        self._known.pop(question, None)
 
     def add_slot(self, key: str, begins: int, later: int) -> None:
         for question, rows in self._known.items():
@@ -370,6 +399,12 @@ def _made(change: Change, begin: int | None, facts: Facts, place: Place, now: in
         return _given_back(change, place(run), now)
     if isinstance(change, Wake):
         return [Statement(_WAKE, {"run": run})]
+    if isinstance(change, Keep):
+        facts.make(("key", *change.key), [(run,)])
+        return [Statement(_KEEP, {**change.key._asdict(), "run": run})]
+    if isinstance(change, Restore):
+        facts.forget(entry)
+        return [_restored(change, now)]
     if isinstance(change, Pause):
         return [Statement(_PAUSE, {"run": run})]
     if isinstance(change, Unpause):
@@ -381,7 +416,7 @@ def _made(change: Change, begin: int | None, facts: Facts, place: Place, now: in
 def _made_enqueue(change: Enqueue, begin: int | None, facts: Facts, place: int, now: int) -> list[Statement]:
     run, key, rate = change.run, change.key, change.rate
     state = "ready" if begin is None else "delayed"
-    statements = [_insert(change, state, change.priority, place, begin)]
+    statements = [_insert(change, state, place, begin)]
     if key is not None:
         facts.make(("key", *key), [(run,)])
         statements.append(Statement(_KEY, {**key._asdict(), "run": run}))
@@ -394,6 +429,19 @@ def _made_enqueue(change: Enqueue, begin: int | None, facts: Facts, place: int, 
     return statements
 
 
+def _restored(change: Restore, now: int) -> Statement:
+    state: str = change.state
+    if state == "ready" and change.due is not None and change.due > now:
+        state = "delayed"
+    alone = change.lane is None or state == "paused"
+    parameters = change._asdict()
+    del parameters["state"]
+    if state == "ready":
+        parameters["due"] = None
+    sql = f"'{state}'" if alone else _RESTORED_IN_LANE.format(state=state)
+    return Statement(_RESTORE.format(state=sql), parameters)
+
+
 def _given_back(change: Park | Yield, place: int, now: int) -> list[Statement]:
     """Whichever is there: the entry is changed, or made."""
     run, due = change.run, change.due
@@ -403,16 +451,14 @@ def _given_back(change: Park | Yield, place: int, now: int) -> list[Statement]:
     else:
         state = "paused" if change.paused else "waiting"
     there = _PARK_PAUSED if state == "paused" else _GIVE_BACK.format(state=state)
-    made = _insert(change, state, 0, place, due)
+    made = _insert(change, state, place, due)
     return [
         Statement(there, {"run": run, "due": due}),
         made._replace(sql=made.sql + _UNLESS_THERE),
     ]
 
 
-def _insert(
-    change: Enqueue | Park | Yield, state: str, priority: int, place: int, due: int | None
-) -> Statement:
+def _insert(change: Enqueue | Park | Yield, state: str, place: int, due: int | None) -> Statement:
     # What is paused is so wherever it stands in its lane; a place of today is the last of it.
     alone = change.lane is None or state == "paused"
     return Statement(
@@ -420,7 +466,7 @@ def _insert(
         {
             "run": change.run,
             "target": change.target,
-            "priority": priority,
+            "priority": change.priority,
             "place": place,
             "lane": change.lane,
             "due": due,

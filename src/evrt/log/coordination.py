@@ -86,15 +86,19 @@ class Park(NamedTuple):
     lane: str | None = None
     paused: bool = False
     """It waits to be unpaused, and for nothing else."""
+    priority: int = 0
+    """Of the entry, where there was none."""
 
 
 class Yield(NamedTuple):
-    """A claimed entry goes back into the queue at its place, at once or when it is due."""
+    """A claimed entry goes back into the queue at its place, at once or when it is due. Made where there is none."""
 
     run: str
     target: str
     due: int | None = None
     lane: str | None = None
+    priority: int = 0
+    """Of the entry, where there was none."""
 
 
 class Wake(NamedTuple):
@@ -132,7 +136,29 @@ class Tick(NamedTuple):
     tick: int
 
 
-Change = Enqueue | Hold | Park | Yield | Wake | Pause | Unpause | Remove | Tick
+class Restore(NamedTuple):
+    """An entry as the log says that it is: made, or put right. One that is claimed stays with its worker.
+
+    It is delayed where it is ready but not due yet, and behind where an earlier one of its lane is there.
+    """
+
+    run: str
+    target: str
+    state: Literal["ready", "waiting", "paused"]
+    priority: int
+    place: int
+    lane: str | None = None
+    due: int | None = None
+
+
+class Keep(NamedTuple):
+    """An idempotency key is this run's, as the log says; one that is taken stays with whom it belongs to."""
+
+    key: Key
+    run: str
+
+
+Change = Enqueue | Hold | Park | Yield | Wake | Pause | Unpause | Remove | Tick | Restore | Keep
 
 
 # --------------------------------------------------------------------------------------------- what is there

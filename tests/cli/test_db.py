@@ -90,3 +90,13 @@ def test_a_copy_that_cannot_be_made_is_not_blamed_on_the_log(shell: Shell) -> No
     told = shell.refused("db", "backup", "x" * 300, code=6)
     assert told.startswith(f"The copy {shell.folder}/xxx")
     assert told.endswith("could not be written: File name too long.")
+
+
+def test_runs_of_a_log_that_had_no_queue_are_put_into_one(shell: Shell) -> None:
+    shutil.copy(PAST, shell.folder / "evrt.db")
+    shell.evrt("db", "migrate")
+    document = shell.evrt("db", "requeue", "--json").document
+    assert (document["runs"], document["states"]) == (1, {"waiting": 1})
+    told = shell.evrt("db", "requeue").out
+    assert told == "The queue of sqlite:///evrt.db is as its events say: 1 waiting.\n"
+    assert "There is no log at" in shell.refused("db", "requeue", "--db", "no.db", code=3)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evrt.cli.place import AppOption, DbOption, JsonOption, Place
+from evrt.cli.place import AppOption, DbOption, JsonOption, Place, drive
 
 cli = typer.Typer(help="Look after the log's file.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -55,6 +55,17 @@ def migrate(app: AppOption = None, db: DbOption = None, as_json: JsonOption = Fa
     from evrt.cli.copying import bring_up_to_date
 
     bring_up_to_date(Place(app, db), as_json=as_json)
+
+
+@cli.command()
+def requeue(app: AppOption = None, db: DbOption = None, as_json: JsonOption = False) -> None:
+    """Make the queue again from the events.
+
+    For a log whose queue is in doubt. What a worker has claimed stays with it, so workers may go on meanwhile.
+    """
+    from evrt.cli.requeueing import make_queue
+
+    drive(make_queue(Place(app, db), as_json=as_json))
 
 
 @cli.command()

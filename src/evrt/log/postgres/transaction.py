@@ -129,14 +129,13 @@ class Transaction:
         """
         if len(self._end.heads) > HEADS_CACHED_MAX:
             self._forget()
-        wanted = set(names)
-        if self._alone:
-            wanted -= self._end.heads.keys()
+        every = list(set(names))
+        wanted = [name for name in every if name not in self._end.heads] if self._alone else every
         self.connection.execute(BEGIN)
         if self._address.pooled or lock_seconds < self._lock_timeout_seconds / 2:
             self.connection.execute(*settings(self._address, lock_seconds, local=True))
         locked = self._send(LOCK, ())
-        loaded = self._send(LOAD, (list(wanted),)) if wanted else None
+        loaded = self._send(LOAD, (wanted,)) if wanted else None
         self._queue.begin()
         questions = self._queue.questions(changes)
         asked = {question: self._send(*to_postgres(questions[question])) for question in questions}
@@ -160,7 +159,7 @@ class Transaction:
             self._forget()
             if alone:
                 # What was known may be out of date; from now on everything is asked for at once.
-                loaded = self._send(LOAD, (list(names),))
+                loaded = self._send(LOAD, (every,))
         self._end.position, self._end.time, self._last_id = position, time, streams
         if loaded is not None:
             for name, id_, *rest in loaded.fetchall():

@@ -19,6 +19,7 @@ from typing import Any
 
 from evrt.errors import EvrtError
 from evrt.log import Append, Appended, Claim, Draft, Exact, Expectation, Fence, Log, Next, open_log
+from evrt.log.coordination import Hold, Remove
 from evrt.log.ids import new_event_id
 
 KINDS: dict[str, type[Expectation]] = {kind.__name__: kind for kind in (Exact, Next, Fence, Claim)}
@@ -141,6 +142,24 @@ async def flood(log: Log, *, stream: str, count: int, tasks: int = 1) -> None:
     await asyncio.gather(*(one(stream if tasks == 1 else f"{stream}-{n}") for n in range(tasks)))
 
 
+async def work(log: Log, *, name: str, seconds: float, limit: int) -> None:
+    """Claim what there is and end it, until nothing is left; say each run that was ended here."""
+    queue = log.coordination
+    watch = log.watch()
+    await queue.renew(name, seconds=seconds)
+    while await queue.counts():
+        given = await queue.claim(name, targets={"t": 4, "u": None}, limit=limit)
+        for run, *_ in given:
+            meta = b'{"epoch":1}'
+            claimed = Draft(run, "run.claimed", new_event_id(), run, meta, b"")
+            await log.append(Append([claimed], {run: Claim(1)}, beside=[Hold(run, name)]))
+            ended = Draft(run, "run.succeeded", new_event_id(), run, meta, b"")
+            await log.append(Append([ended], {run: Fence(1)}, beside=[Hold(run, name), Remove(run)]))
+            say(run)
+        if not given:
+            await watch.wait(0.1)
+
+
 async def obey(log: Log | None, command: dict[str, Any]) -> tuple[Log | None, Any]:
     do = command.pop("do")
     if do == "open":
@@ -171,6 +190,17 @@ async def obey(log: Log | None, command: dict[str, Any]) -> tuple[Log | None, An
     if do == "flood":
         await flood(log, **command)
         return log, "flooded"
+    if do == "work":
+        await work(log, **command)
+        return log, "nothing left"
+    if do == "claim":
+        await log.coordination.renew(command["name"], seconds=command["seconds"])
+        given = await log.coordination.claim(command["name"], targets={"t": None}, limit=command["limit"])
+        return log, [run for run, *_ in given]
+    if do == "hold entry":
+        draft = Draft(command["run"], "t", new_event_id(), command["run"], b"{}", b"")
+        await log.append(Append([draft], {}, beside=[Hold(command["run"], command["name"])]))
+        return log, "held"
     if do == "ref":
         return log, await log.ref(command["kind"], command["external"])
     if do == "erase":

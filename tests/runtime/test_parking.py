@@ -36,7 +36,7 @@ async def pay(number: int) -> int:
     return number
 
 
-async def everything(ctx: Ctx) -> list[Any]:
+async def everything(ctx: Ctx, sleeps: bool | None) -> list[Any]:
     """Waits for one thing of each kind, beside one another and one after the other."""
 
     async def patient() -> Any:
@@ -49,7 +49,8 @@ async def everything(ctx: Ctx) -> list[Any]:
             return error.operation
 
     async def sleepy() -> int:
-        await ctx.sleep("1h")
+        if sleeps is not False:
+            await ctx.sleep("1h")
         return int(await ctx.call(look, 1))
 
     return await ctx.gather(patient(), limited(), sleepy())
@@ -96,13 +97,13 @@ async def test_in_a_process_of_its_own_a_run_parks_at_once_when_it_waits_for_mor
 
         @app.workflow
         async def either(ctx: Ctx) -> int:
-            return (await ctx.race(ctx.sleep("10ms"), ctx.ask("Well?"))).branch
+            return (await ctx.race(ctx.sleep("1h"), ctx.ask("Well?"))).branch
 
         run = await app.run(either)
         assert (run.status, run.reason) == ("waiting", "question")
         entry = await log.coordination.entry(run.run_id)
         assert (entry.state, entry.due) == ("waiting", log.parks[-1].due)
-        log.ahead_seconds = 1
+        log.ahead_seconds = HOUR
         run = await app.resume(run.run_id)
         assert run.output == 0
         assert (await app.replay(run.run_id)).complete
@@ -375,7 +376,7 @@ async def _ends(causes: dict[str, int], *, in_worker: bool) -> None:
             return come_if_it_can(left[-1][0])
 
         log.before = before
-        running = await app.start("everything")
+        running = await app.start("everything", in_worker)  # Outside of one it would sleep a real hour.
         run = running.run_id
         result = await running
         for _ in range(100):

@@ -75,8 +75,15 @@ class Parking:
         execution = self._execution
         if execution.world.worker is None:
             return all(wait.reason == "timer" for wait in execution.waits.values())
-        due = self._due()
-        return due is not None and due - await execution.now() < PARK_AFTER_SECONDS * 1_000_000
+        now = await execution.now()
+        near = False
+        for wait in execution.waits.values():
+            left_seconds = (wait.due - now) / 1_000_000 if wait.due is not None else PARK_AFTER_SECONDS
+            if left_seconds < PARK_AFTER_SECONDS:
+                near = True
+                # The log's clock may have been set on since it began to wait.
+                asyncio.get_running_loop().call_later(max(0.0, left_seconds), wait.wake)
+        return near
 
     def _due(self) -> int | None:
         return min(

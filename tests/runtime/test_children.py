@@ -12,6 +12,7 @@ from evrt.agents.workflow import Workflow
 from evrt.events.run import ChildEnded, ChildStarted, RunRequested, WaitCancelled
 from evrt.log.contract import PAYLOAD_BYTES_MAX
 from evrt.testing import ScriptedModel, call
+from evrt.worker.worker import Worker, working
 from runtime.logs import Ctx, ended, run_off, same_after_every_crash, watch, work_off
 
 
@@ -392,3 +393,19 @@ async def test_a_parent_that_asks_for_another_child_than_it_did_is_parked_as_div
         assert (await app.resume(run.run_id)).reason == "child"
         await work_off(app)
         assert (await ended(app, run.run_id)).output == 2
+
+
+async def test_workers_execute_a_family_and_claim_its_parent_no_oftener_than_something_came(url: str) -> None:
+    async with evrt.App(url) as app:
+        family(app)
+        asked = await app.enqueue("fan_out", 20)
+        nested = await app.enqueue("parent")
+        async with working(Worker(app, poll_seconds=0.05)):
+            assert (await asked.result()).output == [2 * number for number in range(20)]
+            assert (await nested.result()).output[-2:] == [2, 2]
+        history = await app.get(asked.run_id)
+        claims = [event.type for event in history.events].count("run.claimed")
+        assert 2 <= claims <= 21
+        assert await (await app.log()).coordination.counts() == {}
+        for run in (asked.run_id, nested.run_id):
+            assert (await app.replay(run)).complete

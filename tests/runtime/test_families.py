@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import evrt
 from runtime.logs import Ctx, cut_off, ended, put, watch, work_off
 
-EXAMPLES = 25
+EXAMPLES = settings().max_examples // 4
 CUTS_MAX = 4
 
 

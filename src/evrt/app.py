@@ -10,13 +10,13 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from evrt.attempts import execute_run
+from evrt.attempts import execute_run, run_logger
 from evrt.config import as_url, read_config
 from evrt.control import Control
 from evrt.conversations import read_last_assistant_message, read_messages
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
-from evrt.errors import Conflict, NotFound, UsageError
+from evrt.errors import Conflict, EvrtError, NotFound, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
@@ -34,7 +34,7 @@ from evrt.projector.moments import Moment
 from evrt.projector.views import Views, open_views
 from evrt.registry import Registry, Target
 from evrt.replaying import replay_run
-from evrt.requesting import Terms, enqueue_run
+from evrt.requesting import Terms, enqueue_run, request_of
 from evrt.result import ReplayReport, Result
 from evrt.retry import parse_seconds
 from evrt.runtime.execution import World
@@ -115,7 +115,7 @@ class App(Control, Registry):
         self._turn = Turn()
         self._views: Views | None = None
         self._opening: asyncio.Lock | None = None
-        self._running: set[asyncio.Task[Result]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._provider: LiteLLM | None = None
 
     # Opening and closing
@@ -172,7 +172,7 @@ class App(Control, Registry):
 
     async def aclose(self) -> None:
         """Wait for the runs of this process to end or park, then close the log. Idempotent."""
-        if self._running:
+        while self._running:  # A run may leave a hook.
             await asyncio.wait(self._running)
         provider, self._provider = self._provider, None
         if provider is not None:
@@ -350,17 +350,12 @@ class App(Control, Registry):
     ) -> tuple[Target, RunRequested]:
         """What is asked for, checked: an input that does not fit, or is too large, leaves nothing behind."""
         found = self.target(target if isinstance(target, str) else target.name)
-        given = found.check_input(admit(input, self.redact))
-        requested = RunRequested(
-            target=found.name,
-            kind=found.kind,
-            input=given,
-            conversation=None if conversation is None else await log.ref("conversation", conversation),
-            user=None if user is None else await log.ref("user", user),
-            timeout_seconds=found.timeout_seconds,
-            model_turns_max=found.model_turns_max,
-            on_end=found.policy.on_end,
-        )
+        requested = request_of(found, admit(input, self.redact), self.target)
+        refs = {
+            "conversation": None if conversation is None else await log.ref("conversation", conversation),
+            "user": None if user is None else await log.ref("user", user),
+        }
+        requested = requested.model_copy(update=refs)
         payload_of(requested)
         return found, requested
 
@@ -371,14 +366,31 @@ class App(Control, Registry):
 
         async def execute() -> Result:
             ending = await execute_run(self.make_world(log), target, journal, requested, reason)
+            if ending.hook is not None:
+                self._own(asyncio.create_task(self._execute_hook(log, ending.hook), name=ending.hook))
             return Result(
                 run, ending.status, ending.output, ending.failure, ending.reason, ending.waiting_for
             )
 
         task = asyncio.get_running_loop().create_task(execute(), name=run)
+        self._own(task)
+        return Running(run, task)
+
+    async def _execute_hook(self, log: Log, run: str) -> None:
+        """Execute the hook of a run that was executed here, unless a worker has begun to."""
+        try:
+            journal = (await load_last_chapter(log, run)).journal
+            if journal.epoch == 0 and (requested := journal.requested) is not None:
+                world = self.make_world(log)
+                await execute_run(world, self.target(requested.target), journal, requested, "start")
+        except Conflict as error:
+            run_logger.info("%s", error)
+        except EvrtError as error:
+            run_logger.warning("%s, the hook of a run that has ended, could not be executed: %s", run, error)
+
+    def _own(self, task: asyncio.Task[Any]) -> None:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return Running(run, task)
 
     def make_world(self, log: Log, *, worker: str | None = None) -> World:
         """What the app's runs share, when they are executed by the caller or by this worker."""

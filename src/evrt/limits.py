@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, Protocol, TypedDict
 
 from evrt.errors import UsageError
 from evrt.retry import parse_seconds
@@ -62,24 +62,36 @@ OnError = Callable[[Exception], bool | None]
 """Says of an error that escaped a run's code whether trying again may mend it; None where it cannot tell."""
 
 
+class Named(Protocol):
+    """A workflow, as far as a policy has to know one."""
+
+    @property
+    def name(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class RunPolicy:
     """How runs of one target are executed, beside their time-out and their attempts.
 
     ``runs_max``: how many may be executed at once, by all workers together. ``rate``: how many may begin in a
-    time. ``on_error``: whether a run may be attempted again that ended with this error. ``on_end``: name of a
-    workflow that is run, as a run of its own, whenever one of these has ended.
+    time. ``on_error``: whether a run may be attempted again that ended with this error. ``on_end``: a workflow, or
+    its name, that is run, as a run of its own, whenever one of these has ended.
     """
 
     runs_max: int | None = None
     rate: RateLimit | None = None
     on_error: OnError | None = None
-    on_end: str | None = None
+    on_end: str | Named | None = None
 
     def __post_init__(self) -> None:
         check_runs_max(self.runs_max)
         if self.rate is not None and not isinstance(self.rate, RateLimit):
             raise UsageError(f"rate is {self.rate!r}; give a RateLimit(count, per), or None for no limit.")
+
+    @property
+    def hook(self) -> str | None:
+        """The name of the workflow that is run at an end."""
+        return self.on_end if self.on_end is None or isinstance(self.on_end, str) else self.on_end.name
 
     def may_retry(self, error: Exception) -> bool | None:
         """What ``on_error`` says, else the error's own attribute ``retriable``; None where neither tells."""
@@ -93,7 +105,7 @@ class RunPolicyArguments(TypedDict, total=False):
     runs_max: int | None
     rate: RateLimit | None
     on_error: OnError | None
-    on_end: str | None
+    on_end: str | Named | None
 
 
 PLAIN = RunPolicy()

@@ -12,7 +12,7 @@ from typing import Literal
 import orjson
 
 from evrt.codec import encode, meta_for
-from evrt.endings import ending_for_parent
+from evrt.endings import consequences_of
 from evrt.errors import Conflict, Fenced, WrongVersion
 from evrt.events import Event, JsonObject
 from evrt.events.run import RunCancelled, RunCancelRequested, RunClaimed, RunPaused, RunUnpaused
@@ -79,15 +79,15 @@ async def end_unclaimed(
     """End a run that nobody executes: claim and end in one append. Raises Fenced where somebody was first."""
     epoch = history.journal.epoch + 1
     claimed = RunClaimed(epoch=epoch, worker="outside", reason="cancel")
-    parent = ending_for_parent(history.journal, terminal)
+    follows = consequences_of(history.journal, terminal)
     await _append(
         log,
         history,
         [*before, claimed, terminal],
         Claim(epoch),
-        (*beside, Remove(history.id), *parent.beside),
+        (*beside, Remove(history.id), *follows.beside),
         epoch=epoch,
-        others=parent.drafts,
+        others=follows.drafts,
     )
 
 

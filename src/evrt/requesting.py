@@ -6,20 +6,40 @@ that is there is the answer; with another body, a Conflict.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
 from evrt.codec import encode, meta_for
-from evrt.errors import Conflict, InvalidInput
-from evrt.events import JsonObject
-from evrt.events.run import RunRequested, RunSuperseded
+from evrt.errors import Conflict, InvalidInput, NotFound, UsageError
+from evrt.events import JsonObject, JsonValue
+from evrt.events.run import Kind, RunRequested, RunSuperseded
 from evrt.inbox import ensure_conversation
-from evrt.limits import RateLimit
+from evrt.limits import RateLimit, RunPolicy
 from evrt.log import NAME_BYTES_MAX, NEW, Append, Draft, Log
 from evrt.log.coordination import Change, Enqueue, Key, Rate
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id, new_ref
+
+
+class Startable(Protocol):
+    """What a run can be of: an agent or a workflow of the app."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def timeout_seconds(self) -> float | None: ...
+    @property
+    def model_turns_max(self) -> int | None: ...
+    @property
+    def policy(self) -> RunPolicy: ...
+    def check_input(self, value: JsonValue) -> JsonValue:
+        """Raises InvalidInput."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,38 @@ class Terms:
     """Whether it may be executed beside other runs of its conversation."""
     beside: tuple[Change, ...] = ()
     """What is changed with it."""
+
+
+def request_of(target: Startable, input: JsonValue, find: Callable[[str], Startable]) -> RunRequested:
+    """What asks for a run of a target, but for whose it is, and when.
+
+    Raises InvalidInput where the input does not fit; UsageError where its hook is none that ``find`` knows.
+    """
+    hook = _hook_of(target, find)
+    return RunRequested(
+        target=target.name,
+        kind=target.kind,
+        input=target.check_input(input),
+        timeout_seconds=target.timeout_seconds,
+        model_turns_max=target.model_turns_max,
+        on_end=None if hook is None else hook.name,
+        on_end_timeout_seconds=None if hook is None else hook.timeout_seconds,
+    )
+
+
+def _hook_of(target: Startable, find: Callable[[str], Startable]) -> Startable | None:
+    name = target.policy.hook
+    if name is None:
+        return None
+    try:
+        hook = find(name)
+    except NotFound as error:
+        raise UsageError(f"{target.name} cannot be run: its on_end names {name!r}. {error}") from error
+    if hook.kind != "workflow":
+        raise UsageError(
+            f"{target.name} cannot be run: its on_end names {name!r}, which is an {hook.kind}. Name a workflow."
+        )
+    return hook
 
 
 def key_of(requested: RunRequested) -> Key | None:

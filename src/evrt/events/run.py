@@ -55,6 +55,7 @@ class RunRequested(Event):
             "schedule",
             "tick",
             "on_end",
+            "on_end_timeout_seconds",
         }
     )
 
@@ -78,7 +79,8 @@ class RunRequested(Event):
     """The schedule it was started by, and for which of its ticks."""
     tick: int | None = None
     on_end: str | None = None
-    """The workflow that is run when this one has ended."""
+    """The workflow that is run when this one has ended, and how long that may take."""
+    on_end_timeout_seconds: float | None = None
 
 
 @register

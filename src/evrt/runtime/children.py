@@ -31,9 +31,9 @@ from evrt.log.contract import Draft
 from evrt.log.coordination import Enqueue
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id, new_ref
-from evrt.requesting import rate_of
+from evrt.requesting import Startable, rate_of, request_of
 from evrt.runtime import waiting
-from evrt.runtime.execution import Execution, Startable
+from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
 
@@ -132,18 +132,14 @@ def _request(
         )
     parent = execution.journal.requested
     inherited = 0 if parent is None else parent.priority
-    requested = RunRequested(
-        target=found.name,
-        kind=found.kind,
-        input=found.check_input(given),
-        conversation=None if conversation is None else ANY_REF,
-        user=execution.owner,
-        timeout_seconds=found.timeout_seconds,
-        model_turns_max=found.model_turns_max,
-        on_end=found.policy.on_end,
-        priority=inherited if priority is None else check_priority(priority),
-        parent=execution.run,
-        operation_of_parent=identity,
+    requested = request_of(found, given, execution.world.find).model_copy(
+        update={
+            "conversation": None if conversation is None else ANY_REF,
+            "user": execution.owner,
+            "priority": inherited if priority is None else check_priority(priority),
+            "parent": execution.run,
+            "operation_of_parent": identity,
+        }
     )
     payload_of(requested)
     return requested, found.policy.rate

@@ -18,6 +18,7 @@ from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplie
 from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.limits import RunPolicy
+from evrt.requesting import Startable
 from evrt.retry import NO_RETRY, Retry, parse_seconds
 from evrt.runtime import (
     approvals,
@@ -33,7 +34,7 @@ from evrt.runtime import (
 from evrt.runtime.approvals import Approval
 from evrt.runtime.blobs import RunBlobs
 from evrt.runtime.children import Child
-from evrt.runtime.execution import Execution, Startable
+from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
 from evrt.runtime.journal import payload_of
 from evrt.runtime.memory import RunMemory

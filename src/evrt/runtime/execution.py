@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import orjson
 
@@ -20,7 +20,7 @@ from evrt.effects.contract import Model, OnDelta
 from evrt.errors import EvrtError, NotFound, ReplayDivergence, UsageError, WrongTask
 from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallReported, ToolCallSettled, ValueRecorded
-from evrt.events.run import Failure, InputReceived, Kind, RunContinued, RunSignalled, WaitReason
+from evrt.events.run import Failure, InputReceived, RunContinued, RunSignalled, WaitReason
 from evrt.folds.journal import (
     CONTROL,
     OUTSIDE,
@@ -32,11 +32,11 @@ from evrt.folds.journal import (
     was_cancelled,
 )
 from evrt.history import CONTINUED
-from evrt.limits import RunPolicy
 from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.coordination import Change, Wake
 from evrt.log.envelopes import envelopes
+from evrt.requesting import Startable
 from evrt.runtime import differences
 from evrt.runtime.differences import Difference, Unasked
 from evrt.runtime.identity import Scope, current_scope, escape
@@ -60,24 +60,6 @@ LOOK_AT_CLOCK_SECONDS = 60.0
 
 CANCELLED_AGAIN_SECONDS = 5.0
 """What a replay allows, beyond twice the time it took then, for code to cancel an operation again."""
-
-
-class Startable(Protocol):
-    """What can be started as a child: an agent or a workflow of the app."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def timeout_seconds(self) -> float | None: ...
-    @property
-    def model_turns_max(self) -> int | None: ...
-    @property
-    def policy(self) -> RunPolicy: ...
-    def check_input(self, value: JsonValue) -> JsonValue:
-        """Raises InvalidInput."""
-        ...
 
 
 def _nothing_to_start(name: str) -> Startable:

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from evrt.endings import ending_for_parent
+from evrt.endings import consequences_of
 from evrt.errors import (
     Conflict,
     EvrtError,
@@ -90,6 +90,8 @@ class Ending:
     """How long it waits for its next attempt, where that is the reason."""
     continued: bool = False
     """Whether it is only the end of a chapter: the code begins anew, as what ``output`` holds."""
+    hook: str | None = None
+    """The run that was asked for because this one has ended."""
 
 
 class Runner:
@@ -388,12 +390,12 @@ class Runner:
     def _ended(self, terminal: Event, ending: Ending) -> Ending:
         """Record the end, if this is no replay; the run leaves the queue with it."""
         writer = self._writer
-        if writer is not None:
-            parent = ending_for_parent(self._journal, terminal)
-            writer.record(
-                writer.draft(terminal), *parent.drafts, beside=(Remove(self._journal.run), *parent.beside)
-            )
-        return ending
+        if writer is None:
+            return ending
+        follows = consequences_of(self._journal, terminal)
+        beside = (Remove(self._journal.run), *follows.beside)
+        writer.record(writer.draft(terminal), *follows.drafts, beside=beside)
+        return replace(ending, hook=follows.hook)
 
     def _cancelled(self) -> Ending:
         asked = self._journal.cancel_requested

@@ -298,7 +298,7 @@ async def test_a_run_begins_no_earlier_than_it_may(url: str, seen: Seen) -> None
         async with working(Worker(app)):
             await until_ended(log, soon.run_id)
             await until_ended(log, at_once.run_id)
-            await until(lambda: len(seen.begun) == 2)
+            await until(lambda: len(seen.begun) >= 2)
             entry = await log.coordination.entry(later.run_id)
             assert entry is not None
             assert (entry.state, entry.due) == ("delayed", round(future.timestamp() * 1_000_000))

@@ -40,8 +40,9 @@ class Rules(NamedTuple):
     """A claim of the run is refused unless its entry is still this worker's."""
     exact: bool = True
     """An append that parks is refused when anything has come since its author looked."""
-    looks_for_claims: bool = True
-    """Who is told so looks whether it was a claim, before it parks again."""
+    names_epoch: bool = True
+    """So is it when it names an epoch, as all of a worker's do, and the run is at another: what was refused because
+    something had come is made again after a look at it, and what had come may have been a claim."""
     wake: bool = True
     """What comes from outside wakes the run."""
     late_report_wakes: bool = True
@@ -97,7 +98,8 @@ class Worker(NamedTuple):
     looks: bool = False
     """It knows that it has not, and reads before it goes on."""
     under_way: int = -1
-    """The write that it has begun itself."""
+    """The write that it has begun itself, and its how manyth attempt that is."""
+    attempt: int = 0
     happened: bool = False
     """Its effect has been had."""
     what: What = ""
@@ -312,8 +314,6 @@ def _read(state: State, number: int, worker: Worker, run: Run) -> Step:
 
 
 def _look(state: State, rules: Rules, number: int, worker: Worker, run: Run) -> Step:
-    if (rules.looks_for_claims and not worker.current) or run.ended:
-        return Step("reads that another has claimed the run", _lost(state, number, worker))
     worker = worker._replace(seen=run.operations, level=True, looks=False)
     return Step("reads what has come in between", _set(state, number, _decided(worker, rules)))
 
@@ -321,7 +321,7 @@ def _look(state: State, rules: Rules, number: int, worker: Worker, run: Run) -> 
 def _effect(state: State, number: int, worker: Worker) -> Step:
     """The effect itself. It may well be that the worker has lost its claim by now."""
     about = worker.under_way
-    attempt = max(1, worker.seen[about].intents) - 1
+    attempt = worker.attempt - 1
     happened = state.world[worker.run]
     times = happened[about]
     times = (*times[:attempt], min(2, times[attempt] + 1), *times[attempt + 1 :])
@@ -365,7 +365,9 @@ def _refusal(rules: Rules, number: int, worker: Worker, run: Run) -> Literal["fe
         # That the epoch is the one that was read is what a claim is: there are no rules without it.
         return "fenced" if not worker.current or (rules.hold and run.entry != number) else None
     if worker.what == "park" and rules.exact:
-        return None if worker.level else "moved"
+        if not worker.level:
+            return "moved"
+        return "fenced" if rules.names_epoch and not worker.current else None
     return "fenced" if rules.fence and not worker.current else None
 
 
@@ -397,9 +399,9 @@ def _heard(worker: Worker, rules: Rules, *, gap: bool) -> Worker:
         return IDLE
     worker = worker._replace(what="", about=-1, lost=False, seen=after(worker.seen, what, about), looks=gap)
     if what in ("intent", "again"):
-        worker = worker._replace(under_way=about, happened=worker.happened and not rules.barrier)
+        worker = _begun(worker, about)._replace(happened=worker.happened and not rules.barrier)
     elif what == "outcome":
-        worker = worker._replace(under_way=-1, happened=False)
+        worker = worker._replace(under_way=-1, attempt=0, happened=False)
     return _decided(worker, rules)
 
 
@@ -411,8 +413,12 @@ def _decided(worker: Worker, rules: Rules) -> Worker:
         return worker._replace(what="outcome", about=worker.under_way) if worker.happened else worker
     what, about = wish(worker.seen, repeats=not rules.never_repeats)
     if what == "outcome" or (what == "intent" and not rules.barrier):
-        return worker._replace(under_way=about)
+        return _begun(worker, about)
     return worker._replace(what=what, about=about)
+
+
+def _begun(worker: Worker, about: int) -> Worker:
+    return worker._replace(under_way=about, attempt=max(1, worker.seen[about].intents))
 
 
 def _lost(state: State, number: int, worker: Worker) -> State:

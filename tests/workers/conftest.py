@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty log."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres"))
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/evrt.db"

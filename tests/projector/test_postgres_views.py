@@ -16,14 +16,13 @@ from evrt.errors import InvalidInput, Unavailable, UnusableLog
 from evrt.events import Envelope
 from evrt.log import Log, open_log
 from evrt.log.postgres.address import parse_postgres_url
-from evrt.projection import AnyProjection, Projection, Stream
+from evrt.projection import AnyProjection, Projection, Stream, digest
 from evrt.projector.postgres import SchemaReader, in_postgres, views_schema
 from evrt.projector.verify import verify_view
 from evrt.projector.views import Views, open_views
 from projector.tallies import (
     PROJECTIONS,
     Item,
-    digest,
     digest_stored,
     folded,
     put,

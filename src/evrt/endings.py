@@ -1,4 +1,4 @@
-"""What the end of a run means to others: a fact in the stream of its parent, which is woken, and the run of its hook.
+"""What the end of a run means to others: a fact for its parent, which is woken; for its children; the run of its hook.
 
 Whoever writes a run's last event, its runner or somebody who cancels it, writes this in the same append. So there
 is no end that others do not hear of, and they hear of none that is not recorded.
@@ -17,6 +17,7 @@ from evrt.events.run import (
     ChildEnded,
     Failure,
     RunCancelled,
+    RunCancelRequested,
     RunFailed,
     RunRequested,
     RunStepLimitReached,
@@ -27,7 +28,7 @@ from evrt.folds.journal import Journal
 from evrt.folds.run import ERASED
 from evrt.history import CONTINUED
 from evrt.log.contract import PAYLOAD_BYTES_MAX, Draft
-from evrt.log.coordination import Change, Enqueue, Wake
+from evrt.log.coordination import Change, Enqueue, Unpause, Wake
 from evrt.log.ids import new_event_id, new_ref
 
 
@@ -46,8 +47,13 @@ def consequences_of(journal: Journal, terminal: Event) -> Consequences:
     if requested is None:
         return Consequences()
     parent = _for_parent(journal, requested, terminal)
+    children = _for_children(journal, terminal)
     hook = _hook(journal, requested, terminal)
-    return Consequences((*parent.drafts, *hook.drafts), (*parent.beside, *hook.beside), hook.hook)
+    return Consequences(
+        (*parent.drafts, *children.drafts, *hook.drafts),
+        (*parent.beside, *children.beside, *hook.beside),
+        hook.hook,
+    )
 
 
 def _hook(journal: Journal, requested: RunRequested, terminal: Event) -> Consequences:
@@ -80,6 +86,22 @@ def _hook(journal: Journal, requested: RunRequested, terminal: Event) -> Consequ
     # Not among the runs of the conversation: what it is told and says is nobody's message there.
     draft = Draft(run, event.type, new_event_id(), root, meta_for(event, orjson.dumps(meta)), payload)
     return Consequences((draft,), (Enqueue(run, event.target),), run)
+
+
+def _for_children(journal: Journal, terminal: Event) -> Consequences:
+    """Whoever cancels a run wants what it has started cancelled too; otherwise children go on without their parent."""
+    if not isinstance(terminal, RunCancelled):
+        return Consequences()
+    drafts: list[Draft] = []
+    beside: list[Change] = []
+    for child in journal.children:
+        event = RunCancelRequested(by=terminal.by, reason=f"{journal.run}, which started it, was cancelled.")
+        meta = meta_for(event, orjson.dumps({"actor": "parent", "parent": journal.run}))
+        correlation = journal.correlation or journal.run
+        drafts.append(Draft(child, event.type, new_event_id(), correlation, meta, encode(event)))
+        # Whoever claims it ends it, before any of its code is executed.
+        beside += [Unpause(child), Wake(child)]
+    return Consequences(tuple(drafts), tuple(beside))
 
 
 def _for_parent(journal: Journal, requested: RunRequested, terminal: Event) -> Consequences:

@@ -134,7 +134,7 @@ async def test_no_more_runs_begin_in_a_time_than_their_rate_says(url: str, seen:
             for run in runs[:3]:
                 await run.result()
             assert worker.figures.claimed == 3
-        assert sorted(seen.begun) == [0, 1, 2]
+        assert set(seen.begun) == {0, 1, 2}
         assert await states(app) == {"delayed": 5}
 
 

@@ -252,3 +252,56 @@ async def test_orders_about_unknown_runs_say_so(url: str) -> None:
         for order in (app.cancel, app.pause, app.unpause, app.retry):
             with pytest.raises(NotFound, match="no run"):
                 await order("run-aaaaaaaaaaaaaaaa")
+
+
+async def test_whoever_cancels_a_run_cancels_what_it_has_started_down_to_the_last(url: str) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def leaf(ctx: Ctx, number: int) -> object:
+            return await ctx.ask(f"Go on with {number}?")
+
+        @app.workflow
+        async def branch(ctx: Ctx, number: int) -> object:
+            return await ctx.gather(*(ctx.child("leaf", 10 * number + one) for one in range(3)))
+
+        @app.workflow
+        async def trunk(ctx: Ctx) -> object:
+            return await ctx.gather(*(ctx.child("branch", number) for number in range(3)))
+
+        log = await app.log()
+        queued = await app.enqueue(trunk)
+        async with working(Worker(app)):
+            while len(await log.coordination.entries(state="waiting")) < 13:
+                await log.watch().wait(0.05)
+            entries = await log.coordination.entries()
+            leaf_run = next(entry.run for entry in entries if entry.target == "leaf")
+            await app.pause(leaf_run)
+            assert await app.cancel(queued.run_id, by="ada") == "cancelled"
+            for entry in entries:
+                await until_ended(log, entry.run)
+        assert {(await app.get(entry.run)).status for entry in entries} == {"cancelled"}
+        assert len(entries) == 13
+        assert await log.coordination.entries() == []
+        for entry in entries:
+            assert (await app.replay(entry.run)).ok
+
+
+async def test_children_of_a_run_that_ends_otherwise_go_on(url: str) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def child(ctx: Ctx) -> object:
+            return await ctx.ask("Go on?")
+
+        @app.workflow
+        async def parent(ctx: Ctx) -> str:
+            return (await ctx.start_child("child")).run
+
+        log = await app.log()
+        async with working(Worker(app)):
+            started = (await (await app.enqueue(parent)).result()).output
+            await until_entry(log, started, "waiting")
+            await app.answer(started, "yes")
+            await until_ended(log, started)
+        assert (await app.get(started)).state.output == "yes"

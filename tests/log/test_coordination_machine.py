@@ -82,6 +82,9 @@ class Queue(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.logs = [self.wait(open_log(url)) for url in self.make_urls()]
+        # Something to begin with, so that claims find more than they may have.
+        self.renew("w1")
+        self.append([Enqueue(run, TARGETS[number % 2]) for number, run in enumerate(RUNS[:6])])
 
     def teardown(self) -> None:
         for log in self.logs:

@@ -1,8 +1,8 @@
 """Changes of the queue, as SQL that every store runs: what is asked first, what is decided, what is then written.
 
 A store asks the ``questions`` of a request and puts the answers into ``Facts``; ``decide`` refuses the request
-or says when its runs may begin; after its events have been planned, ``made`` gives the statements, which need
-no answer. Only the questions read, so a store may send all statements of a batch at once.
+or says when its runs may begin; after its events have been planned, ``evrt.log.changing`` gives the statements,
+which need no answer. Only the questions read, so a store may send all statements of a batch at once.
 
 How a change changes the state of an entry. Rows are states, ``-`` is no entry; ``=`` leaves it as it is:
 
@@ -49,12 +49,9 @@ from evrt.log.coordination import (
     Keep,
     Key,
     Park,
-    Pause,
     Rate,
     Restore,
     Tick,
-    Unpause,
-    Wake,
     Yield,
 )
 
@@ -79,11 +76,6 @@ Place = Callable[[str], int]
 Question = tuple[str, ...]
 """What has to be known: its kind, and of what."""
 
-_NOT_FIRST = (
-    "EXISTS (SELECT 1 FROM queue AS earlier "
-    "WHERE earlier.lane = queue.lane AND (earlier.place, earlier.run) < (queue.place, queue.run))"
-)
-
 _QUESTIONS = {
     "entry": "SELECT state, worker FROM queue WHERE run = :q1",
     "key": "SELECT run FROM keys WHERE owner = :q1 AND key = :q2",
@@ -94,66 +86,6 @@ _QUESTIONS = {
         "coalesce((SELECT max(begins) FROM rates WHERE key = :q1 AND later = 0), 0) - :span ORDER BY begins"
     ),
 }
-
-_ENQUEUE = (
-    "INSERT INTO queue (run, state, target, priority, place, lane, due, news) "
-    "VALUES (:run, {state}, :target, :priority, :place, :lane, :due, 0)"
-)
-_UNLESS_THERE = " ON CONFLICT (run) DO NOTHING"
-_STATE_IN_LANE = "CASE WHEN EXISTS (SELECT 1 FROM queue AS earlier WHERE earlier.lane = :lane) THEN 'behind' ELSE '{state}' END"
-_GIVE_BACK = (
-    f"UPDATE queue SET state = CASE WHEN state = 'paused' THEN 'paused' WHEN {_NOT_FIRST} THEN 'behind' "
-    "ELSE '{state}' END, due = :due, worker = NULL, news = 0 WHERE run = :run"
-)
-_PARK_PAUSED = "UPDATE queue SET state = 'paused', due = :due, worker = NULL, news = 0 WHERE run = :run"
-_WAKE = (
-    "UPDATE queue SET state = CASE WHEN state IN ('waiting', 'delayed') THEN 'ready' ELSE state END, "
-    "due = NULL, news = CASE WHEN state = 'claimed' THEN 1 ELSE 0 END WHERE run = :run"
-)
-_PAUSE = (
-    "UPDATE queue SET state = CASE WHEN state = 'claimed' THEN 'claimed' ELSE 'paused' END, "
-    "news = CASE WHEN state = 'claimed' THEN 1 ELSE 0 END WHERE run = :run"
-)
-_UNPAUSE = (
-    f"UPDATE queue SET state = CASE WHEN {_NOT_FIRST} THEN 'behind' WHEN due > :now THEN 'delayed' ELSE 'ready' END "
-    "WHERE run = :run AND state = 'paused'"
-)
-# Before the entry goes, for it knows the lane. Where it was not the first, the first is not behind.
-_MOVE_UP = (
-    "UPDATE queue SET state = CASE WHEN due > :now THEN 'delayed' ELSE 'ready' END "
-    "WHERE state = 'behind' AND run = (SELECT other.run FROM queue AS gone "
-    "JOIN queue AS other ON other.lane = gone.lane AND other.run <> gone.run "
-    "WHERE gone.run = :run ORDER BY other.place, other.run LIMIT 1)"
-)
-_REMOVE = "DELETE FROM queue WHERE run = :run"
-_KEY = "INSERT INTO keys (owner, key, run) VALUES (:owner, :key, :run)"
-_KEEP = f"{_KEY} ON CONFLICT (owner, key) DO NOTHING"
-_FORGET_RATES = "DELETE FROM rates WHERE counts_until <= :now"
-_RATE = (
-    "INSERT INTO rates (run, key, begins, later, counts_until) "
-    "VALUES (:run, :key, :begins, :later, :counts_until) ON CONFLICT (run) DO UPDATE "
-    "SET key = excluded.key, begins = excluded.begins, later = excluded.later, counts_until = excluded.counts_until"
-)
-_RESTORE = (
-    "INSERT INTO queue (run, state, target, priority, place, lane, due, news) "
-    "VALUES (:run, {state}, :target, :priority, :place, :lane, :due, 0) "
-    "ON CONFLICT (run) DO UPDATE SET state = excluded.state, target = excluded.target, priority = excluded.priority, "
-    "place = excluded.place, lane = excluded.lane, due = excluded.due WHERE queue.state <> 'claimed'"
-)
-_RESTORED_IN_LANE = (
-    "CASE WHEN EXISTS (SELECT 1 FROM queue AS earlier WHERE earlier.lane = :lane AND earlier.run <> :run "
-    "AND (earlier.place, earlier.run) < (:place, :run)) THEN 'behind' ELSE '{state}' END"
-)
-_TICK = (
-    "INSERT INTO ticks (schedule, tick) VALUES (:schedule, :tick) "
-    "ON CONFLICT (schedule) DO UPDATE SET tick = excluded.tick"
-)
-COUNT_CHANGE = (
-    "INSERT INTO turns (one, claims, changes) VALUES (1, 0, 1) "
-    "ON CONFLICT (one) DO UPDATE SET changes = turns.changes + 1"
-)
-CHANGES = "SELECT coalesce(max(changes), 0) FROM turns"
-
 
 # ------------------------------------------------------------------------------ without the database
 
@@ -282,7 +214,7 @@ def _asked(change: Change) -> list[tuple[Question, dict[str, object]]]:
         owner, key = change.key
         asked.append((("key", owner, key), {"q1": owner, "q2": key}))
     if change.rate is not None:
-        key, span = change.rate.key, _span(change.rate)
+        key, span = change.rate.key, span_of(change.rate)
         asked.append((("rate", key, str(span)), {"q1": key, "span": span}))
     return asked
 
@@ -347,7 +279,7 @@ def _begin(change: Enqueue, facts: Facts, now: int) -> int | None:
     """From when the run may begin; None for at once."""
     begin = now if change.not_before is None else max(change.not_before, now)
     if change.rate is not None:
-        span = _span(change.rate)
+        span = span_of(change.rate)
         slots = facts.of("rate", change.rate.key, str(span))
         begin = next_slot(slots, begin, change.rate.count, span)
     return None if begin <= now else begin
@@ -368,107 +300,5 @@ def next_slot(slots: Sequence[tuple[int, int]], earliest: int, count: int, span:
         begin = begins[first] + span
 
 
-def _span(rate: Rate) -> int:
+def span_of(rate: Rate) -> int:
     return max(round(rate.per_seconds * 1_000_000), 1)
-
-
-# -------------------------------------------------------------------------------------------- made
-
-
-def made(decided: Decided, facts: Facts, place: Place, now: int) -> list[Statement]:
-    """What has to be written, none of which gives an answer; and what is known is brought up to date."""
-    statements: list[Statement] = []
-    for change, begin in zip(decided.changes, decided.begins, strict=True):
-        statements += _made(change, begin, facts, place, now)
-    return statements
-
-
-def _made(change: Change, begin: int | None, facts: Facts, place: Place, now: int) -> list[Statement]:
-    if isinstance(change, Hold):
-        return []
-    if isinstance(change, Tick):
-        facts.make(("tick", change.schedule), [(change.tick,)])
-        return [Statement(_TICK, change._asdict())]
-    run = change.run
-    entry = ("entry", run)
-    if isinstance(change, Enqueue):
-        facts.make(entry, [("ready", None)])
-        return _made_enqueue(change, begin, facts, place(run), now)
-    if isinstance(change, Park | Yield):
-        facts.make(entry, [("waiting", None)])
-        return _given_back(change, place(run), now)
-    if isinstance(change, Wake):
-        return [Statement(_WAKE, {"run": run})]
-    if isinstance(change, Keep):
-        facts.make(("key", *change.key), [(run,)])
-        return [Statement(_KEEP, {**change.key._asdict(), "run": run})]
-    if isinstance(change, Restore):
-        facts.forget(entry)
-        return [_restored(change, now)]
-    if isinstance(change, Pause):
-        return [Statement(_PAUSE, {"run": run})]
-    if isinstance(change, Unpause):
-        return [Statement(_UNPAUSE, {"run": run, "now": now})]
-    facts.make(entry, [])
-    return [Statement(_MOVE_UP, {"run": run, "now": now}), Statement(_REMOVE, {"run": run})]
-
-
-def _made_enqueue(change: Enqueue, begin: int | None, facts: Facts, place: int, now: int) -> list[Statement]:
-    run, key, rate = change.run, change.key, change.rate
-    state = "ready" if begin is None else "delayed"
-    statements = [_insert(change, state, place, begin)]
-    if key is not None:
-        facts.make(("key", *key), [(run,)])
-        statements.append(Statement(_KEY, {**key._asdict(), "run": run}))
-    if rate is not None:
-        begins, later = begin or now, int(change.not_before is not None and change.not_before > now)
-        facts.add_slot(rate.key, begins, later)
-        slot = {"run": run, "key": rate.key, "begins": begins, "later": later}
-        statements.append(Statement(_FORGET_RATES, {"now": now}))
-        statements.append(Statement(_RATE, {**slot, "counts_until": begins + _span(rate)}))
-    return statements
-
-
-def _restored(change: Restore, now: int) -> Statement:
-    state: str = change.state
-    if state == "ready" and change.due is not None and change.due > now:
-        state = "delayed"
-    alone = change.lane is None or state == "paused"
-    parameters = change._asdict()
-    del parameters["state"]
-    if state == "ready":
-        parameters["due"] = None
-    sql = f"'{state}'" if alone else _RESTORED_IN_LANE.format(state=state)
-    return Statement(_RESTORE.format(state=sql), parameters)
-
-
-def _given_back(change: Park | Yield, place: int, now: int) -> list[Statement]:
-    """Whichever is there: the entry is changed, or made."""
-    run, due = change.run, change.due
-    if isinstance(change, Yield):
-        due = due if due is not None and due > now else None
-        state = "ready" if due is None else "delayed"
-    else:
-        state = "paused" if change.paused else "waiting"
-    there = _PARK_PAUSED if state == "paused" else _GIVE_BACK.format(state=state)
-    made = _insert(change, state, place, due)
-    return [
-        Statement(there, {"run": run, "due": due}),
-        made._replace(sql=made.sql + _UNLESS_THERE),
-    ]
-
-
-def _insert(change: Enqueue | Park | Yield, state: str, place: int, due: int | None) -> Statement:
-    # What is paused is so wherever it stands in its lane; a place of today is the last of it.
-    alone = change.lane is None or state == "paused"
-    return Statement(
-        _ENQUEUE.format(state=f"'{state}'" if alone else _STATE_IN_LANE.format(state=state)),
-        {
-            "run": change.run,
-            "target": change.target,
-            "priority": change.priority,
-            "place": place,
-            "lane": change.lane,
-            "due": due,
-        },
-    )

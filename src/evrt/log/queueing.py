@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from evrt.log.changing import made
 from evrt.log.claiming import (
     COUNTS,
     ENTRY,
@@ -40,7 +41,6 @@ from evrt.log.coordinating import (
     Statement,
     check_changes,
     decide,
-    made,
 )
 from evrt.log.coordination import LEASE_SECONDS, Change, Claimed, Entry, Key, Lease, Outlook, State
 

@@ -17,6 +17,7 @@ from mutants.plants.operating import OPERATING
 from mutants.plants.outcomes import OUTCOMES
 from mutants.plants.projections import PROJECTIONS
 from mutants.plants.projector import PROJECTOR
+from mutants.plants.queueing import QUEUEING
 from mutants.plants.run import RUN
 
 MUTANTS = (
@@ -33,4 +34,5 @@ MUTANTS = (
     *PROJECTOR,
     *AS_OF,
     *ASKING,
+    *QUEUEING,
 )

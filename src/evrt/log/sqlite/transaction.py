@@ -14,8 +14,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from evrt.errors import NotFound
+from evrt.log.changing import CHANGES, COUNT_CHANGE
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
-from evrt.log.coordinating import CHANGES, COUNT_CHANGE, Rows, Statement
+from evrt.log.coordinating import Rows, Statement
 from evrt.log.ids import new_ref
 from evrt.log.plan import CHANGE_BYTES, SALT_BYTES, Checked, End, places_of, plan, settle_repeat
 from evrt.log.queueing import Queue, QueueWork, local_now

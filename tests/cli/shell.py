@@ -99,6 +99,14 @@ async def two_questions(ctx: evrt.Context) -> list:
     return await ctx.gather(ctx.ask("Your name?"), ctx.ask("Your age?"))
 
 
+@app.workflow
+async def ship(ctx: evrt.Context, order: int) -> list:
+    approval = await ctx.approve(f"Ship order {order}", {"order": order}, timeout="30d")
+    if not approval:
+        return ["kept", approval.reason, approval.by]
+    return ["shipped", await ctx.wait_for_signal("arrived", timeout="30d")]
+
+
 @evrt.tool(effect="read")
 async def harbour() -> str:
     """Whether ships go, which they do not in a storm."""

@@ -40,6 +40,48 @@ def test_a_run_that_waits_suggests_commands_that_work_as_they_stand(shell: Shell
     assert "has ended (succeeded)" in shell.evrt(*resume.split()[1:3], waiting.run, *flags, expect=4).err
 
 
+def test_what_a_run_asks_leave_for_is_granted_and_it_is_signalled(shell: Shell) -> None:
+    waiting = shell.evrt("runs", "start", "ship", "7")
+    run = waiting.run
+    assert "approve#1 asks for leave: Ship order 7" in waiting.err
+    assert "(until 20" in waiting.err
+    approve, deny, resume = waiting.commands
+    assert shell.evrt("questions").commands == waiting.commands
+    [waits] = shell.evrt("runs", "show", run, "--json").document["waits"]
+    assert (waits["for"], waits["action"], waits["details"]) == ("approval", "Ship order 7", {"order": 7})
+    granted = shell.typed(approve)
+    assert granted.out == f"{run}: approve#1 is approved.\n"
+    assert "waits for no approval" in shell.refused("runs", "deny", run, code=4)
+    resumed = shell.typed(resume)
+    assert f"{run} is waiting." in resumed.err
+    assert "signal.arrived#1 waits for the signal arrived, until 20" in resumed.err
+    shown = shell.evrt("runs", "show", run)
+    assert "signal.arrived#1 waits for the signal arrived" in shown.out
+    assert shown.commands == resumed.commands
+    signal, resume = resumed.commands
+    assert signal == f"evrt runs signal {run} arrived PAYLOAD"
+    told = shell.evrt("runs", "signal", run, "arrived", '{"at": 5}', "--by", "port")
+    assert told.out == f"{run}: the signal arrived is sent.\n"
+    assert shell.typed(f"{resume} --json").document["output"] == ["shipped", {"at": 5}]
+    assert "has ended (succeeded)" in shell.refused("runs", "signal", run, "arrived", code=4)
+    lines = shell.evrt("log", run).out
+    for words in ("Ship order 7", "approved", "arrived", "the signal arrived", "at most until 20"):
+        assert words in lines, words
+
+
+def test_what_is_denied_is_not_done_and_the_code_learns_why(shell: Shell) -> None:
+    run = shell.evrt("runs", "start", "ship", "8").run
+    denied = shell.evrt("runs", "deny", run, "--reason", "It is broken.", "--by", "ann", "--json").document
+    assert denied == {"run": run, "operation": "approve#1", "approved": False, "reason": "It is broken."}
+    resumed = shell.evrt("runs", "resume", run, "--json").document
+    assert resumed["output"] == ["kept", "It is broken.", "ann"]
+    sent = shell.evrt("runs", "start", "ship", "9").run
+    document = shell.evrt("runs", "signal", sent, "arrived", "early", "--json").document
+    assert document == {"run": sent, "signal": "arrived", "payload": "early"}
+    assert "A signal's name is text" in shell.refused("runs", "signal", sent, "", code=2)
+    assert "There is no run nope" in shell.refused("runs", "signal", "nope", "arrived", code=3)
+
+
 def test_of_several_questions_each_is_answered_by_its_name(shell: Shell) -> None:
     waiting = shell.evrt("runs", "start", "two_questions", "--json").document
     run = waiting["run"]
@@ -214,6 +256,9 @@ def test_a_run_is_shown_with_what_it_waits_for(history: History) -> None:
             "options": ["yes", "no"],
             "tool": None,
             "arguments": None,
+            "action": None,
+            "details": None,
+            "due": None,
         }
     ]
     moment = shell.evrt("runs", "show", f"{waiting.run}@3", "--json").document

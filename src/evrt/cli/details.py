@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from evrt.cli.text import counted, duration, json_or_text, one_line, short, words
+from evrt.cli.text import counted, duration, json_or_text, one_line, rfc3339, short, words
 from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events import calls as c
 from evrt.events import memory as m
@@ -38,6 +38,11 @@ def _detail(event: Event) -> str:
             return words(event.question) + options_text(event.options)
         case c.QuestionAnswered():
             return f"{short(event.answer)}{_by(event.by)}"
+        case c.ApprovalRequested():
+            return words(event.action) + _unless_none(event.details)
+        case c.ApprovalDecided():
+            why = f": {words(event.reason)}" if event.reason else ""
+            return f"{'approved' if event.approved else 'denied'}{_by(event.by)}{why}"
         case c.ValueRecorded():
             return short(event.value)
         case c.RaceWon():
@@ -59,7 +64,19 @@ def _of_run(event: Event) -> str:
         case r.RunClaimed():
             return f"{event.reason} by {event.worker}, epoch {event.epoch}"
         case r.RunWaiting():
-            return f"{reason_text(event.reason)}: {', '.join(event.operations)}"
+            until = "" if event.due is None else f", until {rfc3339(event.due)} at most"
+            named = f": {', '.join(event.operations)}" if event.operations else ""
+            return f"{reason_text(event.reason)}{named}{until}"
+        case r.TimerSet():
+            waits = "" if event.signal is None else f"for the signal {words(event.signal)}, at most "
+            return f"{waits}until {rfc3339(event.due)}"
+        case r.RunSignalled():
+            return f"{words(event.name)}{_unless_none(event.payload)}{_by(event.by)}"
+        case r.RunCancelRequested() | r.RunCancelled():
+            why = f": {words(event.reason)}" if event.reason else ""
+            return f"asked for{_by(event.by)}{why}"
+        case r.RunPaused() | r.RunUnpaused():
+            return _by(event.by).strip()
         case r.RunRetryScheduled():
             again = f"{event.reopens} again in {duration(event.delay_ms / 1_000)}"
             return f"attempt {event.attempt} failed: {failed(event.failure)} ({again})"
@@ -81,7 +98,9 @@ def _of_run(event: Event) -> str:
         case r.RunStepLimitReached():
             summary = f": {words(event.summary)}" if event.summary else ""
             return f"after {counted(event.model_turns_max, 'model turn')}{summary}"
-        case r.RunStarted() | r.InputReceived():
+        case r.InputReceived():
+            return "" if event.signal is None else f"the signal {words(event.signal)}"
+        case r.RunStarted() | r.TimerFired() | r.WaitCancelled():
             return ""
         case r.MessageProduced():
             return short(event.content)
@@ -181,6 +200,10 @@ def reason_text(reason: str) -> str:
     """Why a run waits."""
     return {
         "question": "for an answer",
+        "approval": "for an approval",
+        "signal": "for a signal",
+        "timer": "until its time has come",
+        "handover": "for another worker",
         "in_doubt": "a write is in doubt",
         "child": "for a child",
         "retry": "for its next attempt",

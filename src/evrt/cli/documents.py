@@ -7,7 +7,7 @@ from typing import cast
 
 from evrt.cli.text import rfc3339, rfc3339_or_none
 from evrt.events import Envelope, Erased, JsonObject, JsonValue, Unknown
-from evrt.events.calls import QuestionAsked, ToolCallRequested
+from evrt.events.calls import ApprovalRequested, QuestionAsked, ToolCallRequested
 from evrt.events.run import CheckpointSaved, RunClaimed, RunDiverged
 from evrt.folds.journal import Operation
 from evrt.folds.memory import MemoryItem
@@ -56,17 +56,21 @@ def operation_document(operation: Operation) -> JsonObject:
 
 
 def wait_document(operation: Operation) -> JsonObject:
-    """What a person is waited for: an answer, or a word on a write in doubt."""
+    """What a person is waited for: an answer, leave to do something, or a word on a write in doubt."""
     intent = operation.intent.event if operation.intent is not None else None
     asked = intent if isinstance(intent, QuestionAsked) else None
     called = intent if isinstance(intent, ToolCallRequested) else None
+    requested = intent if isinstance(intent, ApprovalRequested) else None
     return {
         "operation": operation.identity,
-        "for": "answer" if operation.kind == "question" else "settlement",
+        "for": {"question": "answer", "approval": "approval"}.get(operation.kind, "settlement"),
         "question": asked.question if asked else None,
         "options": list(asked.options) if asked and asked.options is not None else None,
         "tool": called.tool if called else None,
         "arguments": called.arguments if called else None,
+        "action": requested.action if requested else None,
+        "details": requested.details if requested else None,
+        "due": rfc3339_or_none(operation.due),
     }
 
 
@@ -119,10 +123,15 @@ def open_operations(run: Run) -> list[Operation]:
 
 
 def waits(run: Run) -> list[Operation]:
-    """Operations that go on only when a person answers or settles."""
+    """Operations that go on only when a person answers, decides or settles."""
     if run.state.ended:
         return []
-    return [*run.journal.waiting_for_answer(), *run.journal.waiting_for_settlement()]
+    journal = run.journal
+    return [
+        *journal.waiting_for_answer(),
+        *journal.waiting_for_approval(),
+        *journal.waiting_for_settlement(),
+    ]
 
 
 def divergence(run: Run) -> str | None:

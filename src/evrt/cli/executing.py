@@ -19,7 +19,7 @@ from evrt.cli.documents import divergence, wait_document, waits
 from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, prints_aside, whisper
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, pretty
-from evrt.cli.waiting import hints, wait_text
+from evrt.cli.waiting import hints, wait_texts
 from evrt.errors import Denied, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import Run, resolve_run
 from evrt.log import open_log
@@ -235,8 +235,9 @@ def _print_ending(session: Session, result: Result, history: Run, as_json: bool)
 
 def _say_what_it_waits_for(session: Session, history: Run) -> int:
     diverged = divergence(history)
-    lines = [wait_text(operation) for operation in waits(history)] if diverged is None else [diverged]
-    _say("\n".join([f"{history.id} is waiting.", *lines]))
+    lines = wait_texts(history) if diverged is None else [diverged]
+    things = f" for {len(lines)} things" if len(lines) > 1 else ""
+    _say("\n".join([f"{history.id} is waiting{things}.", *lines]))
     if not session.kept:
         note(f"Its log was in memory ({MEMORY_URL}) and is gone. Give --db FILE for a run that can go on.")
         return ENDED_BADLY

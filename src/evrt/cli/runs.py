@@ -1,4 +1,4 @@
-"""``evrt runs``: start runs, list and show them, answer and settle what they wait for, resume them."""
+"""``evrt runs``: start runs, list and show them, give them what they wait for, resume them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, or a beginning of it that no other run has.")
 ]
 ByOption = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who says so; recorded.")]
+ApprovalOption = Annotated[
+    str | None, typer.Option("--operation", metavar="OP", help="Which approval, if it waits for several.")
+]
+ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; the code sees it.")]
 StatusName = Literal["queued", "running", "waiting", "succeeded", "failed", "timed_out", "step_limit"]
 
 
@@ -133,6 +137,61 @@ def answer(
     from evrt.cli import waiting
 
     drive(waiting.answer(Place(app, db), run, given, operation=operation, by=by, as_json=as_json))
+
+
+@cli.command()
+def signal(
+    run: RunArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.")],
+    payload: Annotated[
+        str | None, typer.Argument(metavar="PAYLOAD", help="JSON if it is JSON, else text.")
+    ] = None,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a run a signal, which its code receives when it waits for one of that name.
+
+    With --app, the app's redaction is applied to the payload before it is recorded.
+    """
+    from evrt.cli import waiting
+
+    drive(waiting.signal(Place(app, db), run, name, payload, by=by, as_json=as_json))
+
+
+@cli.command()
+def approve(
+    run: RunArgument,
+    operation: ApprovalOption = None,
+    reason: ReasonOption = None,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Grant what a run asks leave for. It goes on when it is resumed."""
+    from evrt.cli import waiting
+
+    place = Place(app, db)
+    drive(waiting.decide(place, run, True, operation=operation, reason=reason, by=by, as_json=as_json))
+
+
+@cli.command()
+def deny(
+    run: RunArgument,
+    operation: ApprovalOption = None,
+    reason: ReasonOption = None,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deny what a run asks leave for. It goes on, without it, when it is resumed."""
+    from evrt.cli import waiting
+
+    place = Place(app, db)
+    drive(waiting.decide(place, run, False, operation=operation, reason=reason, by=by, as_json=as_json))
 
 
 @cli.command()

@@ -14,14 +14,13 @@ from evrt.cli.documents import (
     open_operations,
     operation_document,
     run_document,
-    waits,
     worker,
 )
 from evrt.cli.listing import STATUS_STYLES
 from evrt.cli.output import note, on_terminal, out, out_json, paint
 from evrt.cli.place import Place
 from evrt.cli.text import ago, counted, duration, listed, local_time, pretty, rfc3339, short
-from evrt.cli.waiting import hints, wait_text
+from evrt.cli.waiting import hints, wait_texts
 from evrt.events import JsonObject
 from evrt.folds.memory import MemoryItem
 from evrt.folds.run import RunState
@@ -49,8 +48,8 @@ async def show_run(place: Place, revision: str, *, as_json: bool) -> None:
     _out_heading(run, head)
     out_fields(_fields(run, names))
     if len(run.events) == head:
-        for operation in waits(run):
-            out(paint(f"\n{wait_text(operation)}", "yellow"))
+        for text in wait_texts(run):
+            out(paint(f"\n{text}", "yellow"))
         for hint in hints(place, run):
             note(paint(hint, "cyan", sys.stderr))
 

@@ -1,21 +1,23 @@
-"""Runs that wait for a person: what for, the commands to go on with, and those commands: answer and settle."""
+"""Runs that wait: what for, the commands to go on with, and those commands: answer, approve, deny, signal, settle."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import aclosing
 
 from evrt.cli.details import called, options_text
 from evrt.cli.documents import divergence, waits, worker
-from evrt.cli.output import note, out, out_json
+from evrt.cli.output import note, on_terminal, out, out_json
 from evrt.cli.place import Place, require_log
-from evrt.cli.text import json_or_text, listed
+from evrt.cli.text import json_or_text, listed, local_time, rfc3339, short
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
-from evrt.events.calls import QuestionAsked, ToolCallRequested
+from evrt.events.calls import ApprovalRequested, QuestionAsked, ToolCallRequested
 from evrt.folds.journal import Operation
+from evrt.folds.waits import OpenWait, open_waits
 from evrt.history import Run, load_run, resolve_run
-from evrt.inbox import answer_question, settle_write, verdict
+from evrt.inbox import answer_question, decide_approval, settle_write, signal_run, verdict
 from evrt.log import Log, open_log
 from evrt.seal import Redact, admit
 from evrt.secret_patterns import redact_secrets
@@ -23,11 +25,21 @@ from evrt.secret_patterns import redact_secrets
 # ------------------------------------------------------------------------------------------------ hints
 
 
+def wait_texts(run: Run) -> list[str]:
+    """Everything that a run waits for: first what a person can do something about."""
+    others = (wait for wait in open_waits(run.journal) if wait.reason in ("signal", "timer"))
+    return [*map(wait_text, waits(run)), *map(_other_text, others)]
+
+
 def wait_text(operation: Operation) -> str:
-    """What one operation waits for."""
+    """What one operation waits for of a person."""
     intent = operation.intent.event if operation.intent is not None else None
+    until = "" if operation.due is None else f" (until {_time_text(operation.due)})"
     if isinstance(intent, QuestionAsked):
-        return f"{operation.identity} asks: {intent.question}{options_text(intent.options)}"
+        return f"{operation.identity} asks: {intent.question}{options_text(intent.options)}{until}"
+    if isinstance(intent, ApprovalRequested):
+        details = "" if intent.details is None else f" {short(intent.details)}"
+        return f"{operation.identity} asks for leave: {intent.action}{details}{until}"
     if isinstance(intent, ToolCallRequested):
         return (
             f"{operation.identity} is in doubt: {called(intent.tool, intent.arguments)} was cut off, and nobody knows "
@@ -36,14 +48,31 @@ def wait_text(operation: Operation) -> str:
     return f"{operation.identity} waits."
 
 
+def _other_text(wait: OpenWait) -> str:
+    if wait.reason == "timer":
+        return f"{wait.operation} sleeps until {_time_text(wait.due or 0)}."
+    until = "" if wait.due is None else f", until {_time_text(wait.due)} at most"
+    return f"{wait.operation} waits for the signal {wait.signal}{until}."
+
+
+def _time_text(time: int) -> str:
+    return local_time(time) if on_terminal(sys.stderr) else rfc3339(time)
+
+
 def hints(place: Place, run: Run) -> list[str]:
     """The commands that let a run go on, each with a word on when to use it; none where it has ended."""
     if run.state.ended:
         return []
     waiting = waits(run)
     commands = [one for operation in waiting for one in _commands(place, run, operation, len(waiting) > 1)]
+    others = open_waits(run.journal) if run.state.status == "waiting" else []
+    signals = dict.fromkeys(wait.signal for wait in others if wait.signal is not None)
+    commands += [(place.command("runs", "signal", run.id, name, "PAYLOAD"), "") for name in signals]
+    due = min((wait.due for wait in others if wait.due is not None), default=None)
     if commands:
-        when = "then"
+        when = "then" if due is None else f"then, or from {_time_text(due)} on"
+    elif due is not None:
+        when = f"from {_time_text(due)} on"
     elif run.state.status == "running":
         when = f"if {worker(run)} is at it no longer"
     else:
@@ -63,6 +92,12 @@ def _commands(place: Place, run: Run, operation: Operation, several: bool) -> li
         which = ["--operation", identity] if several else []
         command = place.command("runs", "answer", run.id, *(options[:1] or ["YOUR ANSWER"]), *which)
         return [(command, f"or {listed(options[1:], 'or')}" if options[1:] else "")]
+    if operation.kind == "approval":
+        which = ["--operation", identity] if several else []
+        return [
+            (place.command("runs", "approve", run.id, *which), "granted"),
+            (place.command("runs", "deny", run.id, *which, "--reason", "WHY NOT"), "denied"),
+        ]
     settle = ["runs", "settle", run.id, identity]
     return [
         (place.command(*settle, "--result", "WHAT IT RETURNED"), "it happened"),
@@ -107,6 +142,49 @@ def _checked_answer(run: Run, operation: str | None, given: str) -> object:
     return given
 
 
+async def decide(
+    place: Place,
+    name: str,
+    approved: bool,
+    *,
+    operation: str | None,
+    reason: str | None,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Append the decision on what a run asks leave for."""
+    log, redact, _ = await _open(place)
+    async with aclosing(log):
+        run = await resolve_run(log, name)
+        why = _shown(reason, redact)
+        decided = await decide_approval(
+            log, run, approved, operation=operation, by=_shown(by, redact), reason=why
+        )
+    if as_json:
+        out_json({"run": run, "operation": decided, "approved": approved, "reason": why})
+        return
+    out(f"{run}: {decided} is {'approved' if approved else 'denied'}.")
+    note(f"  {place.command('runs', 'resume', run)}  # to go on")
+
+
+async def signal(
+    place: Place, name: str, signal_name: str, given: str | None, *, by: str | None, as_json: bool
+) -> None:
+    """Append a signal."""
+    log, redact, _ = await _open(place)
+    async with aclosing(log):
+        run = await resolve_run(log, name)
+        payload = admit(None if given is None else json_or_text(given), redact)
+        await signal_run(log, run, signal_name, payload, by=_shown(by, redact))
+        waits_for_it = (await load_run(log, run)).status == "waiting"
+    if as_json:
+        out_json({"run": run, "signal": signal_name, "payload": payload})
+        return
+    out(f"{run}: the signal {signal_name} is sent.")
+    if waits_for_it:
+        note(f"  {place.command('runs', 'resume', run)}  # to go on")
+
+
 async def settle(
     place: Place,
     name: str,
@@ -140,8 +218,8 @@ async def settle(
     note(f"  {place.command('runs', 'resume', run)}  # to go on")
 
 
-def _shown(by: str | None, redact: Redact) -> str | None:
-    return None if by is None else str(admit(by, redact))
+def _shown(text: str | None, redact: Redact) -> str | None:
+    return None if text is None else str(admit(text, redact))
 
 
 async def _open(place: Place) -> tuple[Log, Redact, Callable[[str, JsonValue], None]]:

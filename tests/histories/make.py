@@ -426,6 +426,56 @@ async def work_off(app: evrt.App, cancelled: object = None) -> None:
                 await app.resume(run)
 
 
+@scenario
+async def waited(app: evrt.App) -> None:
+    """Sleeps, signals, approvals and a question, in time and not; a run that was paused while it waited."""
+
+    @app.workflow
+    async def shipping(ctx: evrt.Context[None], order: int) -> list[object]:
+        await ctx.sleep("1ms")
+        await ctx.sleep_until(ctx.now())
+        leave = await ctx.approve("Ship it", {"order": order}, timeout="30d")
+        await ctx.race(ctx.sleep("1d"), ctx.sleep(0.001), ctx.wait_for_signal("never"))
+        came: list[object] = [leave.approved, leave.reason, await ctx.wait_for_signal("at port/Genoa")]
+        for late in (
+            lambda: ctx.wait_for_signal("arrived", timeout="1ms"),
+            lambda: ctx.ask("Where is it?", ["lost", "late"], timeout="1ms"),
+            lambda: ctx.approve("Send another", timeout="1ms"),
+        ):
+            try:
+                came.append(bool(await late()))
+            except evrt.TimedOut as error:
+                came.append(error.operation)
+        return came
+
+    run = (await app.run(shipping, 7)).run_id
+    await app.decide(run, True, by="Ada", reason="It is paid.")
+    await app.signal(run, "at port/Genoa", {"day": 3}, by="port")
+    await app.signal(run, "at port/Genoa", {"day": 4})
+    await app.pause(run, by="Ada")
+    await app.unpause(run, by="Ada")
+    while (await app.resume(run)).status == "waiting":
+        await asyncio.sleep(0.002)
+    denied = (await app.run(shipping, 8)).run_id
+    await app.decide(denied, False, reason="It is broken.")
+    await app.resume(denied)
+
+
+@scenario
+async def superseded(app: evrt.App) -> None:
+    """A run that has failed is tried again by another one."""
+    left = [RuntimeError("not today")]
+
+    @app.workflow(retry=evrt.Retry(1))
+    async def trying(ctx: evrt.Context[None]) -> str:
+        if left:
+            raise left.pop()
+        return "today"
+
+    first = await app.run(trying)
+    await app.resume(await app.retry(first.run_id))
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

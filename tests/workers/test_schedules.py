@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Unpack
 
 import pytest
@@ -25,11 +24,6 @@ from evrt.worker.worker import Worker, working
 
 MINUTE = 60 * SECOND
 RUN_SECONDS_MAX = 60.0
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/evrt.db"
 
 
 def reporting(url: str, when: str = "* * * * *", **how: Unpack[ScheduleArguments]) -> evrt.App:
@@ -89,8 +83,8 @@ async def test_a_worker_starts_runs_as_they_come_due(url: str) -> None:
     assert len(set(ticks)) == len(ticks)
 
 
-async def test_two_workers_at_once_start_one_run_for_each_tick(url: str) -> None:
-    async with reporting(url, missed="all") as one, reporting(url, missed="all") as other:
+async def test_two_workers_at_once_start_one_run_for_each_tick(shared_url: str) -> None:
+    async with reporting(shared_url, missed="all") as one, reporting(shared_url, missed="all") as other:
         log = await one.log()
         now = await come_to(log, minutes_ago=40.5)
         tickers = [Ticker(one, log), Ticker(other, await other.log())]

@@ -50,7 +50,8 @@ class WithoutFence:
         fenced = any(isinstance(expectation, Fence) for expectation in request.expect.values())
         if fenced:
             expect = {stream: e for stream, e in request.expect.items() if not isinstance(e, Fence)}
-            request = Append([_without_epoch(draft) for draft in request.drafts], expect)
+            drafts = [_without_epoch(draft) for draft in request.drafts]
+            request = request._replace(drafts=drafts, expect=expect)
         return self._log.append(request)
 
 

@@ -1,0 +1,156 @@
+"""A queue full of runs, and workers that are killed and frozen all the time: every run ends once, as if nothing had been."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from crash.harness import soak_seconds
+from evrt.errors import Unavailable
+from evrt.log import Log, Recorded
+from postgres import Server
+from postgres_server import SUPERUSER
+from workers.crew import Person, Site, site, until_all_ended
+from workers.labour import DRAINED, LabourApp, expected
+from workers.verdict import violations
+
+WORKERS = 4
+LEASE_SECONDS = 1.0
+PATIENT_EVERY = 5
+"""One run in so many waits for a signal."""
+
+ENDING_SECONDS = 30.0
+"""How long after the last fault everything has to have ended at the latest. It takes a few seconds."""
+
+
+@dataclass(slots=True)
+class Figures:
+    kills: int = 0
+    freezes: int = 0
+    servers: int = 0
+
+
+async def fill(app: LabourApp, runs: int) -> dict[str, list[str]]:
+    """Ask for so many runs; what each of them has to come to."""
+    wanted: dict[str, list[str]] = {}
+    for number in range(runs):
+        item, waits = f"crate {number}", number % PATIENT_EVERY == 0
+        queued = await app.enqueue("patient" if waits else "steady", item)
+        wanted[queued.run_id] = expected(item, waits=waits)
+    return wanted
+
+
+async def rage(
+    one: Site, person: Person, chance: random.Random, until: float, kick: Callable[[], None] | None
+) -> Figures:
+    """Kill and freeze workers at random until the queue is empty, or the time is over."""
+    figures = Figures()
+    while time.monotonic() < until:
+        await asyncio.sleep(chance.uniform(0.01, 0.12))
+        awake = [pid for pid in one.alive if pid not in one.frozen]
+        roll = chance.random()
+        if roll < 0.5 and awake:
+            one.kill(chance.choice(awake))
+            figures.kills += 1
+        elif roll < 0.7 and awake:
+            figures.freezes += one.freeze(chance.choice(awake), chance.uniform(0.5, 3.0) * one.lease_seconds)
+        elif roll < 0.75 and kick is not None:
+            await asyncio.to_thread(kick)
+            figures.servers += 1
+        while len(one.alive) < WORKERS:
+            one.hire()
+        with suppress(Unavailable):  # The server is just being killed.
+            if await person.look():
+                break
+    return figures
+
+
+async def thaw_in_time(one: Site) -> None:
+    """Beside everything else: whoever is frozen may hold what everybody waits for."""
+    while True:
+        for pid, thaws_at in list(one.frozen.items()):
+            if time.monotonic() > thaws_at:
+                one.thaw(pid)
+        await asyncio.sleep(0.05)
+
+
+async def read_all(log: Log) -> list[Recorded]:
+    rows: list[Recorded] = []
+    while page := await log.read(after=len(rows), limit=5_000):
+        rows += page
+    return rows
+
+
+async def endure(
+    url: str, folder: Path, runs: int, seconds: float, kick: Callable[[], None] | None = None
+) -> tuple[Figures, int, int]:
+    """So many runs in such a time; what was done to them, how many events it took, and how often somebody settled."""
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    with site(url, folder, lease_seconds=LEASE_SECONDS) as one:
+        async with one.app() as app:
+            log = await app.log()
+            wanted = await fill(app, runs)
+            person = Person(app, one.world, chance)
+            for _ in range(WORKERS):
+                one.hire()
+            thawing = asyncio.create_task(thaw_in_time(one))
+            figures = await rage(one, person, chance, time.monotonic() + seconds, kick)
+            await until_all_ended(person, ENDING_SECONDS, one)
+            thawing.cancel()
+            codes = [one.dismiss(pid) for pid in list(one.alive)]
+            rows = await read_all(log)
+            assert violations(rows, one.world.lines(), wanted) == [], f"seed {seed}\n{one.said()}"
+            assert codes == [DRAINED] * WORKERS, f"seed {seed}\n{one.said()}"
+            assert await log.coordination.entries() == []
+            assert [lease for lease in await log.coordination.leases() if lease.claimed] == []
+            return figures, len(rows), person.settled
+
+
+def unkind(server: Server, chance: random.Random) -> Callable[[], None]:
+    """Ends the sessions of every worker, or kills the server and starts it again."""
+
+    def kick() -> None:
+        if chance.random() < 0.7:
+            with psycopg.connect(server.url(user=SUPERUSER), autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'evrt %'"
+                )
+        else:
+            server.kill()
+            server.start()
+
+    return kick
+
+
+@pytest.mark.parametrize(
+    "runs,seconds", [(150, 8.0), pytest.param(10_000, soak_seconds(3_600.0), marks=pytest.mark.soak)]
+)
+async def test_every_queued_run_ends_once_however_its_workers_and_their_database_die(
+    own_server: Server, tmp_path: Path, runs: int, seconds: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kick = unkind(own_server, random.Random())
+    figures, events, settled = await endure(own_server.url(schema="chaos"), tmp_path, runs, seconds, kick)
+    with capsys.disabled():
+        print(f"\n{runs} runs, {events} events, {settled} settled, {figures}")
+    assert figures.servers > 0
+
+
+@pytest.mark.parametrize(
+    "runs,seconds", [(500, 12.0), pytest.param(10_000, soak_seconds(3_600.0), marks=pytest.mark.soak)]
+)
+async def test_every_queued_run_ends_once_however_its_workers_die(
+    tmp_path: Path, runs: int, seconds: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures, events, settled = await endure(f"sqlite:///{tmp_path}/log.db", tmp_path, runs, seconds)
+    with capsys.disabled():
+        print(f"\n{runs} runs, {events} events, {settled} settled, {figures}")
+    assert figures.kills + figures.freezes > 5

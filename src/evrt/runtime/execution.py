@@ -546,10 +546,12 @@ class Execution:
 
     async def caught_up(self) -> None:
         """Return when what was noticed to have been written from outside has been taken in."""
-        if self.catching_up is not None:
-            await asyncio.shield(
-                self.catching_up
-            )  # Whoever is cut off here is not the only one to wait for it.
+        catching_up = self.catching_up
+        if catching_up is not None:
+            # Who is cut off here is not the only one to wait for it; and who is not shall not be, when the run is.
+            await asyncio.wait([catching_up])
+            if not catching_up.cancelled():
+                catching_up.result()
 
     async def catch_up(self) -> None:
         """Take in what was written from outside, and wake those who wait for it."""

@@ -14,7 +14,7 @@ from evrt.history import TAIL_EVENTS, load_last_chapter, load_run
 from evrt.log import Append, Draft, Log
 from evrt.log.contract import PAYLOAD_BYTES_MAX, Appended, Landing
 from evrt.log.ids import new_event_id
-from runtime.logs import Ctx, Watched, put, same_after_every_crash, until, watch
+from runtime.logs import Ctx, Watched, cut_off, put, same_after_every_crash, until, watch
 
 
 @evrt.tool(effect="read")
@@ -277,6 +277,47 @@ async def test_what_came_just_before_the_code_continued_is_taken_in_first(url: s
         continued = (await app.get(run.run_id)).events[-2].event
         assert isinstance(continued, RunContinued)
         assert continued.children == ()  # The one that it had started has ended.
+
+
+async def test_signals_that_a_chapter_has_not_received_are_there_for_the_next(url: str) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def listens(ctx: Ctx) -> Any:
+            heard = [*(ctx.state or ()), await ctx.wait_for_signal("news")]
+            if len(heard) < 3:
+                await ctx.ask("Go on?")
+                ctx.continue_as(heard)
+            return [*heard, await ctx.wait_for_signal("other")]
+
+        run = (await app.run(listens)).run_id
+        watched = await watch(app)
+        for name, payload in (("news", 1), ("other", "x"), ("news", 2), ("news", 3)):
+            await app.signal(run, name, payload)
+        assert (await app.resume(run)).reason == "question"
+        await app.answer(run, "yes")
+        assert (await app.resume(run)).reason == "question"
+        continued = [
+            event.event for event in (await app.get(run)).events if isinstance(event.event, RunContinued)
+        ]
+        assert [len(event.kept) for event in continued] == [3]
+        await app.answer(run, "yes")
+        assert (await app.resume(run)).output == [1, 2, 3, "x"]
+        report = await app.replay(run)
+        assert report.complete, report.divergence
+        # Whoever takes it over at any moment after the first chapter hears the same.
+        log, whole = watched._log, await app.get(run)
+        first = next(event.position for event in whole.events if event.type == "run.continued")
+        for position in (one for one in watched.boundaries[:-1] if one >= first):
+            put(app, await cut_off(log, position))
+            result = await app.resume(run)
+            while result.status == "waiting":
+                if (await app.get(run)).journal.waiting_for_answer():
+                    await app.answer(run, "yes")
+                result = await app.resume(run)
+            assert result.output == [1, 2, 3, "x"]
+            assert (await app.get(run)).digest == whole.digest
+        put(app, log)
 
 
 async def test_a_run_that_is_to_be_cancelled_ends_where_it_continues(url: str) -> None:

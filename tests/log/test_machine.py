@@ -2,8 +2,8 @@
 
 I1 append-only, I2 contiguous, I3 whole requests, I4 acknowledged is kept, I5 expectations and
 repetition, I6 what was seen stays, I7 subscribers miss and repeat nothing, I8 reads see what was
-acknowledged before. The model shares no code with the log. On SQLite the same file is used through
-two logs of this process and by two more processes.
+acknowledged before. The model shares no code with the log. On SQLite and PostgreSQL the same log is
+used through two logs of this process and by two more processes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from evrt.log.check import check
 from log.model import STREAMS, Model
 from log.stores import draft, leaf_of
 from log.worker import Process
+from postgres import fresh_url, shared
 
 T = TypeVar("T")
 
@@ -351,6 +352,14 @@ class SqliteMachine(Machine):
         assert report.erased == len(self.model.erased)
 
 
+class PostgresMachine(Machine):
+    def make_url(self) -> str:
+        return fresh_url(shared().owner)
+
+    def openings(self) -> int:
+        return 2
+
+
 @pytest.fixture(scope="module")
 def processes() -> Iterator[tuple[Process, ...]]:
     with Process() as one, Process() as other:
@@ -367,6 +376,24 @@ def test_the_log_in_memory_keeps_its_promises() -> None:
 
 def test_the_log_on_sqlite_keeps_its_promises() -> None:
     run_state_machine_as_test(SqliteMachine, settings=EXAMPLES)
+
+
+# A schema is dearer than a file, so it has fewer.
+POSTGRES_EXAMPLES = settings(EXAMPLES, max_examples=max(EXAMPLES.max_examples // 5, 5))
+
+
+def test_the_log_on_postgresql_keeps_its_promises() -> None:
+    run_state_machine_as_test(PostgresMachine, settings=POSTGRES_EXAMPLES)
+
+
+def test_the_log_on_postgresql_keeps_its_promises_to_several_processes(
+    processes: tuple[Process, ...],
+) -> None:
+    class ProcessesMachine(PostgresMachine):
+        pass
+
+    ProcessesMachine.processes = processes
+    run_state_machine_as_test(ProcessesMachine, settings=POSTGRES_EXAMPLES)
 
 
 def test_the_log_on_sqlite_keeps_its_promises_to_several_processes(processes: tuple[Process, ...]) -> None:

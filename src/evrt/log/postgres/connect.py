@@ -41,7 +41,7 @@ DEFAULTS = {
 # Everything that a log asks for is found by an index. A plan is kept for a session, though, and one that was made
 # while a table was small would read all of it for as long as nobody has counted its rows again.
 # What is thought to cost a lot then would be compiled as well, which takes a thousand times as long as to run it.
-PLANS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+PLANS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
 
 
 class Timed(psycopg.Connection[TupleRow]):

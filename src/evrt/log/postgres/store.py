@@ -47,7 +47,7 @@ from evrt.log.postgres.listening import Listener
 from evrt.log.postgres.making import HEAD, LOOK, check_version, judge
 from evrt.log.postgres.queueing import CLOCK, to_postgres
 from evrt.log.postgres.reader import Readers, closed_error, forked_error
-from evrt.log.postgres.schema import SELECT_RECORDED, named
+from evrt.log.postgres.schema import RECORDED, SELECT_RECORDED, named
 from evrt.log.postgres.transaction import recorded
 from evrt.log.postgres.writer import Writer
 from evrt.log.queueing import Coordinator, QueueWork
@@ -104,8 +104,14 @@ others AS (
     AND e.position > %(after)s AND e.position <= %(upto)s
     ORDER BY e.position LIMIT %(limit)s
 )
-{SELECT_RECORDED} WHERE e.position IN (SELECT position FROM own UNION ALL SELECT position FROM others)
-ORDER BY e.position LIMIT %(limit)s
+SELECT {RECORDED}
+FROM (
+    SELECT position FROM own UNION ALL SELECT position FROM others ORDER BY position LIMIT %(limit)s
+) AS found
+JOIN @.events AS e ON e.position = found.position
+JOIN @.streams AS s ON s.id = e.stream
+JOIN @.streams AS c ON c.id = e.correlation
+ORDER BY found.position
 """
 
 STREAMS = """

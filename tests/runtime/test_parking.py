@@ -124,7 +124,7 @@ async def test_whatever_comes_from_outside_wakes_the_run_that_waits(url: str, ca
     async with evrt.App(url) as app:
         log = await clocked(app)
 
-        @app.workflow(timeout="100ms")
+        @app.workflow(timeout="400ms")
         async def waits(ctx: Ctx) -> Any:
             match cause:
                 case "answer":
@@ -243,7 +243,7 @@ async def test_a_run_whose_code_was_stopped_is_woken_where_its_cause_had_come_be
         others = put(evrt.App("memory://"), log._log)
         put(app, log)
 
-        @app.workflow(timeout="20ms")
+        @app.workflow(timeout="400ms")
         async def pays(ctx: Ctx) -> Any:
             return await ctx.call(pay, 1)
 

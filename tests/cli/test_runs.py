@@ -45,7 +45,7 @@ def test_what_a_run_asks_leave_for_is_granted_and_it_is_signalled(shell: Shell) 
     run = waiting.run
     assert "approve#1 asks for leave: Ship order 7" in waiting.err
     assert "(until 20" in waiting.err
-    approve, deny, resume = waiting.commands
+    approve, _, resume = waiting.commands
     assert shell.evrt("questions").commands == waiting.commands
     [waits] = shell.evrt("runs", "show", run, "--json").document["waits"]
     assert (waits["for"], waits["action"], waits["details"]) == ("approval", "Ship order 7", {"order": 7})

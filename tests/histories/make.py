@@ -454,7 +454,9 @@ async def waited(app: evrt.App) -> None:
     await app.signal(run, "at port/Genoa", {"day": 4})
     await app.pause(run, by="Ada")
     await app.unpause(run, by="Ada")
-    while (await app.resume(run)).status == "waiting":
+    for _ in range(100):
+        if (await app.resume(run)).status != "waiting":
+            break
         await asyncio.sleep(0.002)
     denied = (await app.run(shipping, 8)).run_id
     await app.decide(denied, False, reason="It is broken.")

@@ -71,10 +71,10 @@ def raw(rows: int, seconds: float) -> float:
 
 def evrt(appenders: int, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_evrt(f"sqlite:///{folder}/evrt.db", appenders, seconds))
+        return asyncio.run(appending(f"sqlite:///{folder}/evrt.db", appenders, seconds))
 
 
-async def _evrt(url: str, appenders: int, seconds: float) -> float:
+async def appending(url: str, appenders: int, seconds: float) -> float:
     async with aclosing(await open_log(url)) as log:
         until = time.perf_counter() + seconds
 
@@ -94,10 +94,10 @@ async def _evrt(url: str, appenders: int, seconds: float) -> float:
 
 def evrt_batches(events: int, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_evrt_batches(f"sqlite:///{folder}/evrt.db", events, seconds))
+        return asyncio.run(batching(f"sqlite:///{folder}/evrt.db", events, seconds))
 
 
-async def _evrt_batches(url: str, events: int, seconds: float) -> float:
+async def batching(url: str, events: int, seconds: float) -> float:
     async with aclosing(await open_log(url)) as log:
         stream = "run-aaaaaaaaaaaaaaaa"
         version = 0

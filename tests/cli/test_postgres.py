@@ -1,0 +1,36 @@
+"""The command line on a log on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from cli.shell import Shell
+from evrt.log import open_log
+from log.stores import append, draft
+
+
+def test_roles_are_printed_for_a_log_on_postgresql_alone(shell: Shell) -> None:
+    told = shell.evrt(
+        "db", "roles", "--db", "postgresql://ann:hidden@db/agents?schema=x", "--writer", "agents"
+    )
+    assert 'GRANT USAGE ON SCHEMA "x" TO agents;' in told.out
+    assert "hidden" not in told.out + told.err
+    assert "postgresql://" in shell.evrt("db", "roles", expect=2).err
+
+
+def test_commands_read_a_log_on_postgresql_and_show_no_password(shell: Shell, postgres: str) -> None:
+    url = f"{postgres}&password=hidden"
+    nothing = shell.evrt("runs", "list", "--db", url, expect=3)
+    assert "There is no log in the schema" in nothing.err
+
+    async def make() -> None:
+        async with aclosing(await open_log(url)) as log:
+            await log.append(append(draft()))
+
+    asyncio.run(make())
+    listed = shell.evrt("runs", "list", EVRT_DB=url)
+    refused = shell.evrt("db", "check", "--db", url, expect=2)
+    assert "one on PostgreSQL" in refused.err
+    for told in (nothing, listed, refused):
+        assert "hidden" not in told.out + told.err

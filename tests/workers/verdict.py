@@ -23,9 +23,7 @@ FROM_OUTSIDE = frozenset(
 CLOSING = frozenset({"tool_call.completed", "tool_call.failed", "step.completed", "step.failed"})
 
 
-def violations(
-    rows: Sequence[Recorded], lines: Sequence[Line], expected: Mapping[str, Any]
-) -> list[str]:
+def violations(rows: Sequence[Recorded], lines: Sequence[Line], expected: Mapping[str, Any]) -> list[str]:
     """What is wrong with the histories of these runs, given what each has to come to."""
     streams: dict[str, list[Recorded]] = defaultdict(list)
     found = [] if [row.position for row in rows] == list(range(1, len(rows) + 1)) else ["positions have gaps"]

@@ -17,14 +17,19 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from evrt.errors import NotFound, UnusableLog, UsageError
+from evrt.log.claiming import Now
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
+from evrt.log.coordinating import Rows, Statement
+from evrt.log.coordination import Change
 from evrt.log.ids import new_ref
-from evrt.log.plan import SALT_BYTES, Checked, End, plan, settle_repeat
+from evrt.log.plan import SALT_BYTES, Checked, End, places_of, plan, settle_repeat
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.arrays import Bigints, Byteas, Integers, Texts, Uuids
 from evrt.log.postgres.connect import Timed, settings
 from evrt.log.postgres.making import check_version
+from evrt.log.postgres.queueing import to_postgres
 from evrt.log.postgres.schema import SELECT_RECORDED, named
+from evrt.log.queueing import Queue, QueueWork
 
 HEADS_CACHED_MAX = 50_000
 """Names and heads kept between transactions; beyond it they are read again."""
@@ -86,7 +91,8 @@ class Transaction:
         self._last_id = 0
         self._alone = False
         """Whether nobody else had written when the last transaction began."""
-        self._now = 0
+        self._now = Now(0, 0, restarts=False)
+        self._queue = Queue(self._ask, self._send_statement)
         self._number = ""
         self._leaves: list[bytes] = []
         self._salts = b""
@@ -112,20 +118,27 @@ class Transaction:
 
     # ------------------------------------------------------------------------------------- begin
 
-    def begin(self, names: Iterable[str], events: int, *, lock_seconds: float) -> None:
-        """Lock the head, and learn the ends of these streams. For a batch that may write up to so many events.
+    def begin(
+        self, names: Iterable[str], events: int, *, changes: Iterable[Change] = (), lock_seconds: float
+    ) -> None:
+        """Lock the head, and learn the ends of these streams and what these changes of the queue ask for.
+
+        For a batch that may write up to so many events.
 
         Raises psycopg.Error, UnusableLog, UsageError.
         """
         if len(self._end.heads) > HEADS_CACHED_MAX:
             self._forget()
-        every = set(names)
-        wanted = every - self._end.heads.keys() if self._alone else every
+        every = list(set(names))
+        wanted = [name for name in every if name not in self._end.heads] if self._alone else every
         self.connection.execute(BEGIN)
         if self._address.pooled or lock_seconds < self._lock_timeout_seconds / 2:
             self.connection.execute(*settings(self._address, lock_seconds, local=True))
         locked = self._send(LOCK, ())
-        loaded = self._send(LOAD, (list(wanted),)) if wanted else None
+        loaded = self._send(LOAD, (wanted,)) if wanted else None
+        self._queue.begin()
+        questions = self._queue.questions(changes)
+        asked = {question: self._send(*to_postgres(questions[question])) for question in questions}
         head = locked.fetchone()
         if head is None:
             raise UnusableLog(f"The log {self._address.shown} has no head: its row has been removed.")
@@ -146,13 +159,16 @@ class Transaction:
             self._forget()
             if alone:
                 # What was known may be out of date; from now on everything is asked for at once.
-                loaded = self._send(LOAD, (list(every),))
+                loaded = self._send(LOAD, (every,))
         self._end.position, self._end.time, self._last_id = position, time, streams
         if loaded is not None:
             for name, id_, *rest in loaded.fetchall():
                 self._ids[name] = id_
                 self._end.heads[name] = Head(*rest)
-        self._now = now
+        for question, cursor in asked.items():
+            self._queue.learn(question, cursor.fetchall())
+        # Leases go by the server's clock as well, which does not begin anew.
+        self._now = Now(now, now, restarts=False)
         self._number = number
         self._leaves = []
         # One call to the system for the whole batch.
@@ -166,20 +182,24 @@ class Transaction:
     # -------------------------------------------------------------------------------------- work
 
     def append(self, request: Checked) -> Appended:
-        """Raises WrongVersion, Fenced, RepeatMismatch; then nothing of the request is taken."""
+        """Raises WrongVersion, Fenced, Conflict, RepeatMismatch; then nothing of the request is taken."""
         if request.repeat_after is not None:
             before = settle_repeat(request, self._find(request))
             if before is not None:
                 return before
+        # Before anything is planned, for that cannot be taken back.
+        decided = self._queue.decide(request.beside, self._now) if request.beside else None
         begin = self._salts_used
         self._salts_used = begin + SALT_BYTES * len(request.drafts)
-        rows = plan(request, self._end, self._now, self._salts[begin : self._salts_used])
+        rows = plan(request, self._end, self._now.wall, self._salts[begin : self._salts_used])
         self._rows += rows
         self._leaves += [row.leaf for row in rows]
         self._changed.update([row.stream for row in rows])
         for row in rows:
             if row.correlation not in self._ids:
                 self._changed.add(row.correlation)
+        if decided is not None:
+            self._queue.make(decided, places_of(rows), self._now)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
 
     def _find(self, request: Checked) -> list[Recorded]:
@@ -191,6 +211,19 @@ class Transaction:
         for stream, version in (request.repeat_after or {}).items():
             found += map(recorded, self.execute(FIND, (stream, Int8(version), ids)))
         return found
+
+    def coordinate(self, work: QueueWork) -> object:
+        """Work on the queue without an event. Raises Conflict, Fenced."""
+        return work.do(self._queue, self._now, self._end.position)
+
+    def _ask(self, statements: Sequence[Statement]) -> list[Rows]:
+        """In one round trip, whatever their number."""
+        cursors = [self._send(*to_postgres(statement)) for statement in statements]
+        self._pipeline.sync()
+        return [cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
+
+    def _send_statement(self, statement: Statement) -> None:
+        self.send(*to_postgres(statement))
 
     def ref(self, kind: str, external: str) -> str:
         key = (kind, external.encode())

@@ -1,7 +1,9 @@
 """What do waiting runs cost a worker, how soon do they go on, and how soon are those of a dead worker taken over?
 
 Memory: 10,000 runs that ask a question are parked by a worker process; by how much has it grown since it had parked
-the first thousand? Beside it stands a process that keeps as many coroutines waiting. Wake-up: runs wait for a signal,
+the first thousand? What grows are caches of the log, which have their limits (the ends of the streams it last wrote,
+SQLite's pages): ten thousand more take less, and after that nothing. Beside it stands a process that keeps as many
+coroutines waiting. Wake-up: runs wait for a signal,
 or for a timer, and it is counted from the signal's record, or the moment the timer is due, to the record of the
 worker's claim, both on the log's clock. Take-over: a worker is killed in the middle of a run, and it is counted from
 the kill to the claim of the worker beside it; its lease was 3 s.

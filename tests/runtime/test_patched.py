@@ -93,6 +93,19 @@ async def test_runs_that_have_ended_replay_with_the_changed_code_whichever_way_t
             assert report.complete, report.divergence
 
 
+async def test_runs_that_have_ended_replay_with_a_question_at_their_end(url: str) -> None:
+    async def new(ctx: Ctx) -> Any:
+        seen = [await ctx.call(look, 1), await ctx.ask("Go on?"), await ctx.call(look, 2)]
+        return [*seen, await ctx.call(look, 3)] if ctx.patched("once-more") else [seen[0], seen[2]]
+
+    async with evrt.App(url) as app:
+        app.workflow(name="flow")(before)
+        old = (await app.run("flow")).run_id
+        assert await finish(app, old) == [1, 2]
+        report = await deploy(app, new).replay(old)
+        assert report.complete, report.divergence
+
+
 async def test_what_asked_for_a_change_can_go_when_no_run_from_before_is_left(url: str) -> None:
     async with evrt.App(url) as app:
         app.workflow(name="flow")(after)

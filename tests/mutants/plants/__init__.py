@@ -10,6 +10,7 @@ from mutants.plants.asking import ASKING
 from mutants.plants.audit import AUDIT
 from mutants.plants.codec import CODEC
 from mutants.plants.disk import DISK
+from mutants.plants.families import FAMILIES
 from mutants.plants.foreign import FOREIGN
 from mutants.plants.log import LOG
 from mutants.plants.model import MODEL
@@ -27,6 +28,7 @@ MUTANTS = (
     *OPERATING,
     *RUN,
     *OUTCOMES,
+    *FAMILIES,
     *CODEC,
     *MODEL,
     *AUDIT,

@@ -10,6 +10,7 @@ import pytest
 
 import evrt
 from evrt.events.run import ChildEnded, RunContinued, RunEmitted
+from evrt.folds.digest import history_digest
 from evrt.history import TAIL_EVENTS, load_last_chapter, load_run
 from evrt.log import Append, Draft, Log
 from evrt.log.contract import PAYLOAD_BYTES_MAX, Appended, Landing
@@ -64,7 +65,10 @@ async def test_what_a_chapter_did_counts_for_the_digest(url: str) -> None:
     async with evrt.App(url) as app:
         app.workflow(counting)
         for upto in (0, 1, 2, 2):
-            digests.add((await app.get((await app.run("counting", upto)).run_id)).digest)
+            history = await app.get((await app.run("counting", upto)).run_id)
+            digests.add(history.digest)
+            last = history_digest(history.chapters[-1:])
+            assert (history.digest == last) == (upto == 0)
     assert len(digests) == 3
 
 

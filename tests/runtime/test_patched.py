@@ -155,12 +155,15 @@ async def test_every_place_that_asks_gets_the_same_answer_whichever_asks_first(u
         async def second() -> list[int]:
             return [await ctx.call(look, 1), await ctx.call(look, 2)]
 
-        seen = await ctx.gather(ctx.step("none", int, 0), second())
+        async def first() -> int:
+            return 0
+
+        seen: list[Any] = await ctx.gather(first(), second())
         return [*seen, await ctx.ask("Go on?")]
 
     async def new(ctx: Ctx) -> Any:
         async def first() -> list[Any]:
-            return [await ctx.step("none", int, 0), ctx.patched("closer")]
+            return [0, ctx.patched("closer")]
 
         async def second() -> list[Any]:
             closer = ctx.patched("closer")

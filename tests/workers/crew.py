@@ -179,10 +179,10 @@ class Person:
         return "\n".join(lines)
 
     async def _see_to(self, entry: Entry, eager: bool) -> None:
-        if entry.target == "patient" and entry.run not in self.signalled:
-            if eager or self._chance.random() < 0.3:
-                await self._app.signal(entry.run, "go", "gone")
-                self.signalled.add(entry.run)
+        waits = entry.target == "patient" and entry.run not in self.signalled
+        if waits and (eager or self._chance.random() < 0.3):
+            await self._app.signal(entry.run, "go", "gone")
+            self.signalled.add(entry.run)
         if entry.state != "waiting":
             return
         for operation in (await self._app.get(entry.run)).journal.waiting_for_settlement():

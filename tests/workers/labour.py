@@ -30,6 +30,7 @@ from crash.apps import book, fetch, look, pay, peer, send, wire
 from crash.mortal import MortalApp, MortalLog
 from crash.world import Failpoints, World
 from evrt import Context, Retry, ToolContext, tool
+from evrt.errors import Unavailable
 from evrt.events import JsonValue
 from evrt.log import Log
 from evrt.log.coordination import Claimed, Coordination
@@ -151,6 +152,7 @@ def make_app(url: str, world: World, *, plant: str | None = None) -> LabourApp:
 async def work(job: Job) -> int:
     failpoints = Failpoints(job.get("site"), job.get("nth", 0), signal.SIGSTOP)
     app = make_app(job["url"], World(Path(job["folder"]), failpoints), plant=job.get("plant"))
+    await opened(app)
     async with app:
         worker = Worker(
             app,
@@ -162,6 +164,16 @@ async def work(job: Job) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
         await worker.run()
     return DRAINED
+
+
+async def opened(app: LabourApp) -> None:
+    """Return when there is a log to work on: the server may just be starting again."""
+    while True:
+        try:
+            await app.log()
+            return
+        except Unavailable:
+            await asyncio.sleep(0.1)
 
 
 def set_clock_off(hours: float) -> None:

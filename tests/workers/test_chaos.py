@@ -49,11 +49,11 @@ async def fill(app: LabourApp, runs: int) -> dict[str, list[str]]:
 
 
 async def rage(
-    one: Site, person: Person, chance: random.Random, until: float, kick: Callable[[], None] | None
+    one: Site, chance: random.Random, done: asyncio.Event, until: float, kick: Callable[[], None] | None
 ) -> Figures:
-    """Kill and freeze workers at random until the queue is empty, or the time is over."""
+    """Kill and freeze workers at random until every run has ended, or the time is over."""
     figures = Figures()
-    while time.monotonic() < until:
+    while time.monotonic() < until and not done.is_set():
         await asyncio.sleep(chance.uniform(0.01, 0.12))
         awake = [pid for pid in one.alive if pid not in one.frozen]
         roll = chance.random()
@@ -62,15 +62,21 @@ async def rage(
             figures.kills += 1
         elif roll < 0.7 and awake:
             figures.freezes += one.freeze(chance.choice(awake), chance.uniform(0.5, 3.0) * one.lease_seconds)
-        elif roll < 0.75 and kick is not None:
-            await asyncio.to_thread(kick)
+        elif roll < 0.8 and kick is not None:
+            kick()
             figures.servers += 1
         while len(one.alive) < WORKERS:
             one.hire()
+    return figures
+
+
+async def see_to_everything(person: Person, done: asyncio.Event) -> None:
+    """Beside the faults: settle and signal until nothing is left in the queue."""
+    while not done.is_set():
         with suppress(Unavailable):  # The server is just being killed.
             if await person.look():
-                break
-    return figures
+                done.set()
+        await asyncio.sleep(0.1)
 
 
 async def thaw_in_time(one: Site) -> None:
@@ -102,10 +108,14 @@ async def endure(
             person = Person(app, one.world, chance)
             for _ in range(WORKERS):
                 one.hire()
-            thawing = asyncio.create_task(thaw_in_time(one))
-            figures = await rage(one, person, chance, time.monotonic() + seconds, kick)
+            done = asyncio.Event()
+            beside = [
+                asyncio.create_task(work) for work in (thaw_in_time(one), see_to_everything(person, done))
+            ]
+            figures = await rage(one, chance, done, time.monotonic() + seconds, kick)
             await until_all_ended(person, ENDING_SECONDS, one)
-            thawing.cancel()
+            for task in beside:
+                task.cancel()
             codes = [one.dismiss(pid) for pid in list(one.alive)]
             rows = await read_all(log)
             assert violations(rows, one.world.lines(), wanted) == [], f"seed {seed}\n{one.said()}"

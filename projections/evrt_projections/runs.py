@@ -20,6 +20,7 @@ MAY_BE_LONG = {
     "run.succeeded": ("output",),
     "run.step_limit_reached": ("output",),
     "run.failed": ("failure",),
+    "run.cancelled": ("reason",),
     "checkpoint.saved": ("state",),
 }
 """Fields that an event may have made long, by its type; every other field is small."""
@@ -46,7 +47,7 @@ def _clipped(field: str, value: object, position: int) -> object:
     match field:
         case _ if value is None:
             return None
-        case "target" | "conversation" | "user" | "parent":
+        case "target" | "conversation" | "user" | "parent" | "reason":
             return clip_text(value, NAME_BYTES_MAX, position)  # type: ignore[arg-type]
         case "waiting_for":
             return clip_texts(value, WAITING_FOR_BYTES_MAX, position)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@
     └── RunEnded                for callers who would rather catch than compare a status
         ├── RunFailed
         ├── RunTimedOut
+        ├── RunCancelled
         ├── StepLimitReached
         └── RunWaiting
 
@@ -179,6 +180,10 @@ class RunFailed(RunEnded):
 
 class RunTimedOut(RunEnded):
     """The run's execution took longer than its time-out."""
+
+
+class RunCancelled(RunEnded):
+    """Somebody wanted the run to end."""
 
 
 class StepLimitReached(RunEnded):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from evrt.errors import ReplayDivergence, RunFailed, RunTimedOut, RunWaiting, StepLimitReached
+from evrt.errors import (
+    ReplayDivergence,
+    RunCancelled,
+    RunFailed,
+    RunTimedOut,
+    RunWaiting,
+    StepLimitReached,
+)
 from evrt.events import JsonValue
 from evrt.events.run import Failure, WaitReason
 from evrt.folds.run import Status
@@ -34,7 +41,7 @@ class Result:
     def unwrap(self) -> Any:
         """The output of a run that succeeded.
 
-        Raises RunFailed, RunTimedOut, StepLimitReached or RunWaiting for one that did not.
+        Raises RunFailed, RunTimedOut, RunCancelled, StepLimitReached or RunWaiting for one that did not.
         """
         match self.status:
             case "succeeded":
@@ -43,6 +50,8 @@ class Result:
                 raise StepLimitReached(str(self), run=self.run_id, model_turns_max=0, summary=self.output)
             case "timed_out":
                 raise RunTimedOut(str(self), run=self.run_id)
+            case "cancelled":
+                raise RunCancelled(str(self), run=self.run_id)
             case "waiting":
                 raise RunWaiting(str(self), run=self.run_id)
             case _:

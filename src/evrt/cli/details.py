@@ -98,6 +98,8 @@ def _of_run(event: Event) -> str:
         case r.RunStepLimitReached():
             summary = f": {words(event.summary)}" if event.summary else ""
             return f"after {counted(event.model_turns_max, 'model turn')}{summary}"
+        case r.RunSuperseded():
+            return f"by {event.run}"
         case r.InputReceived():
             return "" if event.signal is None else f"the signal {words(event.signal)}"
         case r.RunStarted() | r.TimerFired() | r.WaitCancelled():
@@ -207,7 +209,9 @@ def reason_text(reason: str) -> str:
         "in_doubt": "a write is in doubt",
         "child": "for a child",
         "retry": "for its next attempt",
+        "paused": "paused",
         "diverged": "the code diverged",
+        "handover": "for another worker",
     }.get(reason, reason)
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from evrt.app import App
 from evrt.cli.boundary import INTERRUPTED
 from evrt.cli.documents import divergence, wait_document, waits
+from evrt.cli.following import refuse_claimed
 from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, prints_aside, whisper
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, pretty
@@ -44,6 +45,8 @@ class Session:
     """The operation whose text was streamed last."""
     text: str = ""
     """What was streamed of it."""
+    left: bool = False
+    """Whether workers execute the run, and it is only watched here."""
 
     def began(self, run: str) -> None:
         """The id goes out before anything happens, so that it is known if we die."""
@@ -76,27 +79,34 @@ def start(
         try:
             running = await app.start(name, given, conversation=conversation, user=user)
         except InvalidInput as error:
-            if not isinstance(error.__cause__, ValidationError):
-                raise
-            raise InvalidInput(f"{error}{_input_hint(given)}") from error
+            raise with_hint(error, given) from error
         session.began(running.run_id)
         return await running
 
-    return _drive(app, session, execute, as_json)
+    return drive_run(app, session, execute, as_json)
 
 
-def resume(place: Place, name: str, *, as_json: bool) -> int:
+def resume(place: Place, name: str, *, by: str | None, as_json: bool) -> int:
     """Go on with a run until it ends or waits; returns the exit code."""
     app = place.load_app()
     require_log(app.url)
     session = Session(place, kept=app.url != MEMORY_URL)
 
     async def execute() -> Result:
-        session.began(await resolve_run(await app.log(), name))
-        assert session.run is not None
-        return await app.resume(session.run)
+        run = await resolve_run(await app.log(), name)
+        await refuse_claimed(await app.log(), run)
+        session.began(run)
+        if by is not None and (await app.get(run)).journal.paused:
+            await app.unpause(run, by=by)
+        return await app.resume(run)
 
-    return _drive(app, session, execute, as_json)
+    return drive_run(app, session, execute, as_json)
+
+
+def with_hint(error: InvalidInput, given: object) -> InvalidInput:
+    """The error of an input that does not fit, with what a person may not expect of how it was read."""
+    fits_not = isinstance(error.__cause__, ValidationError)
+    return InvalidInput(f"{error}{_input_hint(given)}") if fits_not else error
 
 
 def _input_hint(given: object) -> str:
@@ -134,7 +144,8 @@ def read_input(given: str | None, file: str | None) -> object:
 # -------------------------------------------------------------------------------------------- executing
 
 
-def _drive(app: App, session: Session, execute: Callable[[], Awaitable[Result]], as_json: bool) -> int:
+def drive_run(app: App, session: Session, execute: Callable[[], Awaitable[Result]], as_json: bool) -> int:
+    """Have a run executed or followed, and print how that ended; returns the exit code."""
     if on_terminal(sys.stderr) and app.on_delta is None:
         app.on_delta = session.on_delta
     _show_log_lines()
@@ -184,6 +195,9 @@ def _say_how_to_go_on(session: Session, why: str, *, recorded: bool) -> None:
     if not recorded or session.run is None:
         note(f"{why}. No run has been recorded.")
         return
+    if session.left:
+        note(f"{why}. {session.run} goes on without us: workers execute it.")
+        return
     note(f"{why}. What {session.run} has done is kept; it goes on with:")
     note(f"  {session.place.command('runs', 'resume', session.run)}")
 
@@ -228,6 +242,9 @@ def _print_ending(session: Session, result: Result, history: Run, as_json: bool)
             )
         case "step_limit":
             _say(f"{result.run_id} used up its {_turns(history)} without an answer. {_summary(result)}")
+        case "cancelled":
+            why = history.state.reason
+            _say(f"{result.run_id} was cancelled{f': {why}' if why else ''}.")
         case _:
             _say(f"{result.run_id} is {result.status}.")
     return ENDED_BADLY

@@ -21,6 +21,7 @@ STATUS_STYLES = {
     "waiting": "yellow",
     "succeeded": "green",
     "failed": "red",
+    "cancelled": "magenta",
     "timed_out": "red",
     "step_limit": "red",
 }
@@ -100,7 +101,8 @@ def _about(state: RunState) -> str:
     if state.failure is not None:
         text = failed(state.failure)
     elif state.reason is not None:
-        text = f"{reason_text(state.reason)} ({', '.join(state.waiting_for)})"
+        operations = f" ({', '.join(state.waiting_for)})" if state.waiting_for else ""
+        text = f"{reason_text(state.reason)}{operations}" if state.status == "waiting" else state.reason
     else:
         text = short(state.output if state.output is not None else state.input)
     return cut(text, ABOUT_CHARACTERS_MAX)

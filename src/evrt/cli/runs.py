@@ -16,6 +16,7 @@ from evrt.cli.place import (
     UntilOption,
     drive,
 )
+from evrt.errors import UsageError
 
 cli = typer.Typer(
     help="Start runs, look at them, let them go on.", no_args_is_help=True, rich_markup_mode=None
@@ -29,7 +30,10 @@ ApprovalOption = Annotated[
     str | None, typer.Option("--operation", metavar="OP", help="Which approval, if it waits for several.")
 ]
 ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; the code sees it.")]
-StatusName = Literal["queued", "running", "waiting", "succeeded", "failed", "timed_out", "step_limit"]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Leave it to a worker.")]
+StatusName = Literal[
+    "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out", "step_limit"
+]
 
 
 @cli.command()
@@ -49,21 +53,51 @@ def start(
     user: Annotated[
         str | None, typer.Option(metavar="ID", help="The user it is for; an id of yours.")
     ] = None,
+    detach: DetachOption = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="With --detach: watch until it ends or waits for somebody.")
+    ] = False,
+    priority: Annotated[
+        int | None, typer.Option(metavar="N", help="With --detach: higher ones first; 0 is usual.")
+    ] = None,
+    delay: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --detach: not before so long, as 10m or 2h.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="With --detach: not before then: 2026-11-27T12:00:00Z."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="With --detach: asked again with this key, it is the same run."),
+    ] = None,
+    concurrent: Annotated[
+        bool,
+        typer.Option("--concurrent", help="With --detach: also beside other runs of its conversation."),
+    ] = False,
     app: AppOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a run and execute it here.
+    """Start a run and execute it here, or leave it to workers.
 
     It goes on until it ends or waits for a person. Its id goes to stderr before anything else, its
-    output to stdout. Exit code 0 if it succeeded or waits, 1 if it failed, timed out, used up its
-    model turns, or its code diverged.
+    output to stdout. Exit code 0 if it succeeded or waits, 1 if it failed, timed out, was cancelled,
+    used up its model turns, or its code diverged. With --detach it is put into the queue, and its id
+    goes to stdout.
     """
-    from evrt.cli import executing
+    from evrt.cli import executing, leaving
 
+    wish = leaving.Wish(conversation, user, priority, delay, at, idempotency_key, concurrent)
+    asked = [*(["--follow"] if follow else []), *wish.options]
+    if asked and not detach:
+        raise UsageError(f"{asked[0]} is for a run that is left to workers: add --detach, or leave it out.")
     value = executing.read_input(given, input_file)
+    place = Place(app, db)
+    if detach:
+        raise typer.Exit(leaving.enqueue(place, name, value, wish, follow=follow, as_json=as_json))
     raise typer.Exit(
-        executing.start(Place(app, db), name, value, conversation=conversation, user=user, as_json=as_json)
+        executing.start(place, name, value, conversation=conversation, user=user, as_json=as_json)
     )
 
 
@@ -197,17 +231,76 @@ def deny(
 @cli.command()
 def resume(
     run: RunArgument,
+    detach: DetachOption = False,
+    by: ByOption = None,
     app: AppOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was interrupted or waits.
+    """Go on with a run that was interrupted, is paused or waits.
+
+    Prints, and exits, as start does. With --detach a worker goes on with it; that needs no app. --by
+    is recorded of one that was paused.
+    """
+    if detach:
+        from evrt.cli import ordering
+
+        drive(ordering.resume_detached(Place(app, db), run, by=by, as_json=as_json))
+        return
+    from evrt.cli import executing
+
+    raise typer.Exit(executing.resume(Place(app, db), run, by=by, as_json=as_json))
+
+
+@cli.command()
+def pause(
+    run: RunArgument,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a run begin nothing more until it is resumed."""
+    from evrt.cli import ordering
+
+    drive(ordering.pause(Place(app, db), run, by=by, as_json=as_json))
+
+
+@cli.command()
+def cancel(
+    run: RunArgument,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; recorded.")] = None,
+    by: ByOption = None,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a run: at once where nobody executes it, else at its next operation."""
+    from evrt.cli import ordering
+
+    drive(ordering.cancel(Place(app, db), run, reason=reason, by=by, as_json=as_json))
+
+
+@cli.command()
+def retry(
+    run: RunArgument,
+    detach: DetachOption = False,
+    app: AppOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try a run again that has ended, as a new run with the same input; or make the attempt it waits for now.
 
     Prints, and exits, as start does.
     """
-    from evrt.cli import executing
+    if detach:
+        from evrt.cli import ordering
 
-    raise typer.Exit(executing.resume(Place(app, db), run, as_json=as_json))
+        drive(ordering.retry_detached(Place(app, db), run, as_json=as_json))
+        return
+    from evrt.cli import leaving
+
+    raise typer.Exit(leaving.retry(Place(app, db), run, as_json=as_json))
 
 
 @cli.command()

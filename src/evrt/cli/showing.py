@@ -111,6 +111,7 @@ def _fields(run: Run, names: dict[str, str | None]) -> list[Field]:
         ("input", pretty(state.input)),
         ("output", None if state.output is None else pretty(state.output)),
         ("failure", failure),
+        ("cancelled", state.reason if state.status == "cancelled" else None),
         ("diverged", divergence(run)),
     ]
 

@@ -31,7 +31,7 @@ from evrt.worker.worker import HANDOVER_SECONDS
 QUICK_SECONDS = 10.0
 """A process that ends sooner than this after its start, without being told to, has died at once."""
 
-QUICK_DEATHS_MAX = 4
+QUICK_DEATHS_MAX = 3
 """So many in a row, and it is no accident."""
 
 BACK_OFF_SECONDS = 0.25
@@ -212,7 +212,7 @@ class Supervisor:
         what = f"Process {child.number} (pid {child.process.pid}) has ended {how}, {_when(child)}"
         again = "It is started again."
         if deaths >= QUICK_DEATHS_MAX:
-            again = f"That was the {deaths}th time in a row that one ended at once: the worker gives up."
+            again = f"That makes {deaths} in a row that ended at once: the worker gives up."
         self._voice.say(
             "process_ended",
             f"{what}. {again}",
@@ -234,12 +234,12 @@ class Supervisor:
         self._changed.set()
         for child in self._children.values():
             child.tell("drain")
-        self._kill_after(self._settings.grace_seconds + HANDOVER_SECONDS + 2 * EXIT_SECONDS)
+        self._kill_after(self._settings.grace_seconds + HANDOVER_SECONDS + 4 * EXIT_SECONDS)
 
     def _stop(self) -> None:
         for child in self._children.values():
             child.tell("stop")
-        self._kill_after(2 * EXIT_SECONDS)
+        self._kill_after(4 * EXIT_SECONDS)
 
     def _kill_after(self, seconds: float) -> None:
         """Whoever has not ended by then hears nothing: its event loop is blocked."""

@@ -35,7 +35,7 @@ FAILED = 1
 REFRESH_SECONDS = 0.5
 """How often a live line is written anew, and a supervisor is told."""
 
-EXIT_SECONDS = 5.0
+EXIT_SECONDS = 2.0
 """A tool in a thread, or code that cannot be cancelled, holds the process up for no longer than this when it ends."""
 
 
@@ -81,7 +81,13 @@ def work_supervised(place: Place, settings: Settings, *, reports_folders: bool) 
     orders = Orders(worker)
 
     async def reporting() -> None:
-        await orders.listen()
+        transport = await orders.listen()
+        try:
+            await report()
+        finally:
+            transport.close()
+
+    async def report() -> None:
         folders: list[str] = []
         event = "started"
         await app.log()
@@ -210,12 +216,13 @@ class Orders(asyncio.Protocol):
         self._read = b""
         self.stopped = False
 
-    async def listen(self) -> None:
+    async def listen(self) -> asyncio.BaseTransport:
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: self, sys.stdin)
+        transport, _ = await loop.connect_read_pipe(lambda: self, sys.stdin)
         loop.add_signal_handler(signal.SIGTERM, self._worker.drain)
         # Ctrl-C is meant for the supervisor.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
+        return transport
 
     def data_received(self, data: bytes) -> None:
         *lines, self._read = (self._read + data).split(b"\n")

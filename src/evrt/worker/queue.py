@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evrt.events.run import RunRequested, RunRetryScheduled
+from evrt.events.run import RunRequested, RunRetryScheduled, RunWaiting
 from evrt.log import Log
 from evrt.log.coordination import Entry
 from evrt.log.envelopes import envelopes
@@ -52,6 +52,8 @@ async def ready_since(log: Log, entry: Entry) -> int:
     match last.event:
         case RunRequested() as event:
             return max(last.time, event.not_before or 0)
+        case RunWaiting() as event:
+            return max(last.time, event.due or 0)
         case RunRetryScheduled() as event:
             return last.time + round(event.delay_ms * 1_000)
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from evrt.cli.output import out, out_json, paint, prints_aside
@@ -12,6 +13,7 @@ from evrt.log.doctor import Diagnosis, Verdict, examine
 from evrt.projection import AnyProjection
 from evrt.projector.doctor import examine_views
 from evrt.projector.registry import projections
+from evrt.worker.doctor import examine_queue
 
 WELL = 0
 UNWELL = 1
@@ -47,6 +49,8 @@ def _all(place: Place) -> Iterator[Diagnosis]:
     yield from _projections(own)
     if "events" in verdicts and verdicts["log"] != "bad":  # There is a log for the views to be of.
         yield from examine_views(url)
+    if verdicts.get("log") == "ok" and "events" in verdicts:  # An older log has no queue.
+        yield from asyncio.run(examine_queue(url))
 
 
 def _app(place: Place) -> tuple[list[Diagnosis], str, Sequence[AnyProjection]]:

@@ -79,7 +79,7 @@ def start(
         try:
             running = await app.start(name, given, conversation=conversation, user=user)
         except InvalidInput as error:
-            raise with_hint(error, given) from error
+            raise with_hint(error, given) from error.__cause__
         session.began(running.run_id)
         return await running
 

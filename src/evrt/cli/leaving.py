@@ -63,7 +63,7 @@ def enqueue(place: Place, name: str, given: object, wish: Wish, *, follow: bool,
                 concurrent=wish.concurrent,
             )
         except InvalidInput as error:
-            raise with_hint(error, given) from error
+            raise with_hint(error, given) from error.__cause__
         return queued.run_id, queued.new
 
     async def once() -> tuple[str, bool]:

@@ -200,6 +200,18 @@ class Registry:
         self._schedules[schedule.name] = schedule
         return schedule
 
+    def add(self, target: Target) -> None:
+        """Register an agent or workflow that was made elsewhere. Raises UsageError as ``agent`` does."""
+        if not isinstance(target, Agent | Workflow):
+            raise UsageError(
+                f"{target!r:.80} is no agent or workflow, and no function that registers one with an app."
+            )
+        if isinstance(target, Workflow):
+            self._register(target)
+        else:
+            self._check_tools(target)
+            self._register(target)
+
     def target(self, name: str) -> Target:
         """An agent or workflow by name. Raises NotFound that lists what there is."""
         found = self._targets.get(name)

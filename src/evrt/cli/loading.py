@@ -56,14 +56,15 @@ def _import(name: str) -> ModuleType:
                 f"There is no module {error.name!r}, neither in {folder} nor installed in this Python. "
                 "--app takes module:name: for `app = evrt.App()` in support.py that is --app support:app."
             ) from None
-        raise UsageError(_failed(name, error)) from error
+        raise UsageError(failure_of(name, error)) from error
     except EvrtError as error:
         raise UsageError(f"The app in {name} is not right ({_place(error)}): {error}") from error
     except (Exception, SystemExit) as error:
-        raise UsageError(_failed(name, error)) from error
+        raise UsageError(failure_of(name, error)) from error
 
 
-def _failed(name: str, error: BaseException) -> str:
+def failure_of(name: str, error: BaseException) -> str:
+    """What to say of a module whose code raised."""
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return (
         f"The module {name} could not be loaded: it raised {type(error).__name__}"

@@ -86,15 +86,19 @@ class Place:
         return shlex.join([*evrt_command(), *words, *given])
 
     def load_app(self) -> App:
-        """The app, its log being the one named. Raises UsageError where none is named or it cannot be loaded."""
+        """The app, its log being the one named; where none is, what installed packages register as ``evrt.agents``.
+
+        Raises UsageError where there is neither, or it cannot be loaded.
+        """
+        from evrt.cli.assembling import installed_app
         from evrt.cli.loading import load_app
 
-        if self.app_name is None:
+        app = installed_app() if self.app_name is None else load_app(self.app_name)
+        if app is None:
             raise UsageError(
                 "Which app? Name it with --app module:name, in EVRT_APP, or as app in evrt.toml. For `app = evrt.App()` in support.py "
                 "that is --app support:app."
             )
-        app = load_app(self.app_name)
         if self.url is not None:
             app.url = self.url
         return app

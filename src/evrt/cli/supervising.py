@@ -19,7 +19,7 @@ from evrt.cli.output import on_terminal
 from evrt.cli.place import Place
 from evrt.cli.reloading import Watched, code_folders, shortened
 from evrt.cli.settings import Settings
-from evrt.cli.text import counted, listed
+from evrt.cli.text import listed
 from evrt.cli.worker_lines import Done, Voice, done_of, figures_document, plain_line
 from evrt.cli.working import DRAINED, EXIT_SECONDS, FAILED, REFRESH_SECONDS, Signals, look, served, work_alone
 from evrt.errors import EvrtError, UsageError
@@ -105,11 +105,11 @@ class Supervisor:
         self._signals.listen()
         said = served(self._app, self._settings)
         url = shown_url(self._app.url)
-        each = counted(self._processes, "process", "processes")
-        reloads = ", anew when code changes" if self._watched is not None else ""
+        each = "one process" if self._processes == 1 else f"{self._processes} processes"
+        reloads = ", and begins anew when code changes" if self._watched is not None else ""
         self._voice.say(
             "started",
-            f"A worker of {each} serves {listed(said)} on {url}, {self._settings.concurrency} at once in each{reloads}.",
+            f"A worker of {each} serves {listed(said)} on {url}, {self._settings.concurrency} runs at once{reloads}.",
             processes=self._processes,
             targets=said,
             log=url,

@@ -21,7 +21,8 @@ LINES_MAX = 1_000
 CLOSE_SECONDS = 1.0
 """How long a reader is waited for at the end."""
 
-CLEAR = "\r\x1b[2K"
+CLEAR = "\r\x1b[J"
+"""Whatever stands below, too: a terminal that has become narrower has broken the line."""
 COLUMNS_LEAST = 20
 
 

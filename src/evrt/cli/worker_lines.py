@@ -102,7 +102,7 @@ class Voice:
         if queue is not None:
             cells.append(Cell(f"lag {duration(queue.lag_seconds) if queue.lag_seconds else '0 s'}"))
         cells.append(Cell(counted(processes, "process", "processes"), "dim"))
-        between = Cell(" · ", "dim")
+        between = Cell("  ")
         return [part for cell in cells for part in (between, cell)][1:]
 
     def _per_second(self) -> float:

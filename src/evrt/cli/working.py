@@ -194,8 +194,8 @@ class Signals:
             self.doing = "draining"
             self._voice.say(
                 "draining",
-                f"{number.name}: no more runs are taken. Those under way have {self._grace_seconds:g} s to end, then "
-                "others get them; once more ends this at once.",
+                f"{number.name}: no more runs are taken, and those under way have {self._grace_seconds:g} s to end. "
+                "Once more ends it at once.",
                 "yellow",
                 signal=number.name,
                 grace_seconds=self._grace_seconds,

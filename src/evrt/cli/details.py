@@ -205,7 +205,6 @@ def reason_text(reason: str) -> str:
         "approval": "for an approval",
         "signal": "for a signal",
         "timer": "until its time has come",
-        "handover": "for another worker",
         "in_doubt": "a write is in doubt",
         "child": "for a child",
         "retry": "for its next attempt",

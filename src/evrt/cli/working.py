@@ -35,7 +35,7 @@ FAILED = 1
 REFRESH_SECONDS = 0.5
 """How often a live line is written anew, and a supervisor is told."""
 
-EXIT_SECONDS = 2.0
+EXIT_SECONDS = 4.0
 """A tool in a thread, or code that cannot be cancelled, holds the process up for no longer than this when it ends."""
 
 

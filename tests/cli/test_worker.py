@@ -101,7 +101,7 @@ def test_a_tool_in_a_thread_does_not_keep_a_worker_from_ending(works: Shell) -> 
 
 
 def test_of_several_processes_one_that_is_killed_is_replaced_and_its_run_taken_over(works: Shell) -> None:
-    with worker(works, "--processes", "2", "--lease", "0.6") as watched:
+    with worker(works, "--processes", "2", "--lease", "1.5") as watched:
         pids = {told["worker"]: told["pid"] for told in (watched.next("process_started") for _ in range(2))}
         run = detached(works, "long")
         next_event(works, "step.completed", run)
@@ -114,7 +114,8 @@ def test_of_several_processes_one_that_is_killed_is_replaced_and_its_run_taken_o
         next_event(works, "run.succeeded", run)
         watched.process.send_signal(signal.SIGINT)
         ended = watched.ended(0)
-    assert claims(works, run) == ["start", "takeover"]
+    first, *others = claims(works, run)
+    assert (first, set(others)) == ("start", {"takeover"})
     assert marks(works) == ["begun", "go came", "done"]
     assert ended["ended"] == 1
     assert works.evrt("queue", "workers", "--json").document == []
@@ -237,7 +238,7 @@ def on_terminal(shell: Shell, *options: str) -> Iterator[Terminal]:
         os.close(ours)
 
 
-LIVE = r"\x1b\[J[^\r\n]*1 running[^\n\r]*\r"
+LIVE = r"\x1b\[J[^\r\n]*1 running[^\r\n]*1 queued[^\n\r]*\r"
 
 
 def test_on_a_terminal_one_line_says_how_it_stands_and_follows_its_width(works: Shell) -> None:

@@ -21,7 +21,16 @@ from evrt.cli.reloading import Watched, code_folders, shortened
 from evrt.cli.settings import Settings
 from evrt.cli.text import listed
 from evrt.cli.worker_lines import Done, Voice, done_of, figures_document, plain_line
-from evrt.cli.working import DRAINED, EXIT_SECONDS, FAILED, REFRESH_SECONDS, Signals, look, served, work_alone
+from evrt.cli.working import (
+    DRAINED,
+    EXIT_SECONDS,
+    FAILED,
+    REFRESH_SECONDS,
+    QueueLook,
+    Signals,
+    served,
+    work_alone,
+)
 from evrt.errors import EvrtError, UsageError
 from evrt.log import Log, open_log
 from evrt.log.address import MEMORY_URL
@@ -253,12 +262,13 @@ class Supervisor:
     async def _tell(self) -> None:
         loop = asyncio.get_running_loop()
         log: Log | None = None
+        look = QueueLook(live=self._voice.live)
         try:
             while True:
                 if log is None:  # The first process makes it, where there is none.
                     with suppress(EvrtError):
                         log = await open_log(self._app.url, read_only=True)
-                figures = None if log is None else await look(log)
+                figures = None if log is None else await look.figures(log)
                 self._voice.tell(loop.time(), self._done, figures, len(self._children), self._signals.doing)
                 await asyncio.sleep(REFRESH_SECONDS)
         finally:

@@ -63,6 +63,11 @@ class Voice:
         self._said: tuple[float, Done] | None = None
         tell_warnings(self._teller)
 
+    @property
+    def live(self) -> bool:
+        """Whether there is a line that is written anew."""
+        return self._teller.live
+
     def say(self, event: str, text: str, style: str = "", **more: Any) -> None:
         """Something that has happened."""
         if self._json is None:
@@ -77,7 +82,7 @@ class Voice:
         self._seen.append((now, done.ended))
         while now - self._seen[0][0] > RATE_SECONDS:
             self._seen.popleft()
-        if self._teller.live:
+        if self.live:
             self._teller.show(self._live(done, queue, processes, doing))
             return
         last, before = self._said or (now, Done())

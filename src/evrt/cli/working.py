@@ -22,7 +22,7 @@ from evrt.cli.reloading import code_folders
 from evrt.cli.settings import Settings
 from evrt.cli.telling import Teller, tell_warnings
 from evrt.cli.text import listed
-from evrt.cli.worker_lines import Voice, done_by, json_line, plain_line
+from evrt.cli.worker_lines import LINE_SECONDS, Voice, done_by, json_line, plain_line
 from evrt.errors import EvrtError
 from evrt.log import Log
 from evrt.log.postgres.address import shown_url
@@ -34,6 +34,9 @@ FAILED = 1
 
 REFRESH_SECONDS = 0.5
 """How often a live line is written anew, and a supervisor is told."""
+
+LOOK_SECONDS = 1.0
+LOOK_SHARE = 0.05
 
 EXIT_SECONDS = 4.0
 """A tool in a thread, or code that cannot be cancelled, holds the process up for no longer than this when it ends."""
@@ -49,6 +52,7 @@ def work_alone(app: App, settings: Settings, *, as_json: bool) -> int:
         signals.listen()
         loop = asyncio.get_running_loop()
         log = await app.log()
+        look = QueueLook(live=voice.live)
         said = served(app, settings)
         voice.say(
             "started",
@@ -59,7 +63,7 @@ def work_alone(app: App, settings: Settings, *, as_json: bool) -> int:
             concurrency=settings.concurrency,
         )
         while True:
-            voice.tell(loop.time(), done_by(worker), await look(log), 1, signals.doing)
+            voice.tell(loop.time(), done_by(worker), await look.figures(log), 1, signals.doing)
             await asyncio.sleep(REFRESH_SECONDS)
 
     def conclude(code: int) -> None:
@@ -148,12 +152,25 @@ def served(app: App, settings: Settings) -> list[str]:
     return settings.targets or sorted(app.targets)
 
 
-async def look(log: Log) -> QueueFigures | None:
-    """How the queue stands, where it can be read."""
-    try:
-        return await queue_figures(log)
-    except EvrtError:
-        return None
+class QueueLook:
+    """How the queue stands, as of a moment ago: counting a long one takes time, of which no more than a share is taken."""
+
+    def __init__(self, *, live: bool) -> None:
+        self._seconds = LOOK_SECONDS if live else LINE_SECONDS / 2
+        self._next = 0.0
+        self._figures: QueueFigures | None = None
+
+    async def figures(self, log: Log) -> QueueFigures | None:
+        """None where it cannot be read."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        if began >= self._next:
+            try:
+                self._figures = await queue_figures(log)
+            except EvrtError:
+                self._figures = None
+            self._next = began + max(self._seconds, (clock() - began) / LOOK_SHARE)
+        return self._figures
 
 
 def leave_within(seconds: float, code: int) -> None:

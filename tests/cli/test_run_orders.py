@@ -120,7 +120,7 @@ def test_a_run_in_the_queue_is_cancelled_without_an_app(works: Shell) -> None:
     assert entries(works) == []
     assert works.evrt("runs", "list", "--status", "cancelled").out.split()[-2:] == ["not", "needed"]
     assert "cancelled     not needed" in works.evrt("runs", "show", run).out
-    assert "not needed by ann" in works.evrt("log", run, "--type", "run.cancelled").out
+    assert "asked for by ann: not needed" in works.evrt("log", run, "--type", "run.cancelled").out
     assert "has ended (cancelled)" in works.refused("runs", "cancel", run, code=4)
     assert "has ended (cancelled)" in works.refused("runs", "pause", run, code=4)
     assert "has ended (cancelled)" in works.refused("runs", "resume", run, "--detach", code=4)

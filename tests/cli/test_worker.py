@@ -277,3 +277,17 @@ def test_a_password_in_the_url_of_a_log_is_not_shown(works: Shell) -> None:
     refused = works.refused("worker", "--db", url, code=6)
     assert "swordfish" not in refused
     assert "ann@127.0.0.1:1/evrt" in refused
+
+
+def test_a_worker_of_several_processes_serves_a_log_on_postgresql(works: Shell, postgres: str) -> None:
+    """What is printed of it has no password; queue and workers are seen from elsewhere."""
+    works.environment["EVRT_DB"] = postgres
+    run = detached(works, "quick", "ann")
+    assert works.evrt("queue").out.splitlines()[0] == "1 ready"
+    with worker(works, "--processes", "2") as watched:
+        assert watched.next("started")["log"] in postgres
+        assert works.evrt("runs", "start", "quick", "bob", "--detach", "--follow").out == "BOB\n"
+        next_event(works, "run.succeeded", run)
+        watched.process.send_signal(signal.SIGTERM)
+        assert watched.ended(0)["ended"] == 2
+    assert works.evrt("queue", "workers", "--json").document == []

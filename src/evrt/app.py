@@ -199,8 +199,8 @@ class App(Control, Registry):
         ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place.
         Raises NotFound for an unknown target, InvalidInput for an input that does not fit it.
         """
+        found, requested = await self._request(target, input, conversation, user)
         log = await self.log()
-        found, requested = await self._request(log, target, input, conversation, user)
         where = requested.conversation
         if where is not None:
             await ensure_conversation(log, where, target=found.name, owner=requested.user)
@@ -233,8 +233,8 @@ class App(Control, Registry):
 
         Raises NotFound, InvalidInput, UsageError, Conflict (a key that was used for another body).
         """
+        found, requested = await self._request(target, input, conversation, user)
         log = await self.log()
-        found, requested = await self._request(log, target, input, conversation, user)
         requested = requested.model_copy(
             update={
                 "priority": check_priority(priority),
@@ -254,10 +254,8 @@ class App(Control, Registry):
         if found is None:
             known = ", ".join(sorted(self.schedules)) or "none"
             raise NotFound(f"The app has no schedule {schedule!r}. It has: {known}.")
+        target, requested = await self._request(found.target, found.input, found.conversation, found.user)
         log = await self.log()
-        target, requested = await self._request(
-            log, found.target, found.input, found.conversation, found.user
-        )
         requested = requested.model_copy(update={"schedule": found.name, "tick": tick})
         beside = () if tick is None else (Tick(found.name, tick),)
         run, new = await enqueue_run(log, requested, Terms(rate=target.policy.rate, beside=beside))
@@ -346,17 +344,19 @@ class App(Control, Registry):
     # Executing
 
     async def _request(
-        self, log: Log, target: Target | str, input: object, conversation: str | None, user: str | None
+        self, target: Target | str, input: object, conversation: str | None, user: str | None
     ) -> tuple[Target, RunRequested]:
-        """What is asked for, checked: an input that does not fit, or is too large, leaves nothing behind."""
+        """What is asked for, checked: an input that does not fit, or is too large, leaves nothing behind, not even a log."""
         found = self.target(target if isinstance(target, str) else target.name)
         requested = request_of(found, admit(input, self.redact), self.target)
+        payload_of(requested)
+        log = await self.log()
         refs = {
             "conversation": None if conversation is None else await log.ref("conversation", conversation),
             "user": None if user is None else await log.ref("user", user),
         }
         requested = requested.model_copy(update=refs)
-        payload_of(requested)
+        payload_of(requested)  # With its refs it is longer.
         return found, requested
 
     def _execute(

@@ -102,7 +102,8 @@ def test_a_file_that_is_not_a_log_for_this_version_is_left_as_it_is(shell: Shell
 
 def test_an_address_that_names_no_log_is_refused(shell: Shell) -> None:
     for address, code, told in (
-        ("postgresql://localhost/evrt", 2, "is not the URL of a log"),
+        ("mysql://localhost/evrt", 2, "is not the URL of a log"),
+        ("postgresql://127.0.0.1:1/evrt", 6, "The log cannot be opened"),
         ("sqlite:///", 2, "names no file"),
         (".", 2, "is a folder"),
         ("nowhere/evrt.db", 3, "There is no"),

@@ -64,7 +64,7 @@ async def test_a_run_that_ends_while_it_looks_at_its_news_does_not_take_its_work
         await app.log()
         slow = app.slow
         assert slow is not None
-        log = cast(Log, slow.log)
+        log = slow.log
         async with working(Worker(app, poll_seconds=0.02, grace_seconds=0.0)) as worker:
             run = await app.enqueue(visit)
             await came.wait()

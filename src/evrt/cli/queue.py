@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from evrt.cli.place import AppOption, DbOption, JsonOption, LimitOption, Place, drive
-from evrt.log.coordination import State
+
+StateName = Literal["ready", "delayed", "behind", "claimed", "waiting", "paused"]
+"""The states of an entry. Spelled out, for the log's modules take long to import."""
 
 cli = typer.Typer(help="Look at the queue that workers take runs from.", rich_markup_mode=None)
 
@@ -15,7 +17,7 @@ cli = typer.Typer(help="Look at the queue that workers take runs from.", rich_ma
 @cli.callback(invoke_without_command=True)
 def entries(
     context: typer.Context,
-    state: Annotated[State | None, typer.Option(help="Only entries in this state.")] = None,
+    state: Annotated[StateName | None, typer.Option(help="Only entries in this state.")] = None,
     target: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only runs of this agent or workflow.")
     ] = None,

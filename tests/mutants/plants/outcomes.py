@@ -112,8 +112,8 @@ OUTCOMES = (
     mutant(
         "attempts of a run that are never reset",
         "folds/journal.py",
-        "                    self.failed_attempts = 0\n",
-        "                    pass\n",
+        "established(envelope.event)[0]:\n                    self.failed_attempts = 0\n",
+        "established(envelope.event)[0]:\n                    pass\n",
         f"{FOLDS}test_attempts_count_from_the_last_operation_that_came_to_a_result",
     ),
     mutant(

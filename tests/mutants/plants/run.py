@@ -73,8 +73,8 @@ RUN = (
         (
             Edit(
                 "runtime/journal.py",
-                "self._log.append(Append(drafts, {**expect, self._run: own}))",
-                "self._log.append(Append(drafts, {**expect, **({} if isinstance(own, Fence) else {self._run: own})}))",
+                "self._log.append(Append(drafts, {self._run: own, **expect}, beside=beside))",
+                "self._log.append(Append(drafts, {**({} if isinstance(own, Fence) else {self._run: own}), **expect}, beside=beside))",
             ),
             # The second wall: an event names the epoch it was written under.
             Edit("log/plan.py", "if named is not None and named != epoch:", "if False:"),

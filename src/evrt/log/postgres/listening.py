@@ -41,19 +41,23 @@ class Listener:
             self._task = self._loop.create_task(self._listen())
 
     async def _listen(self) -> None:
-        try:
-            connection = await connect_reading(self._address, "listener")
-        except (psycopg.Error, EvrtError):
-            await asyncio.sleep(PAUSE_SECONDS)
-            return
+        while True:
+            try:
+                await self._listen_once()
+            except (psycopg.Error, EvrtError):
+                # Whoever waits looks by himself meanwhile.
+                await asyncio.sleep(PAUSE_SECONDS)
+            if not (self._bell.listeners or self._bell.waited_for):
+                return
+
+    async def _listen_once(self) -> None:
+        """Ring until the connection is lost, or nobody has waited for a while."""
+        connection = await connect_reading(self._address, "listener")
         try:
             channel = sql.Identifier(self._address.channel)
             await connection.execute(sql.SQL("LISTEN {}").format(channel))
             self._bell.ring()
             await self._ring_on(connection)
-        except psycopg.Error:
-            # Whoever waits looks soon, and has it begun again.
-            await asyncio.sleep(PAUSE_SECONDS)
         finally:
             await connection.close()
 

@@ -16,6 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.errors import LockNotAvailable
+
 from crash.world import World
 from evrt.errors import Conflict, EvrtError
 from evrt.log.coordination import Entry
@@ -89,8 +92,12 @@ class Site:
         self._gone(pid)
 
     def freeze(self, pid: int, seconds: float) -> bool:
-        """Have a worker stand still, without the lock of an SQLite file. Whether it does."""
+        """Have a worker stand still, without the log's lock. Whether it does."""
         os.kill(pid, signal.SIGSTOP)
+        return self.stands(pid, seconds)
+
+    def stands(self, pid: int, seconds: float) -> bool:
+        """Whether a worker that was told to stop, or stops itself, stands still; it is let on until it has no lock."""
         while os.WIFSTOPPED(self.nursery.wait(pid)):
             if self.lock_is_free():
                 self.frozen[pid] = time.monotonic() + seconds
@@ -120,15 +127,17 @@ class Site:
                 self.kill(pid)
 
     def lock_is_free(self) -> bool:
-        """Whether nobody is at the file: who stands still with its lock stops everybody, as is known."""
+        """Whether nobody is writing: who stands still with the lock stops everybody, as is known."""
         if not self.url.startswith("sqlite"):
+            address, schema = self.url.split("schema=")
+            with psycopg.connect(address.rstrip("?&")) as connection, suppress(LockNotAvailable):
+                connection.execute(f'SELECT 1 FROM "{schema}".head FOR UPDATE NOWAIT')
+                return True
+            return False
+        with open(f"{self.folder}/log.db-lock", "ab") as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        with open(f"{self.folder}/log.db-lock", "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
+        return False
 
     def said(self) -> str:
         """What those workers said that broke."""

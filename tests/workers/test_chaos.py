@@ -142,7 +142,7 @@ def unkind(server: Server, chance: random.Random) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    "runs,seconds", [(150, 8.0), pytest.param(10_000, soak_seconds(3_600.0), marks=pytest.mark.soak)]
+    "runs,seconds", [(80, 4.0), pytest.param(10_000, soak_seconds(3_600.0), marks=pytest.mark.soak)]
 )
 async def test_every_queued_run_ends_once_however_its_workers_and_their_database_die(
     own_server: Server, tmp_path: Path, runs: int, seconds: float, capsys: pytest.CaptureFixture[str]
@@ -155,7 +155,7 @@ async def test_every_queued_run_ends_once_however_its_workers_and_their_database
 
 
 @pytest.mark.parametrize(
-    "runs,seconds", [(500, 12.0), pytest.param(10_000, soak_seconds(3_600.0), marks=pytest.mark.soak)]
+    "runs,seconds", [(300, 6.0), pytest.param(10_000, soak_seconds(3_600.0), marks=pytest.mark.soak)]
 )
 async def test_every_queued_run_ends_once_however_its_workers_die(
     tmp_path: Path, runs: int, seconds: float, capsys: pytest.CaptureFixture[str]

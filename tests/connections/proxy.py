@@ -35,6 +35,7 @@ class Proxy:
         """How often the server said that it had committed."""
         self.cuts = 0
         """How often nobody heard of it."""
+        self.drops = 0
         self.delay_seconds = 0.0
         """How long everything takes in either direction."""
         self.refuses = False
@@ -74,6 +75,7 @@ class Proxy:
             links = sorted(self._links, key=id)
         if links:
             links[choose(len(links))].cut()
+            self.drops += 1
         return bool(links)
 
     def stall(self) -> None:

@@ -39,4 +39,6 @@ async def test_workers_with_clocks_an_hour_off_take_nothing_from_one_another(
     assert [row.time for row in rows] == sorted(row.time for row in rows)
     claims = [json.loads(row.payload or b"") for row in rows if row.type == "run.claimed"]
     assert {claim["reason"] for claim in claims} <= {"start", "resume"}
-    assert len({claim["worker"] for claim in claims}) == len(HOURS), "Not every one of them was given something."
+    assert len({claim["worker"] for claim in claims}) == len(HOURS), (
+        "Not every one of them was given something."
+    )

@@ -22,7 +22,7 @@ from formats.travel import travel_app
 
 FOLDER = Path(__file__).parent
 WRITTEN = {
-    "v3": "2d9985bfdf463d8c8c0469ba7742f7934460d303a2268bc2b84476e7da91f62e",
+    "v3": "760c2d249922b5e70dee5feb4a6572177ea92c4eb029751b52b027bd88e570f2",
     "v2": "9432c301e67dc5e9c903e03be7ad6a697c371150d761f3c200449bf376d146b7",
     "v1": "1e2d57271cc1408c5c72901572ef43108411f38e1eae9688dd3789c913ea5fb4",
 }

@@ -8,12 +8,12 @@ import typer
 
 from evrt.cli.place import AppOption, DbOption, JsonOption, Place, drive
 
-cli = typer.Typer(help="Look after the log's file.", no_args_is_help=True, rich_markup_mode=None)
+cli = typer.Typer(help="Look after the log.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @cli.callback()
 def group() -> None:
-    """Look after the log's file."""
+    """Look after the log."""
 
 
 @cli.command()
@@ -44,6 +44,39 @@ def backup(
     from evrt.cli.copying import back_up
 
     back_up(Place(app, db), target, as_json=as_json)
+
+
+@cli.command()
+def copy(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The log to copy: a URL, or the path of a SQLite file.")
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Where it is to go: nothing yet, or an earlier copy of the same log."
+        ),
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep up with a log that is being written, until Ctrl-C.")
+    ] = False,
+    switch: Annotated[
+        bool,
+        typer.Option(
+            "--switch",
+            help="Move: when the copy is level, seal SOURCE, copy the rest, and have TARGET take its place.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a log to another place or store: to PostgreSQL, back, or from file to file.
+
+    Positions, ids, times and leaves stay as they are, so proofs and trees stay good. A copy that was broken off goes on
+    where it ended. Views are not copied: they are built anew from the events.
+    """
+    from evrt.cli.moving import copy_log
+
+    copy_log(source, target, follow=follow, switch=switch, as_json=as_json)
 
 
 @cli.command()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from evrt.errors import Conflict, EvrtError, NotFound, Unavailable, UnusableLog
+from evrt.errors import Conflict, Denied, EvrtError, NotFound, Unavailable, UnusableLog
 from evrt.log.plan import Checked
 from evrt.log.queueing import QUEUE_WORK
 from evrt.log.sqlite.blobs import BlobErased
@@ -123,8 +123,8 @@ class Committer:
         """What to say where the file and the connection are as they were, the transaction taken back; else None."""
         if isinstance(error, sqlite3.Error) and _name(error).startswith(HARMLESS):
             refusal = translate(error, self._path, "The log cannot be written")
-        elif isinstance(error, UnusableLog):
-            # Somebody has brought the log to a schema that this program does not know.
+        elif isinstance(error, UnusableLog | Denied):
+            # Somebody has brought the log to a schema that this program does not know, or has moved it.
             refusal = error
         else:
             return None

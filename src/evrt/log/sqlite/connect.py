@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 from evrt.errors import Denied, EvrtError, NotFound, Unavailable, UnusableLog, UsageError
 from evrt.log.ids import new_event_id
 from evrt.log.sqlite.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from evrt.log.standing import Origin, Standing
 
 SQLITE_VERSION_MIN = (3, 37, 0)
 """STRICT tables."""
@@ -189,6 +190,19 @@ def read_schema_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
+def read_standing(connection: sqlite3.Connection) -> Standing:
+    """What the log says of itself: see ``evrt.log.standing``."""
+    if read_schema_version(connection) < 3:
+        return Standing()
+    row = connection.execute("SELECT moved_to, copied_from FROM moves").fetchone()
+    return Standing() if row is None else Standing(*row)
+
+
+def write_standing(connection: sqlite3.Connection, standing: Standing) -> None:
+    """Have the log say so, in the transaction that has been begun."""
+    connection.execute("INSERT OR REPLACE INTO moves VALUES (1, ?, ?)", standing)
+
+
 def _making_was_cut_off(path: str) -> bool:
     """Whether a journal says that the file was empty before what is in it now, none of which was committed.
 
@@ -331,8 +345,8 @@ def connect_reading(path: str) -> sqlite3.Connection:
     return sqlite3.connect(last, uri=True, isolation_level=None, check_same_thread=False)
 
 
-def make(path: str, busy_timeout_seconds: float) -> None:
-    """Make the log, or finish one whose making was cut off. Only under the file lock."""
+def make(path: str, busy_timeout_seconds: float, origin: Origin | None = None) -> None:
+    """Make the log, or finish one whose making was cut off; a copy, where an origin is given. Only under the file lock."""
     if _making_was_cut_off(path):
         _take_back(path, busy_timeout_seconds)
     connection = _connect(path, "rwc", busy_timeout_seconds)
@@ -350,7 +364,12 @@ def make(path: str, busy_timeout_seconds: float) -> None:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             for statement in SCHEMA:
                 connection.execute(statement)
-            connection.execute("INSERT INTO log VALUES (1, ?, ?)", (new_event_id(), time.time_ns() // 1_000))
+            if origin is None:
+                origin = Origin(new_event_id(), time.time_ns() // 1_000, "")
+            else:
+                # From the first moment on, so that nobody takes a part of it for the whole.
+                write_standing(connection, Standing(copied_from=origin.place))
+            connection.execute("INSERT INTO log VALUES (1, ?, ?)", (origin.log, origin.created))
             connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":

@@ -8,7 +8,7 @@ version is read as it is, and written after ``evrt db migrate``:
 
     1   the first
     2   streams of other programs may begin at version 0; their tracking and snapshots; blobs; a smaller index
-    3   the queue and what stands beside it (``evrt.log.queue_tables``)
+    3   the queue and what stands beside it (``evrt.log.queue_tables``); where a log has moved to
 """
 
 from __future__ import annotations
@@ -187,9 +187,18 @@ END
 """,
 )
 
-_QUEUE = for_sqlite()
+# One row, if any: see ``evrt.log.standing``.
+_MOVES = """
+CREATE TABLE moves (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    moved_to TEXT,
+    copied_from TEXT
+) STRICT
+""".strip()
 
-SCHEMA = tuple(statement.strip() for statement in (*TABLES, *_QUEUE, *TRIGGERS))
+_ADDED_IN_3 = (*for_sqlite(), _MOVES)
+
+SCHEMA = tuple(statement.strip() for statement in (*TABLES, *_ADDED_IN_3, *TRIGGERS))
 """Of the current version, in the order in which a new log is made."""
 
 _ADDED_IN_2 = ("blobs", "blob_pieces", "tracking", "snapshots")
@@ -210,7 +219,7 @@ def schema_of(version: int) -> tuple[str, ...]:
     """The statements that a log of this version was made with."""
     if version >= 3:
         return SCHEMA
-    kept = [sql for sql in SCHEMA if sql not in _QUEUE]
+    kept = [sql for sql in SCHEMA if sql not in _ADDED_IN_3]
     if version == 2:
         return tuple(kept)
     changed = (*_ADDED_IN_2, "events_insert", "events_by_correlation")

@@ -21,7 +21,7 @@ from evrt.log.ids import new_ref
 from evrt.log.plan import CHANGE_BYTES, SALT_BYTES, Checked, End, places_of, plan, settle_repeat
 from evrt.log.queueing import Queue, QueueWork, local_now
 from evrt.log.sqlite.blobs import Change
-from evrt.log.sqlite.connect import check_schema
+from evrt.log.sqlite.connect import check_schema, read_standing
 from evrt.log.sqlite.foreign import Tracked
 from evrt.log.sqlite.schema import SELECT_RECORDED
 
@@ -243,6 +243,7 @@ class Transaction:
     def _remember(self, data_version: int) -> None:
         execute = self._connection.execute
         check_schema(self._connection, self._path)
+        read_standing(self._connection).check(self._path)
         self._end.heads.clear()
         self._ids.clear()
         last = execute("SELECT position, time FROM events ORDER BY position DESC LIMIT 1").fetchone()

@@ -109,17 +109,11 @@ async def open_log(
 async def _open_postgres(
     url: str, *, payload_bytes_max: int, read_only: bool, lock_timeout_seconds: float
 ) -> Log:
-    from evrt.log.postgres.address import parse_postgres_url
+    from evrt.log.postgres.address import needing_psycopg, parse_postgres_url
 
     address = parse_postgres_url(url)
-    try:
+    with needing_psycopg():
         from evrt.log.postgres.store import open_postgres
-    except ImportError as error:
-        if error.name is None or not error.name.startswith("psycopg"):
-            raise
-        raise UsageError(
-            "A log on PostgreSQL needs psycopg, which is not installed: pip install 'evrt[postgres]'."
-        ) from None
     return await open_postgres(
         address,
         payload_bytes_max=payload_bytes_max,

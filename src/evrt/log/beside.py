@@ -17,6 +17,8 @@ class Table(NamedTuple):
     name: str
     columns: tuple[str, ...]
     key: int
+    numbers: tuple[str, ...] = ()
+    """Those of the key that are whole numbers; the others are texts, sorted by their bytes in UTF-8."""
 
     @property
     def listed(self) -> str:
@@ -28,7 +30,7 @@ class Table(NamedTuple):
 
 
 REFS = Table("refs", ("ref", "kind", "external"), 1)
-BLOBS = Table("blobs", ("id", "digest", "length", "time"), 1)
+BLOBS = Table("blobs", ("id", "digest", "length", "time"), 1, ("id",))
 """Those that are known; one that is still being written goes with the process that writes it."""
 
 QUEUE = Table("queue", ("run", "state", "target", "priority", "place", "lane", "due", "worker", "news"), 1)
@@ -36,12 +38,12 @@ QUEUE = Table("queue", ("run", "state", "target", "priority", "place", "lane", "
 TABLES = (
     REFS,
     Table("tracking", ("application", "notification_id"), 1),
-    Table("snapshots", ("purpose", "originator", "version", "topic", "state"), 3),
+    Table("snapshots", ("purpose", "originator", "version", "topic", "state"), 3, ("version",)),
     QUEUE,
     Table("keys", ("owner", "key", "run"), 2),
     Table("rates", ("run", "key", "begins", "later", "counts_until"), 1),
     Table("ticks", ("schedule", "tick"), 1),
-    Table("turns", ("one", "claims", "changes"), 1),
+    Table("turns", ("one", "claims", "changes"), 1, ("one",)),
 )
 """Those that are copied as they are; blobs come piece by piece."""
 

@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from evrt.errors import UsageError
-from evrt.log.address import parse_url
+from evrt.log.address import is_postgres, parse_url
 from evrt.log.beside import Difference, Table
+from evrt.log.postgres.address import needing_psycopg, parse_postgres_url
 from evrt.log.standing import Origin, Standing
 from evrt.log.walk import Rows, Step
 
@@ -131,6 +132,11 @@ def heads_after(steps: Sequence[Step]) -> dict[int, StreamRow]:
 
 def open_source(url: str) -> Source:
     """The log at this URL. Raises UsageError, NotFound, Denied, UnusableLog, Unavailable."""
+    if is_postgres(url):
+        address = parse_postgres_url(url)
+        with needing_psycopg():
+            from evrt.log.postgres.copying import PostgresSource
+        return PostgresSource(address)
     path = parse_url(url)
     if path is None:
         raise UsageError("A log in memory cannot be copied: it ends with its process.")
@@ -140,7 +146,12 @@ def open_source(url: str) -> Source:
 
 
 def open_target(url: str) -> Target:
-    """What a log is to be copied to; nothing is made yet. Raises UsageError, NotFound, Denied, UnusableLog."""
+    """What a log is to be copied to; nothing is made yet. Raises UsageError, NotFound, Denied, UnusableLog, Unavailable."""
+    if is_postgres(url):
+        address = parse_postgres_url(url)
+        with needing_psycopg():
+            from evrt.log.postgres.copying import PostgresTarget
+        return PostgresTarget(address)
     path = parse_url(url)
     if path is None:
         raise UsageError("A log in memory ends with its process, so nothing can be copied there.")

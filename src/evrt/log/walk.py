@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from evrt.errors import TreeDisagrees, UsageError
-from evrt.log.address import parse_url
+from evrt.log.address import is_postgres, parse_url
 from evrt.log.beside import Table
 from evrt.log.contract import Recorded
 from evrt.log.entry import entry_of, leaf_hash
@@ -174,6 +174,15 @@ def open_rows(url: str, doing: str) -> Iterator[Rows]:
 
     Raises UsageError, NotFound, Denied, UnusableLog, Unavailable.
     """
+    if is_postgres(url):
+        from evrt.log.postgres.address import needing_psycopg, parse_postgres_url
+
+        address = parse_postgres_url(url)
+        with needing_psycopg():
+            from evrt.log.postgres.rows import open_postgres_rows
+        with open_postgres_rows(address, doing) as rows:
+            yield rows
+        return
     path = parse_url(url)
     if path is None:
         raise UsageError("A log in memory has no file to read; give the URL of a file.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -104,6 +106,19 @@ def shown_url(url: str) -> str:
     except UsageError:
         scheme, _, rest = url.partition("://")
         return f"{scheme}://…@{rest.rpartition('@')[2].partition('?')[0]}" if "@" in rest else f"{scheme}://…"
+
+
+@contextmanager
+def needing_psycopg() -> Iterator[None]:
+    """While what stands on psycopg is imported, which not everybody has. Raises UsageError."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name is None or not error.name.startswith("psycopg"):
+            raise
+        raise UsageError(
+            "A log on PostgreSQL needs psycopg, which is not installed: pip install 'evrt[postgres]'."
+        ) from None
 
 
 def _decoded(text: str) -> str:

@@ -93,6 +93,28 @@ async def connect_reading(address: Address, purpose: str = "reader") -> psycopg.
     return connection
 
 
+def connect_walking(address: Address) -> psycopg.Connection[TupleRow]:
+    """A connection for who reads all of a log and blocks, in autocommit. Raises psycopg.Error, UsageError."""
+    connection = psycopg.connect(
+        **_keywords(address, "walk"), autocommit=True, prepare_threshold=None if address.pooled else 2
+    )
+    try:
+        _adapt(connection)
+        check_server(connection.info.server_version, address)
+        connection.read_only = True
+        if not address.pooled:
+            # What is read in one moment may be written elsewhere in between, which takes its time.
+            connection.execute(
+                "SELECT set_config('statement_timeout', '0', false), "
+                "set_config('idle_in_transaction_session_timeout', '0', false)"
+                + "".join(f", set_config('{name}', 'off', false)" for name in PLANS)
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def settings(address: Address, lock_timeout_seconds: float, *, local: bool) -> tuple[str, Sequence[object]]:
     """A statement that sets what the writer relies on: for its session, or for one transaction.
 

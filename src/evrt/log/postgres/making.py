@@ -11,6 +11,7 @@ from evrt.errors import UnusableLog, UsageError
 from evrt.log.ids import new_event_id
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.schema import MARK, SCHEMA, SCHEMA_VERSION, named
+from evrt.log.standing import Origin
 
 State = Literal["new", "ready"]
 
@@ -63,10 +64,13 @@ def check_version(version: int, address: Address) -> None:
         )
 
 
-def make_sure(connection: psycopg.Connection[Any], address: Address) -> str:
-    """Have a log be there; its id. Safe when several processes come at once. Raises psycopg.Error, UnusableLog."""
+def make_sure(connection: psycopg.Connection[Any], address: Address, origin: Origin | None = None) -> str:
+    """Have a log be there; its id. A copy, where an origin is given. Safe when several processes come at once.
+
+    Raises psycopg.Error, UnusableLog.
+    """
     if judge(_look(connection, address), address) == "new":
-        _make(connection, address)
+        _make(connection, address, origin)
     row = connection.execute(named(HEAD, address.quoted_schema)).fetchone()
     if row is None:
         raise UnusableLog(f"The log {address.shown} has no head: its row has been removed.")
@@ -80,7 +84,7 @@ def _look(connection: psycopg.Connection[Any], address: Address) -> tuple[Any, .
     return tuple(row)
 
 
-def _make(connection: psycopg.Connection[Any], address: Address) -> None:
+def _make(connection: psycopg.Connection[Any], address: Address, origin: Origin | None) -> None:
     with connection.transaction():
         # One at a time, whatever their sessions are set to; it ends with the transaction.
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_look(connection, address)[4],))
@@ -91,6 +95,7 @@ def _make(connection: psycopg.Connection[Any], address: Address) -> None:
         connection.execute("" if found[0] else f"CREATE SCHEMA {schema}")
         connection.execute(named(SCHEMA, schema))
         connection.execute(
-            named("INSERT INTO @.head VALUES (true, 0, 0, 0, %s, %s, %s)", schema),
-            (SCHEMA_VERSION, new_event_id(), time.time_ns() // 1_000),
+            named("INSERT INTO @.head VALUES (true, 0, 0, 0, %s, %s, %s, NULL, %s)", schema),
+            # A copy says so from the first moment on, so that nobody takes a part of it for the whole.
+            (SCHEMA_VERSION, *(origin or (new_event_id(), time.time_ns() // 1_000, None))),
         )

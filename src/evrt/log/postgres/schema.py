@@ -29,7 +29,9 @@ CREATE TABLE @.head (
     streams bigint NOT NULL,
     schema_version integer NOT NULL,
     log text NOT NULL,
-    created bigint NOT NULL
+    created bigint NOT NULL,
+    moved_to text,
+    copied_from text
 );
 
 CREATE TABLE @.streams (

@@ -30,6 +30,7 @@ from evrt.log.postgres.making import check_version
 from evrt.log.postgres.queueing import to_postgres
 from evrt.log.postgres.schema import SELECT_RECORDED, named
 from evrt.log.queueing import Queue, QueueWork
+from evrt.log.standing import Standing
 
 HEADS_CACHED_MAX = 50_000
 """Names and heads kept between transactions; beyond it they are read again."""
@@ -42,7 +43,8 @@ SELECT
     h.position, h.time, h.streams, h.schema_version, h.log,
     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
     pg_current_xact_id()::text,
-    current_setting('synchronous_commit')
+    current_setting('synchronous_commit'),
+    h.moved_to, h.copied_from
 FROM (SELECT * FROM @.head FOR UPDATE) AS h
 """
 
@@ -125,7 +127,7 @@ class Transaction:
 
         For a batch that may write up to so many events.
 
-        Raises psycopg.Error, UnusableLog, UsageError.
+        Raises psycopg.Error, UnusableLog, UsageError, Denied (it has moved).
         """
         if len(self._end.heads) > HEADS_CACHED_MAX:
             self._forget()
@@ -142,8 +144,9 @@ class Transaction:
         head = locked.fetchone()
         if head is None:
             raise UnusableLog(f"The log {self._address.shown} has no head: its row has been removed.")
-        position, time, streams, version, log, now, number, synchronous = head
+        position, time, streams, version, log, now, number, synchronous, *standing = head
         check_version(version, self._address)
+        Standing(*standing).check(self._address.shown)
         if log != self._end.log:
             raise UnusableLog(
                 f"{self._address.shown} holds another log than when it was opened: {log} instead of {self._end.log}. "

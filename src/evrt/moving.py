@@ -108,6 +108,8 @@ class _Copy:
 
     def run(self, *, follow: bool, switch: bool) -> Copied:
         rows, target = self.source.rows, self.target
+        if switch:
+            self.source.check_sealable()
         self.check_target()
         target.begin(Origin(rows.id, rows.created, rows.place), self.position)
         self.begun_at = self.position

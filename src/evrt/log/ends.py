@@ -39,6 +39,10 @@ class Source(Protocol):
 
     def standing(self) -> Standing: ...
 
+    def check_sealable(self) -> None:
+        """Raises Denied, UnusableLog where ``seal`` could do no good, so that this is known before all is copied."""
+        ...
+
     def seal(self, moved_to: str) -> None:
         """Have it take nothing more from anybody, and say where it has moved. Raises Denied, Unavailable, UnusableLog."""
         ...

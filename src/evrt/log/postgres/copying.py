@@ -56,6 +56,9 @@ class PostgresSource:
     def standing(self) -> Standing:
         return self.rows.standing()
 
+    def check_sealable(self) -> None:
+        """Its version has been looked at when it was opened."""
+
     def seal(self, moved_to: str) -> None:
         try:
             with (

@@ -16,6 +16,7 @@ from evrt.log.sqlite.connect import (
     BUSY_TIMEOUT_SECONDS,
     cannot_read,
     check_place,
+    check_schema,
     connect_reading,
     file_identity,
     hold,
@@ -56,12 +57,16 @@ class SqliteSource:
     def standing(self) -> Standing:
         return read_standing(self.rows.connection)
 
-    def seal(self, moved_to: str) -> None:
+    def check_sealable(self) -> None:
         path = self.rows.place
         if not may_write(path):
             raise Denied(
                 f"{path} cannot be marked as moved: this user may not write the file and its folder."
             )
+        check_schema(self.rows.connection, path)
+
+    def seal(self, moved_to: str) -> None:
+        path = self.rows.place
         with _locked(path) as lock:
             try:
                 with closing(_reopened(path, lock)) as connection:

@@ -19,7 +19,7 @@ from evrt.cli.output import note, out, out_json, paint, progress
 from evrt.cli.place import Place, drive
 from evrt.errors import Conflict, Denied, EvrtError, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import find_run
-from evrt.log.address import parse_url
+from evrt.log.address import is_postgres, parse_url
 from evrt.log.walk import open_rows
 
 T = TypeVar("T")
@@ -32,6 +32,13 @@ FILE_BYTES_MAX = 1_000_000
 
 def folder_of(url: str, named: Path | None) -> TreeFolder:
     """The tree folder of a log, or the one that was named."""
+    if is_postgres(url):
+        if named is None:
+            raise UsageError(
+                "A log on PostgreSQL has no folder beside it: name the folder of its tree with --tree. That of the log "
+                "it was copied from is as good, for the leaves are the same."
+            )
+        return TreeFolder(named.absolute())
     path = parse_url(url)
     if path is None:
         raise UsageError("A log in memory has no tree; give the URL of a file.")

@@ -11,6 +11,7 @@ from evrt.cli.text import counted
 from evrt.errors import UnusableLog
 from evrt.log.address import parse_url
 from evrt.log.check import CheckReport, Finding, check
+from evrt.log.postgres.address import shown_url
 
 SOUND = 0
 UNSOUND = 1
@@ -27,6 +28,7 @@ def check_log(place: Place, *, as_json: bool) -> int:
             raise
         # That it cannot be read to its end is the answer to who asked, and no failure of the check.
         report = _damaged(url, error.__cause__)
+    url = shown_url(url)
     if as_json:
         out_json(_document(url, report))
     else:

@@ -7,15 +7,24 @@ import os
 from evrt.cli.output import note, out, out_json, progress
 from evrt.cli.place import Place
 from evrt.cli.text import counted
-from evrt.log.backup import backup
+from evrt.errors import UsageError
+from evrt.log.address import SQLITE_PREFIX, is_postgres
+from evrt.log.backup import backup, check_free
+from evrt.log.check import CheckReport, check
 from evrt.log.migrate import migrate
+from evrt.log.postgres.address import shown_url
+from evrt.moving import copy
 
 
 def back_up(place: Place, target: str, *, as_json: bool) -> None:
     """Copy a log while it may be in use, check the copy, and tell of it."""
     url = place.existing_url()
-    with progress("Copying and checking") as advance:
-        report = backup(url, target, copying=advance, checking=advance)
+    if is_postgres(url):
+        report = _from_postgres(url, target)
+        url = shown_url(url)
+    else:
+        with progress("Copying and checking") as advance:
+            report = backup(url, target, copying=advance, checking=advance)
     if as_json:
         out_json(
             {
@@ -32,9 +41,25 @@ def back_up(place: Place, target: str, *, as_json: bool) -> None:
         )
 
 
+def _from_postgres(url: str, target: str) -> CheckReport:
+    """Copy a log on PostgreSQL into a file that is not there yet, row by row, and check that."""
+    from evrt.cli.moving import told
+
+    check_free(target)
+    file = f"{SQLITE_PREFIX}{os.path.abspath(target)}"
+    with told(follow=False) as teller:
+        copy(url, file, teller=teller)
+    with progress("Checking") as advance:
+        return check(file, progress=advance)
+
+
 def bring_up_to_date(place: Place, *, as_json: bool) -> None:
     """Migrate a log to today's schema, and tell of it."""
     url = place.existing_url()
+    if is_postgres(url):
+        raise UsageError(
+            f"{shown_url(url)} has the only schema there is on PostgreSQL so far: there is nothing to migrate."
+        )
     with progress("Copying and checking") as advance:
         migrated = migrate(url, copying=advance, checking=advance)
     if as_json:

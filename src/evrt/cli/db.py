@@ -39,7 +39,8 @@ def backup(
 ) -> None:
     """Copy the log, while it may be in use.
 
-    The copy is the log as of one moment, checked from its first event to its last before it gets its name.
+    The copy is the log as of one moment, checked from its first event to its last before it gets its name. That of a
+    log on PostgreSQL is a SQLite file too, copied as by `evrt db copy`; copies of the whole database are pg_dump's.
     """
     from evrt.cli.copying import back_up
 

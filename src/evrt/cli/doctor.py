@@ -8,7 +8,7 @@ from evrt.cli.place import AppOption, DbOption, JsonOption, Place
 
 
 def doctor(app: AppOption = None, db: DbOption = None, as_json: JsonOption = False) -> None:
-    """Look at what a log needs: SQLite, file system, room, locks, syncs, and the log itself.
+    """Look at what a log needs: SQLite, file system, room, locks, syncs, or the PostgreSQL server; and the log itself.
 
     Changes nothing. Exit code 0 if nothing is bad, 1 if something is.
     """

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from evrt.cli.output import out, out_json, paint, prints_aside
 from evrt.cli.place import Place, default_url
 from evrt.errors import EvrtError, UsageError
-from evrt.log.address import parse_url
-from evrt.log.doctor import Diagnosis, Verdict, examine
+from evrt.log.address import is_postgres, parse_url
+from evrt.log.diagnosis import Diagnosis, Verdict
+from evrt.log.doctor import examine
+from evrt.log.postgres.address import needing_psycopg, parse_postgres_url
 from evrt.projection import AnyProjection
 from evrt.projector.doctor import examine_views
 from evrt.projector.registry import projections
@@ -38,12 +40,10 @@ def examine_place(place: Place, *, as_json: bool) -> int:
 
 def _all(place: Place) -> Iterator[Diagnosis]:
     app, url, own = _app(place)
-    path = parse_url(url)
-    if path is None:
-        raise UsageError("A log in memory has no place to look at; give the URL of a file.")
+    examinations = _of_log(url)
     yield from app
     verdicts = {}
-    for diagnosis in examine(path):
+    for diagnosis in examinations:
         verdicts[diagnosis.name] = diagnosis.verdict
         yield diagnosis
     yield from _projections(own)
@@ -51,6 +51,19 @@ def _all(place: Place) -> Iterator[Diagnosis]:
         yield from examine_views(url)
     if verdicts.get("log") == "ok" and "events" in verdicts:  # An older log has no queue.
         yield from asyncio.run(examine_queue(url))
+
+
+def _of_log(url: str) -> Iterator[Diagnosis]:
+    """The examinations of a log's place. Raises UsageError."""
+    if is_postgres(url):
+        address = parse_postgres_url(url)
+        with needing_psycopg():
+            from evrt.log.postgres.doctor import examine_postgres
+        return examine_postgres(address, url)
+    path = parse_url(url)
+    if path is None:
+        raise UsageError("A log in memory has no place to look at; give the URL of a file.")
+    return examine(path)
 
 
 def _app(place: Place) -> tuple[list[Diagnosis], str, Sequence[AnyProjection]]:

@@ -12,7 +12,7 @@ from evrt.cli.output import note, out, out_json, progress
 from evrt.cli.text import counted
 from evrt.config import as_url
 from evrt.errors import EvrtError, UsageError
-from evrt.moving import Copied, copy
+from evrt.moving import Copied, Teller, copy
 
 FOLLOW_SECONDS = 0.1
 """How often a copy that follows looks for more."""
@@ -23,17 +23,24 @@ def copy_log(source: str, target: str, *, follow: bool, switch: bool, as_json: b
     for name, given in (("SOURCE", source), ("TARGET", target)):
         if not given.strip():
             raise UsageError(f"{name} names no log: what was given is empty.")
-    with progress("Copying", "events") as advance, _stopping(follow) as stop:
-        teller = _Teller(advance, stop)
-        try:
-            copied = copy(as_url(source), as_url(target), teller=teller, follow=follow, switch=switch)
-        except (EvrtError, KeyboardInterrupt):
-            teller.broke_off()
-            raise
+    with told(follow=follow) as teller:
+        copied = copy(as_url(source), as_url(target), teller=teller, follow=follow, switch=switch)
     if as_json:
         out_json(copied._asdict() | {"root": copied.root.hex()})
     else:
         _out(copied)
+
+
+@contextmanager
+def told(*, follow: bool) -> Iterator[Teller]:
+    """Who tells of a copy on stderr, and has one that follows end at Ctrl-C or SIGTERM."""
+    with progress("Copying", "events") as advance, _stopping(follow) as stop:
+        teller = _Teller(advance, stop)
+        try:
+            yield teller
+        except (EvrtError, KeyboardInterrupt):
+            teller.broke_off()
+            raise
 
 
 def _out(copied: Copied) -> None:

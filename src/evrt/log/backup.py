@@ -31,6 +31,17 @@ def backup(
     """
     path = existing_file(url)
     target = os.path.abspath(target)
+    check_free(target)
+    with _unfinished(target) as part:
+        position, leaf = _copy(path, part, target, copying)
+        report = check(f"sqlite:///{part}", progress=checking)
+        _compare(path, part, position, leaf, report)
+    return report
+
+
+def check_free(target: str) -> None:
+    """Raises UsageError, Conflict, NotFound where no copy can be made."""
+    target = os.path.abspath(target)
     if os.path.isdir(target):
         raise UsageError(f"{target} is a folder; a copy is a file. Give it a name, such as {target}/evrt.db.")
     for taken in files_of(target):
@@ -41,11 +52,6 @@ def backup(
             )
     if not os.path.isdir(os.path.dirname(target)):
         raise NotFound(f"There is no folder {os.path.dirname(target)} for the copy. Create it first.")
-    with _unfinished(target) as part:
-        position, leaf = _copy(path, part, target, copying)
-        report = check(f"sqlite:///{part}", progress=checking)
-        _compare(path, part, position, leaf, report)
-    return report
 
 
 def files_of(path: str) -> list[str]:

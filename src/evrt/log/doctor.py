@@ -16,11 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Literal
 
 from evrt.errors import EvrtError
-from evrt.log.check import check
+from evrt.log.diagnosis import CHECKED_EVENTS_MAX, Diagnosis, examine_events, examine_python, examine_standing
 from evrt.log.sqlite.connect import (
     SQLITE_VERSION_MIN,
     check_place,
@@ -29,19 +27,15 @@ from evrt.log.sqlite.connect import (
     lock_path,
     may_write,
     read_schema_version,
+    read_standing,
     wal_pages,
 )
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.schema import SCHEMA_VERSION
 
-Verdict = Literal["ok", "mind", "bad"]
-
 ROOM_BYTES_MIN = 64 * 1024 * 1024
 ROOM_BYTES_GOOD = 1024 * 1024 * 1024
 FILES_FREE_MIN = 100
-
-CHECKED_EVENTS_MAX = 20_000
-"""A log up to this long is checked whole; a longer one is left to `evrt db check`."""
 
 WAL_PAGES_GOOD = 25_000
 """A WAL beyond 100 MiB is one that is not copied back: somebody reads without end."""
@@ -67,21 +61,11 @@ REMOTE = (
 GONE_AT_POWER_OFF = ("tmpfs", "ramfs", "devtmpfs")
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What one examination found, and what to do about it where it is not ``ok``."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    remedy: str = ""
-
-
 def examine(path: str) -> Iterator[Diagnosis]:
     """Examine the place of a log, and the log if there is one. Yields as it goes; blocks."""
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
-    yield _python()
+    yield examine_python()
     yield _sqlite()
     if not os.path.isdir(folder):
         yield Diagnosis("folder", "bad", f"there is no folder {folder}", "Create it first.")
@@ -124,13 +108,6 @@ def _guarded(name: str, look: Callable[[], Diagnosis]) -> Diagnosis:
 
 
 # ----------------------------------------------------------------------------------- what is installed
-
-
-def _python() -> Diagnosis:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return Diagnosis("Python", "ok", version)
-    return Diagnosis("Python", "mind", f"{version}, which evrt is not tested on", "Use 3.11, 3.12 or 3.13.")
 
 
 def _sqlite() -> Diagnosis:
@@ -295,12 +272,13 @@ def _log(path: str) -> Diagnosis:
         version = read_schema_version(connection)
         (log_id,) = connection.execute("SELECT id FROM log").fetchone()
         (events,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+        standing = read_standing(connection)
     text = f"{log_id}, {events:,} events, schema {version}"
     if version < SCHEMA_VERSION:
         return Diagnosis("log", "mind", f"{text}, which can only be read", "Run `evrt db migrate`.")
     if version > SCHEMA_VERSION:
         return Diagnosis("log", "bad", f"{text}, which is newer than this evrt", "Upgrade evrt.")
-    return Diagnosis("log", "ok", text)
+    return examine_standing(text, standing)
 
 
 def _settings(path: str) -> Diagnosis:
@@ -350,9 +328,4 @@ def _events(path: str) -> Diagnosis:
         (events,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
     if events > CHECKED_EVENTS_MAX:
         return Diagnosis("events", "ok", f"{events:,}, too many to check now", "Run `evrt db check`.")
-    report = check(f"sqlite:///{path}")
-    if report.ok:
-        return Diagnosis("events", "ok", f"all {report.events:,} checked and sound")
-    first = report.findings[0]
-    where = "" if first.position is None else f"position {first.position}: "
-    return Diagnosis("events", "bad", f"{where}{first.text}", "Run `evrt db check`, and restore a copy.")
+    return examine_events(f"sqlite:///{path}")

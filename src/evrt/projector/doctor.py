@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evrt.errors import EvrtError
-from evrt.log.doctor import Diagnosis
+from evrt.log.diagnosis import Diagnosis
 from evrt.log.sqlite.connect import connect_reading
 from evrt.projector.places import views_path
 from evrt.projector.projector import STALLED_SECONDS

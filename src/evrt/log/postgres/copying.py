@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
-from evrt.errors import Conflict, EvrtError, NotFound, UnusableLog
+from evrt.errors import Conflict, Denied, EvrtError, NotFound, UnusableLog
 from evrt.log.beside import BLOBS, REFS, Difference, Table
 from evrt.log.ends import LOCK_TIMEOUT_SECONDS, BlobPiece, Source, StreamRow, heads_after
 from evrt.log.postgres.address import Address
@@ -57,7 +57,12 @@ class PostgresSource:
         return self.rows.standing()
 
     def check_sealable(self) -> None:
-        """Its version has been looked at when it was opened."""
+        # Its version has been looked at when it was opened.
+        if not self.rows.may_seal():
+            raise Denied(
+                f"{self.rows.place} cannot be marked as moved: this user may append to it and no more. Name its owner in "
+                "the URL."
+            )
 
     def seal(self, moved_to: str) -> None:
         try:

@@ -193,6 +193,14 @@ class PostgresRows:
         [row] = self._all("SELECT moved_to, copied_from FROM @.head")
         return Standing(*row)
 
+    def may_seal(self) -> bool:
+        """Whether this user may write what ``standing`` reads: its owner may."""
+        [(may,)] = self._all(
+            "SELECT has_column_privilege(%s, 'moved_to', 'UPDATE')",
+            named("@.head", self.address.quoted_schema),
+        )
+        return bool(may)
+
     def identity(self) -> tuple[object, ...]:
         """What tells this schema from every other."""
         [row] = self._all(_SAME, self.address.quoted_schema)

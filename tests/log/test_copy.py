@@ -6,6 +6,9 @@ import asyncio
 import itertools
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import aclosing, closing
 from functools import partial
@@ -487,3 +490,110 @@ def test_what_is_written_and_erased_while_a_log_is_copied_comes_along(
     assert teller.left == 0
     assert teller.level_at is not None
     assert contents(target) == released(contents(source))
+
+
+WRITER = """
+import asyncio, sys
+from contextlib import aclosing
+from evrt.errors import Denied
+from evrt.log import Append, Draft, Exact, open_log
+from evrt.log.ids import new_event_id
+
+AFTER_MOVE = 20
+
+async def write(stream, places):
+    version = 0
+    for number, place in enumerate(places):
+        async with aclosing(await open_log(place)) as log:
+            left = AFTER_MOVE if number else 1_000_000
+            while left:
+                draft = Draft(stream, "note.written", new_event_id(), stream, b"{}", b"%d" % version)
+                try:
+                    # What has been refused is not there: the first append at the new place finds it so.
+                    appended = await log.append(Append([draft], {stream: Exact(version)}))
+                except Denied:
+                    assert not number
+                    print("moved", flush=True)
+                    sys.stdin.readline()
+                    break
+                version += 1
+                left -= 1
+                print(appended.position, draft.event_id, flush=True)
+                await asyncio.sleep(0.002)
+
+asyncio.run(write(sys.argv[1], sys.argv[2:]))
+"""
+
+
+class Writer:
+    """Another process that appends to a stream of its own, and goes on where the log has moved."""
+
+    def __init__(self, stream: str, source: str, target: str, said: Path) -> None:
+        self._said = said
+        with said.open("wb") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", WRITER, stream, source, target], stdin=subprocess.PIPE, stdout=out
+            )
+
+    def acknowledged(self) -> list[tuple[int, str]]:
+        """Position and id of every event that it was told is recorded."""
+        lines = [line.split() for line in self._said.read_text().splitlines() if line != "moved"]
+        return [(int(position), event_id) for position, event_id in lines]
+
+    def has_written(self, events: int) -> None:
+        while len(self.acknowledged()) < events:
+            assert self._process.poll() is None
+            time.sleep(0.05)
+
+    def go_on(self) -> list[tuple[int, str]]:
+        self._process.communicate(b"\n")
+        assert self._process.returncode == 0
+        assert "moved" in self._said.read_text()
+        return self.acknowledged()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class FollowsWriters(Quiet):
+    """Follows two writers until each has written so much more."""
+
+    def __init__(self, writers: list[Writer]) -> None:
+        super().__init__()
+        self._writers = writers
+        self._wanted = 0
+
+    def level(self, position: int) -> None:
+        super().level(position)
+        self._wanted = 20 + max(len(writer.acknowledged()) for writer in self._writers)
+
+    def waits(self) -> bool:
+        time.sleep(0.02)
+        return any(len(writer.acknowledged()) < self._wanted for writer in self._writers)
+
+
+def test_a_log_moves_under_two_writers_and_nothing_is_lost_or_doubled(places: Places, tmp_path: Path) -> None:
+    source, target = url(tmp_path / "source.db"), places()
+    make(source, [Step("append", 2)] * 30)
+    writers = [Writer(f"run-w{number}", source, target, tmp_path / f"said-{number}") for number in range(2)]
+    try:
+        for writer in writers:
+            writer.has_written(10)
+        following = FollowsWriters(writers)
+        copy(source, target, teller=following, follow=True)
+        assert following.level_at is not None
+        moving = Quiet()
+        found = copy(source, target, teller=moving, switch=True)
+        assert moving.sealed_at == found.events
+        told = [writer.go_on() for writer in writers]
+    finally:
+        for writer in writers:
+            writer.end()
+    events = [step.event for step in contents(target)["events"]]
+    assert events[: found.events] == [step.event for step in contents(source)["events"]]
+    for number, acknowledged in enumerate(told):
+        written = [(event.position, event.event_id) for event in events if event.stream == f"run-w{number}"]
+        assert written == acknowledged
+        assert sum(position > found.events for position, _ in acknowledged) == 20
+    assert check(target).findings == ()

@@ -16,6 +16,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evrt.log.postgres.address import shown_url
+from postgres import fresh_url, shared
+
 BIN = Path(sys.executable).parent
 RUNNABLE = frozenset({"evrt", "python", "pytest"})
 COLUMNS = 110
@@ -38,6 +41,11 @@ VARYING = (
     (re.compile(r"[─━═]+|\.{3,}|={3,}"), "RULE"),
     (re.compile(r"\s+"), " "),
 )
+SERVER = "postgresql://evrt:secret@db.example.org/agents"
+SHOWN_SERVER = "postgresql://evrt@db.example.org/agents"
+"""The URL of a log on PostgreSQL, as a page gives it to a command and as commands show it: on the tests' server it
+stands for one that is not there yet."""
+
 FIGURE = re.compile(r"\d+(\.\d+)?")
 REF = re.compile(r"\b(run|user|conversation)-[a-z2-7]{16}\b")
 
@@ -77,11 +85,19 @@ class Terminal:
     variables: dict[str, str] = field(default_factory=dict)
     """What has been exported."""
     exit_code: int = 0
+    server: str = ""
+    """Where the page's log on PostgreSQL is."""
 
     def run(self, command: Command, *, figures_vary: bool = False) -> None:
         """Try a command. Raises AssertionError where it does not do what the page says."""
-        printed = self._printed(REF.sub(lambda ref: self.known.get(ref[0], ref[0]), command.text))
+        text = REF.sub(lambda ref: self.known.get(ref[0], ref[0]), command.text)
+        if SERVER in text:
+            self.server = self.server or fresh_url(shared().owner)
+            text = text.replace(SERVER, self.server)
+        printed = self._printed(text)
         printed = CONTROL.sub("", ERASED.sub("", printed))
+        if self.server:
+            printed = printed.replace(shown_url(self.server), SHOWN_SERVER)
         lines = printed.splitlines()
         told = f"$ {command.text}\n{printed}"
         killed = self.exit_code == -signal.SIGKILL

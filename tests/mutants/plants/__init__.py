@@ -14,6 +14,7 @@ from mutants.plants.families import FAMILIES
 from mutants.plants.foreign import FOREIGN
 from mutants.plants.log import LOG
 from mutants.plants.model import MODEL
+from mutants.plants.moving import MOVING
 from mutants.plants.operating import OPERATING
 from mutants.plants.outcomes import OUTCOMES
 from mutants.plants.projections import PROJECTIONS
@@ -26,6 +27,7 @@ MUTANTS = (
     *DISK,
     *FOREIGN,
     *OPERATING,
+    *MOVING,
     *RUN,
     *OUTCOMES,
     *FAMILIES,

@@ -13,7 +13,7 @@ from evrt.errors import EvrtError
 from evrt.folds.run import ERASED, GOES_ON
 from evrt.log import Log, open_log
 from evrt.log.coordination import Entry, Lease, State
-from evrt.log.doctor import CHECKED_EVENTS_MAX, Diagnosis
+from evrt.log.diagnosis import CHECKED_EVENTS_MAX, Diagnosis
 from evrt.worker.queue import MICROSECONDS, ready_since
 
 READY_SECONDS_MAX = 60.0

@@ -68,7 +68,7 @@ MOVING: tuple[Mutant, ...] = (
         "log/beside.py",
         "        while other is not None and other[: table.key] < key:\n            yield Difference(other[: table.key], None)\n",
         "        while other is not None and other[: table.key] < key:\n",
-        f"{COPY}test_what_was_done_since_is_brought_over",
+        "tests/log/test_beside.py::test_differences_make_of_what_is_there_what_is_wanted",
     ),
     mutant(
         "entries that stay with workers who are not there",

@@ -35,22 +35,22 @@ FAMILIES = (
     mutant(
         "an end that its parent is not told of",
         "runtime/runner.py",
-        "writer.draft(terminal), *parent.drafts, beside=(Remove(self._journal.run), *parent.beside)",
-        "writer.draft(terminal), beside=(Remove(self._journal.run),)",
+        "writer.record(writer.draft(terminal), *follows.drafts, beside=beside)",
+        "writer.record(writer.draft(terminal), beside=beside[:1])",
         f"{CHILDREN}test_a_parent_waits_for_its_children_and_gets_what_they_came_to",
     ),
     mutant(
         "a parent that is not woken by its child's end",
         "endings.py",
-        "return ForParent((draft,), (Wake(requested.parent),))",
-        "return ForParent((draft,), ())",
+        "return Consequences((draft,), (Wake(requested.parent),))",
+        "return Consequences((draft,), ())",
         f"{CHILDREN}test_workers_execute_a_family_and_claim_its_parent_no_oftener_than_something_came",
     ),
     mutant(
         "an output that is too large for the parent's history as well",
         "endings.py",
-        "if len(payload) > PAYLOAD_BYTES_MAX:",
-        "if False:",
+        "    if len(payload) > PAYLOAD_BYTES_MAX:\n        # Twice the output",
+        "    if False:\n        # Twice the output",
         f"{CHILDREN}test_an_output_that_has_no_room_beside_its_story_is_read_from_the_child",
     ),
     mutant(

@@ -34,10 +34,13 @@ def test_a_log_of_an_older_version_is_read_and_written_after_a_migration(shell: 
     assert len(shell.evrt("runs", "list", "--json").document) == 4
     told = shell.refused("runs", "start", "parrot", "hi", code=2)
     assert "to write to it, run `evrt db migrate`" in told
+    for command in ("queue", "queue workers"):
+        assert "which kept no queue" in shell.refused(*command.split(), code=2)
     migrated = shell.evrt("db", "migrate").out
     assert f"went from version 1 of the schema to version {SCHEMA_VERSION}." in migrated
     assert "evrt.db-v1 is the log as it was" in migrated
     assert shell.evrt("runs", "start", "parrot", "hi").out == "hi\n"
+    shell.evrt("queue")
     again = shell.evrt("db", "migrate", "--json").document
     assert (again["from"], again["to"], again["copy"]) == (SCHEMA_VERSION, SCHEMA_VERSION, None)
     assert "is sound" in shell.evrt("db", "check").out

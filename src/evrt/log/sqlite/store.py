@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from evrt.errors import Denied, EvrtError, NotFound
+from evrt.errors import Denied, EvrtError, NotFound, Unavailable, UnusableLog
 from evrt.log.blobs import Counted, checked, unknown_blob
 from evrt.log.claiming import Now
 from evrt.log.contract import (
@@ -284,7 +284,15 @@ class SqliteLog:
         return await self._open_writer().submit(work)
 
     async def _look(self, statement: Statement) -> list[Any]:
-        return await self._fetch(statement.sql, **statement.parameters)
+        try:
+            return await self._fetch(statement.sql, **statement.parameters)
+        except Unavailable as error:
+            if "no such table" not in str(error.__cause__):
+                raise
+            raise UnusableLog(
+                f"{self._path} was written by an older evrt, which kept no queue. It can be read as it is; `evrt db migrate` "
+                "gives it one (it keeps a copy)."
+            ) from error
 
     async def _clock(self) -> Now:
         return local_now()

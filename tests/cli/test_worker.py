@@ -165,6 +165,16 @@ def test_code_that_changes_is_loaded_anew_also_when_it_was_broken_in_between(wor
         watched.ended(0)
 
 
+def test_programs_that_tools_start_have_no_part_in_what_supervisor_and_worker_say(works: Shell) -> None:
+    with worker(works, "--reload") as watched:
+        watched.next("process_started")
+        assert works.evrt("runs", "start", "talks", "--detach", "--follow").out == "0\n"
+        watched.process.send_signal(signal.SIGTERM)
+        watched.ended(0)
+        assert watched.process.stderr is not None
+        assert watched.process.stderr.read() == "[]\nheard\n"
+
+
 @pytest.mark.parametrize(
     "words, text",
     [
@@ -179,7 +189,7 @@ def test_code_that_changes_is_loaded_anew_also_when_it_was_broken_in_between(wor
         (["--grace", "inf"], "--grace takes"),
         (
             ["--agents", "quick,nobody"],
-            "no agent or workflow named nobody. It has: asks, fails, long, quick, stubborn.",
+            "no agent or workflow named nobody. It has: asks, fails, long, quick, stubborn, talks.",
         ),
         (["--agents", "quick,,long"], "--agents takes names with commas between them"),
         (["--processes", "2", "--agents", "nobody"], "It has: asks"),

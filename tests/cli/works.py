@@ -13,6 +13,7 @@ from cli.shell import Shell
 WORKS = '''
 import asyncio
 import os
+import subprocess
 import time
 
 import evrt
@@ -47,6 +48,12 @@ async def long(ctx: evrt.Context) -> list:
 async def stubborn(ctx: evrt.Context) -> None:
     """Executes in a thread, which nobody can cancel."""
     await ctx.step("sleep", time.sleep, 600, effect="read")
+
+
+@app.workflow
+async def talks(ctx: evrt.Context) -> str:
+    """Starts a program that says what looks like JSON, and reads all it is given."""
+    return str(await ctx.step("program", subprocess.call, ["sh", "-c", "echo '[]'; cat; echo heard"]))
 
 
 @app.workflow

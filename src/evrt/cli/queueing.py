@@ -93,7 +93,9 @@ def _row(entry: Entry, asked: int | None) -> list[Cell]:
 async def list_workers(place: Place, *, as_json: bool) -> None:
     """Print the leases, and what each worker has claimed."""
     async with place.reading() as log:
-        leases = await log.coordination.leases()
+        known = await log.coordination.leases()
+        # Who is gone and has nothing is forgotten when another worker next gives a word.
+        leases = [lease for lease in known if lease.left_seconds > 0 or lease.claimed]
         claimed = await claimed_by(log.coordination)
         url = log.url
     if as_json:

@@ -198,10 +198,7 @@ class Supervisor:
         """Take in what it reports until it ends."""
         assert child.process.stdout is not None
         async for line in child.process.stdout:
-            try:
-                report = orjson.loads(line)
-            except orjson.JSONDecodeError:  # Something of the app's that found its way to this stdout.
-                continue
+            report = orjson.loads(line)
             child.done = done_of(report)
             if report["event"] == "started":
                 child.working = True

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from typing import BinaryIO, TextIO
 
 from evrt.app import App
 from evrt.cli.boundary import INTERRUPTED
@@ -78,14 +79,15 @@ def work_alone(app: App, settings: Settings, *, as_json: bool) -> int:
 
 def work_supervised(place: Place, settings: Settings, *, reports_folders: bool) -> int:
     """Work as the words on stdin say, and report on stdout in JSON lines; returns the exit code."""
-    reports = Teller(sys.stdout)
+    orders_pipe, reports_pipe = _keep_to_ourselves()
+    reports = Teller(reports_pipe)
     tell_warnings(Teller(sys.stderr))
     app = place.load_app()
     worker = settings.make_worker(app)
     orders = Orders(worker)
 
     async def reporting() -> None:
-        transport = await orders.listen()
+        transport = await orders.listen(orders_pipe)
         try:
             await report()
         finally:
@@ -106,8 +108,19 @@ def work_supervised(place: Place, settings: Settings, *, reports_folders: bool) 
     def conclude(code: int) -> None:
         reports.line(json_line({"event": "ended", **asdict(done_by(worker))}))
         reports.close()
+        reports_pipe.close()
 
     return _work(app, worker, reporting, lambda: orders.stopped, conclude)
+
+
+def _keep_to_ourselves() -> tuple[BinaryIO, TextIO]:
+    """The pipes that orders come from and reports go to, where no program that a tool starts reads or writes them."""
+    orders, reports = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(orders, "rb", buffering=0), os.fdopen(reports, "w", encoding="utf-8")
 
 
 def _work(
@@ -233,9 +246,9 @@ class Orders(asyncio.Protocol):
         self._read = b""
         self.stopped = False
 
-    async def listen(self) -> asyncio.BaseTransport:
+    async def listen(self, pipe: BinaryIO) -> asyncio.BaseTransport:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: self, sys.stdin)
+        transport, _ = await loop.connect_read_pipe(lambda: self, pipe)
         loop.add_signal_handler(signal.SIGTERM, self._worker.drain)
         # Ctrl-C is meant for the supervisor.
         loop.add_signal_handler(signal.SIGINT, lambda: None)

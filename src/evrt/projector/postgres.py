@@ -59,7 +59,7 @@ def views_schema(address: Address) -> Address:
 @lru_cache(maxsize=2_048)
 def in_postgres(sql: str, schema: str) -> str:
     """A statement of the views as PostgreSQL has it, with the quoted name of the schema."""
-    text = sql.replace("%", "%%").replace("?", "%s")
+    text = sql.replace("%", "%%").replace(" IS ?", " IS NOT DISTINCT FROM ?").replace("?", "%s")
     # There the order of a join is the planner's to choose.
     text = text.replace("CROSS JOIN", "JOIN").replace(" STRICT", "").replace(", WITHOUT ROWID", "")
     if text.lstrip().startswith("CREATE TABLE"):

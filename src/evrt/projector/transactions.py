@@ -119,7 +119,7 @@ def _make(connection: Connection, projection: AnyProjection, stage: Stage) -> Ge
 def remove_unmoved(connection: Connection, generation: Generation) -> None:
     """See ``ViewStore.remove``."""
     there = connection.execute(
-        "SELECT 1 FROM views WHERE id = ? AND cursor = ? AND leaf IS NOT DISTINCT FROM ?",
+        "SELECT 1 FROM views WHERE id = ? AND cursor = ? AND leaf IS ?",
         (generation.id, generation.cursor, generation.leaf),
     ).fetchone()
     if there:
@@ -212,7 +212,7 @@ def _move(connection: Connection, change: Change, owner: str) -> None:
     # where the file of the views was put back from one, another generation may have the same id.
     moved = connection.execute(
         "UPDATE views SET cursor = ?, leaf = ?, owner = ?, error = ?, error_position = ? "
-        "WHERE id = ? AND cursor = ? AND leaf IS NOT DISTINCT FROM ? AND stage = ? AND name = ? AND version = ? AND shape = ?",
+        "WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ? AND name = ? AND version = ? AND shape = ?",
         (
             *(change.cursor, change.leaf, owner, change.error, change.error_position),
             *(before.id, before.cursor, before.leaf, before.stage, before.name, before.version, before.shape),

@@ -9,7 +9,7 @@ PROJECTOR = (
     mutant(
         "a cursor that is not compared before it is moved",
         "projector/transactions.py",
-        '"WHERE id = ? AND cursor = ? AND leaf IS NOT DISTINCT FROM ? AND stage = ? AND',
+        '"WHERE id = ? AND cursor = ? AND leaf IS ? AND stage = ? AND',
         '"WHERE id = ? AND ? IS NOT NULL AND (? IS NULL OR TRUE) AND stage = ? AND',
         "tests/projector/test_ownership.py::test_an_owner_that_was_frozen_in_a_fold_is_refused_when_it_goes_on",
     ),
@@ -23,7 +23,7 @@ PROJECTOR = (
     mutant(
         "a cursor of another history taken for the same",
         "projector/transactions.py",
-        "AND leaf IS NOT DISTINCT FROM ? AND stage = ?",
+        "AND leaf IS ? AND stage = ?",
         "AND (leaf IS ? OR TRUE) AND stage = ?",
         "tests/projector/test_ownership.py::test_the_same_position_in_another_history_is_not_the_same_cursor",
     ),

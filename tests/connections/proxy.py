@@ -27,14 +27,19 @@ class Proxy:
 
     cut_commit
         asked each time that the server says it has committed: whether the client shall not hear of it.
+    lose_commit
+        asked each time that a client asks to commit: whether the server shall not hear of it.
     """
 
-    def __init__(self, port: int, *, cut_commit: Callable[[], bool] = lambda: False) -> None:
-        self.cut_commit = cut_commit
+    def __init__(self, port: int) -> None:
+        self.cut_commit: Callable[[], bool] = lambda: False
+        self.lose_commit: Callable[[], bool] = lambda: False
         self.commits = 0
         """How often the server said that it had committed."""
         self.cuts = 0
         """How often nobody heard of it."""
+        self.lost = 0
+        """How often the server was not asked."""
         self.drops = 0
         self.delay_seconds = 0.0
         """How long everything takes in either direction."""
@@ -117,6 +122,13 @@ class Proxy:
     def wait_flowing(self) -> None:
         self._flowing.wait()
 
+    def loses(self) -> bool:
+        """Whether the server shall not hear that it is asked to commit."""
+        with self._lock:
+            lose = self.lose_commit()
+            self.lost += lose
+        return lose
+
     def keeps_back(self, message: bytes) -> bool:
         """Whether the client shall not hear this, nor anything after it."""
         if not says_committed(message):
@@ -154,10 +166,13 @@ class _Link:
             side.close()
 
     def _forward_requests(self) -> None:
-        beginning = Beginning()
+        requests = Requests()
         with suppress(OSError):
             while piece := self._client.recv(PIECE_BYTES):
-                self._answers.bytes_expected += beginning.asks_for_bytes(piece)
+                asked, commits = requests.take(piece)
+                self._answers.bytes_expected += asked
+                if commits and self._proxy.loses():
+                    break
                 self._pass_on(self._server, piece)
         self.cut()
 
@@ -183,27 +198,43 @@ class _Link:
 # ---------------------------------------------------------------------------------- what passes through it
 
 
-class Beginning:
-    """The first packets of a client, which alone have no type: does it ask for encryption?"""
+class Requests:
+    """A client's bytes: does it ask for encryption, and is a COMMIT among what it asks?"""
 
     def __init__(self) -> None:
         self._kept = b""
-        self._over = False
+        self._begun = False
+        self._commits: set[bytes] = set()
+        """Names of prepared statements that commit; without a name, the last one."""
 
-    def asks_for_bytes(self, piece: bytes) -> int:
-        """How many answers of one byte this will have."""
-        if self._over:
-            return 0
+    def take(self, piece: bytes) -> tuple[int, bool]:
+        """How many answers of one byte this will have, and whether it asks to commit."""
         self._kept += piece
         asked = 0
-        while len(self._kept) >= 8:
+        while not self._begun and len(self._kept) >= 8:
             length, code = struct.unpack("!II", self._kept[:8])
-            if code not in ASKS_FOR_ENCRYPTION:
-                self._over = True
+            if len(self._kept) < length:
                 break
-            asked += 1
+            # The first packets of a client alone have no type.
+            self._begun = code not in ASKS_FOR_ENCRYPTION
+            asked += not self._begun
             self._kept = self._kept[length:]
-        return asked
+        commits = False
+        while self._begun and len(self._kept) >= 5:
+            length = 1 + int.from_bytes(self._kept[1:5], "big")
+            if len(self._kept) < length:
+                break
+            commits = self._asks_to_commit(self._kept[:1], self._kept[5:length]) or commits
+            self._kept = self._kept[length:]
+        return asked, commits
+
+    def _asks_to_commit(self, kind: bytes, body: bytes) -> bool:
+        if kind == b"Q":
+            return body == b"COMMIT\0"
+        if kind == b"P":
+            name, query, _ = body.split(b"\0", 2)
+            (self._commits.add if query == b"COMMIT" else self._commits.discard)(name)
+        return kind == b"B" and body.split(b"\0", 2)[1] in self._commits
 
 
 class Answers:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from connections.conftest import by_way_of
-from connections.proxy import Answers, Beginning, Proxy
+from connections.proxy import Answers, Proxy, Requests
 from postgres import shared
 
 
@@ -50,6 +50,19 @@ def test_a_commit_whose_answer_is_cut_has_happened_and_its_client_cannot_know(
             insert(connection, table, 2, pipelined=pipelined)
         assert connection.broken
     assert (proxy.commits, proxy.cuts, numbers(table)) == (2, 1, [1, 2])
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_a_commit_that_is_lost_on_its_way_has_not_happened(
+    proxy: Proxy, through: Callable[[str], str], table: str, pipelined: bool
+) -> None:
+    with psycopg.connect(through(shared().network), autocommit=True) as connection:
+        for number in range(10):  # Until every statement is prepared, and no longer spelt out.
+            insert(connection, table, number, pipelined=pipelined)
+        proxy.lose_commit = lambda: True
+        with pytest.raises(psycopg.OperationalError):
+            insert(connection, table, 10, pipelined=pipelined)
+    assert (proxy.lost, proxy.commits, numbers(table)) == (1, 10, list(range(10)))
 
 
 def test_a_dropped_connection_takes_what_was_not_committed_with_it(
@@ -98,8 +111,8 @@ def test_messages_are_found_however_the_bytes_are_cut_up() -> None:
 def test_a_client_that_asks_for_encryption_and_begins_anew_is_understood() -> None:
     asks = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
     begins = (12).to_bytes(4, "big") + (196608).to_bytes(4, "big") + b"user"
-    beginning = Beginning()
-    assert [beginning.asks_for_bytes(piece) for piece in (asks[:3], asks[3:], begins, asks)] == [0, 1, 0, 0]
+    requests = Requests()
+    assert [requests.take(piece)[0] for piece in (asks[:3], asks[3:], begins, asks)] == [0, 1, 0, 0]
 
 
 def test_the_way_by_the_proxy_leads_to_the_same_database(proxy: Proxy) -> None:

@@ -6,7 +6,7 @@ builds it again. Raw is the same rows, made beforehand, into the bare table with
 into SQLite and by COPY into PostgreSQL, as many in a commit. Client and server share the machine.
 
 Answer, on two busy cores: 0.16 into SQLite (22,000 events/s) and 0.12 into PostgreSQL (16,600 events/s). Most of it
-is Python: each event is hashed and built twice on the way in, and twice again when it is read back.
+is Python: each event is built and hashed on the way in, and once more when it is read back.
 """
 
 from __future__ import annotations

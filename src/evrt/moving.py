@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from evrt.audit.tiles import GrowingTree
@@ -263,15 +264,18 @@ class _Copy:
     def erasures(self) -> int:
         """Erase in the copy what has been erased in the log since; how many events of the log are erased."""
         number = 0
+        missing: list[int] = []
         with self.target.rows() as there:
-            done = set(there.erased(upto=self.position))
-        batch: list[int] = []
-        for position in self.source.rows.erased(upto=self.position):
-            number += 1
-            if position not in done:
-                batch.append(position)
-        for start in range(0, len(batch), BATCH_ROWS):
-            self.target.erase(batch[start : start + BATCH_ROWS])
+            erased = there.erased(upto=self.position)
+            other = next(erased, None)
+            for position in self.source.rows.erased(upto=self.position):
+                number += 1
+                while other is not None and other < position:
+                    other = next(erased, None)
+                if position != other:
+                    missing.append(position)
+        for start in range(0, len(missing), BATCH_ROWS):
+            self.target.erase(missing[start : start + BATCH_ROWS])
         return number
 
     # ---------------------------------------------------------------------- beside the events
@@ -280,21 +284,22 @@ class _Copy:
         """Bring all that stands beside the events to what the log has; how many blobs it has."""
         blobs = self.blobs()
         for table in TABLES:
-            self.change(table, self.differences(table))
+            with self.target.rows() as there:
+                self.change(table, self.differences(table, there))
         return blobs
 
-    def differences(self, table: Table) -> list[Difference]:
-        with self.target.rows() as there:
-            wanted = carried(table, self.source.rows.table(table))
-            return list(differences(table, wanted, there.table(table)))
+    def differences(self, table: Table, there: Rows) -> Iterator[Difference]:
+        return differences(table, carried(table, self.source.rows.table(table)), there.table(table))
 
-    def change(self, table: Table, found: list[Difference]) -> None:
-        for start in range(0, len(found), BATCH_ROWS):
-            self.target.change(table, found[start : start + BATCH_ROWS])
+    def change(self, table: Table, found: Iterable[Difference]) -> None:
+        following = iter(found)
+        while batch := list(islice(following, BATCH_ROWS)):
+            self.target.change(table, batch)
 
     def blobs(self) -> int:
         """Pieces come before the row that leads to them, and go after it."""
-        found = self.differences(BLOBS)
+        with self.target.rows() as there:
+            found = list(self.differences(BLOBS, there))
         number = 0
         wanted = {one.key[0] for one in found if one.row is not None}
         for blob in self.source.rows.blobs():

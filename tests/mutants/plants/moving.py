@@ -52,8 +52,8 @@ MOVING: tuple[Mutant, ...] = (
     mutant(
         "erased since, and still in the copy",
         "moving.py",
-        "            if position not in done:\n",
-        "            if position in done:\n",
+        "                if position != other:\n",
+        "                if position == other:\n",
         f"{COPY}test_what_was_done_since_is_brought_over",
     ),
     mutant(

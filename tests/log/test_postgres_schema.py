@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,7 +17,8 @@ from evrt.log import Claim, open_log
 from evrt.log.postgres import connect, schema
 from evrt.log.postgres.address import parse_postgres_url
 from evrt.log.postgres.roles import Roles, roles_sql
-from log.stores import append, claimed, draft
+from log.copies import copied
+from log.stores import append, claimed, draft, url
 from postgres import fresh_url, shared
 
 
@@ -239,12 +241,12 @@ def test_a_writer_may_not_touch_what_keeps_the_log_whole(trusted_writer: Attacke
 async def test_a_reader_reads_and_is_denied_the_rest(postgres: str) -> None:
     await make(postgres)
     users = Users(postgres)
-    url = users.url_of(users.roles.reader)
-    async with aclosing(await open_log(url, read_only=True)) as log:
+    reader = users.url_of(users.roles.reader)
+    async with aclosing(await open_log(reader, read_only=True)) as log:
         assert [row.payload for row in await log.read()] == [b"first"]
         with pytest.raises(Denied, match="reading only"):
             await log.append(append(draft()))
-    async with aclosing(await open_log(url)) as log:
+    async with aclosing(await open_log(reader)) as log:
         with pytest.raises(Denied, match="evrt db roles"):
             await log.append(append(draft()))
 
@@ -254,6 +256,21 @@ async def test_an_owner_goes_on_with_its_log(postgres: str) -> None:
     users = Users(postgres)
     async with aclosing(await open_log(users.url_of(users.roles.owner))) as log:
         assert (await log.append(append(draft()))).position == 2
+
+
+async def test_a_log_is_copied_by_who_reads_it_and_moved_by_its_owner_alone(
+    postgres: str, tmp_path: Path
+) -> None:
+    await make(postgres)
+    users = Users(postgres)
+    copied(users.url_of(users.roles.reader), url(tmp_path / "reader.db"))
+    with pytest.raises(Denied, match="this user may append to it and no more"):
+        copied(users.url_of(users.roles.writer), url(tmp_path / "writer.db"), switch=True)
+    with pytest.raises(Denied, match="permission denied"):
+        copied(url(tmp_path / "reader.db"), users.url_of(users.roles.writer))
+    async with aclosing(await open_log(users.url_of(users.roles.writer))) as log:
+        assert (await log.append(append(draft()))).position == 2
+    assert copied(users.url_of(users.roles.owner), url(tmp_path / "owner.db"), switch=True).moved
 
 
 async def test_roles_can_be_given_again(postgres: str) -> None:

@@ -202,7 +202,7 @@ async def test_sleeps_at_the_same_time_wake_each_at_its_own(url: str) -> None:
             woken: list[int] = []
 
             async def voice(number: int) -> None:
-                await ctx.sleep(f"{number * 15}ms")
+                await ctx.sleep(f"{number * 100}ms")
                 woken.append(number)
 
             await ctx.gather(*(voice(number) for number in (3, 1, 2)))

@@ -86,15 +86,18 @@ async def test_a_write_without_a_key_that_is_being_made_comes_to_its_end_before_
 ) -> None:
     async with evrt.App(url) as app:
         go_on = asyncio.Event()
+        begun = 0
 
         @evrt.tool
         async def write() -> str:
+            nonlocal begun
+            begun += 1
             await go_on.wait()
             return "written"
 
         @app.workflow
-        async def writes(ctx: Ctx) -> str:
-            return str(await ctx.call(write))
+        async def writes(ctx: Ctx) -> list[str]:
+            return [str(await ctx.call(write)) for _ in range(2)]
 
         log = await app.log()
         queued = await app.enqueue(writes)
@@ -105,6 +108,7 @@ async def test_a_write_without_a_key_that_is_being_made_comes_to_its_end_before_
             assert "run.cancelled" not in await types_of(log, queued.run_id)
             go_on.set()
             assert (await queued.result()).status == "cancelled"
+        assert begun == 1
         types = await types_of(log, queued.run_id)
         assert "tool_call.in_doubt" not in types
         assert types.index("tool_call.completed") < types.index("run.cancelled")

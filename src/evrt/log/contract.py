@@ -118,9 +118,13 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The stream's epoch must be ``epoch - 1`` and becomes ``epoch`` in the same transaction."""
+    """The stream's epoch must be ``epoch - 1`` and becomes ``epoch`` in the same transaction.
+
+    Where a ``version`` is given, the stream must be at it: nothing was written that the claimer has not read.
+    """
 
     epoch: int
+    version: int | None = None
 
 
 Expectation = Exact | Next | Fence | Claim

@@ -232,6 +232,10 @@ def _check_expectation(
         number = expectation.epoch
     elif isinstance(expectation, Claim):
         number, smallest = expectation.epoch, 1
+        if expectation.version is not None and type(expectation.version) is not int:
+            raise InvalidInput(
+                f"{expectation!r} cannot be expected of {stream}: a version is a whole number."
+            )
     else:
         raise InvalidInput(
             f"An append can expect Exact, Next, Fence or Claim of {stream}, not {expectation!r}."
@@ -378,6 +382,11 @@ def _meet(stream: str, expectation: Expectation, head: Head) -> Head:
             f"{stream} is at epoch {epoch}, but the append was made under epoch {expectation.epoch}. {_CLAIMED}"
         )
     if epoch == expectation.epoch - 1:
+        if expectation.version not in (None, version):
+            raise WrongVersion(
+                f"{stream} is at version {version}, but the claim expected version {expectation.version}: something was "
+                "written to it meanwhile. Read it again, then claim."
+            )
         return head._replace(epoch=expectation.epoch)
     raise Fenced(
         f"{stream} cannot be claimed as epoch {expectation.epoch}: it is at epoch {epoch}. "

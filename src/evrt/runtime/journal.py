@@ -80,13 +80,14 @@ class JournalWriter:
         on_failure: Callable[[EvrtError], None],
         on_gap: Callable[[], None],
         turn: Turn,
+        claim_version: int | None = None,
     ) -> None:
         self._log = log
         self._run = run
         self._correlation = correlation
         self.meta = meta
         """Of the events drafted from now on."""
-        self._expect: Expectation = Claim(epoch)
+        self._expect: Expectation = Claim(epoch, claim_version)
         self._fence = Fence(epoch)
         self.version = version
         self._pending: list[tuple[tuple[Draft, ...], Sequence[Change]]] = []
@@ -96,6 +97,8 @@ class JournalWriter:
         """How many of them are durable."""
         self._in_flight: Landing[Appended] | None = None
         self._in_flight_drafts: list[Draft] = []
+        self._outcome_is_the_caller_s = False
+        """Whether the append under way may be refused for what it expects of streams, and the run goes on."""
         self._failure: EvrtError | None = None
         self._on_failure = on_failure
         self._on_gap = on_gap
@@ -177,6 +180,7 @@ class JournalWriter:
         self, drafts: list[Draft], expect: Mapping[str, Expectation], beside: Sequence[Change]
     ) -> Landing[Appended]:
         own, self._expect = self._expect, self._fence
+        self._outcome_is_the_caller_s = bool(expect)
         landing = self._log.append(Append(drafts, {self._run: own, **expect}, beside=beside))
         self._in_flight = landing
         self._in_flight_drafts = drafts
@@ -199,7 +203,7 @@ class JournalWriter:
         error = landing.exception()
         if error is None:
             self._note_versions(self._in_flight_drafts, landing.result())
-        elif not isinstance(error, WrongVersion):
+        elif not (isinstance(error, WrongVersion) and self._outcome_is_the_caller_s):
             self._fail(error if isinstance(error, EvrtError) else Unavailable(f"The log failed: {error!r}"))
             return
         self.landed += len(self._in_flight_drafts)

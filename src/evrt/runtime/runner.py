@@ -55,7 +55,7 @@ from evrt.folds.journal import Journal
 from evrt.folds.run import Status
 from evrt.history import CONTINUED, load_last_chapter
 from evrt.log.contract import Draft, Exact
-from evrt.log.coordination import Hold, Park, Remove, Wake, Yield
+from evrt.log.coordination import Change, Hold, Park, Remove, Wake, Yield
 from evrt.log.envelopes import envelopes
 from evrt.runtime import differences
 from evrt.runtime.context import Callee, Context
@@ -111,12 +111,15 @@ class Runner:
     async def run(self, reason: ClaimReason) -> Ending:
         """Claim with a new epoch, execute, record the end.
 
-        Raises Fenced when another process holds or takes the claim, Conflict when the run ended meanwhile,
-        Unavailable when the log fails.
+        Raises Fenced when another process holds or takes the claim, Conflict when the run ended meanwhile, WrongVersion
+        when something was written to it before it could be claimed, Unavailable when the log fails.
         """
-        writer, first = self._claim(reason)
+        journal = self._journal
+        # Requested and nothing else: unless something comes in between, there is nothing to catch up with.
+        fresh = journal.version == 0 or (self._world.worker is not None and journal.version == 1)
+        writer, first = self._claim(reason, journal.version if fresh and journal.version else None)
         ending = None
-        if self._journal.version > 0:
+        if not fresh:
             await self._catch_up(writer, first)
             first = ()
         try:
@@ -149,7 +152,7 @@ class Runner:
         """
         return await self._execute(None)
 
-    def _claim(self, reason: ClaimReason) -> tuple[JournalWriter, Sequence[Draft]]:
+    def _claim(self, reason: ClaimReason, version: int | None = None) -> tuple[JournalWriter, Sequence[Draft]]:
         journal = self._journal
         epoch = journal.epoch = journal.epoch + 1
         writer = JournalWriter(
@@ -162,6 +165,7 @@ class Runner:
             on_failure=self._on_append_failed,
             on_gap=self._on_gap,
             turn=self._world.turn,
+            claim_version=version,
         )
         first: list[Event] = [self._requested] if journal.version == 0 else []
         worker = self._world.worker or f"{socket.gethostname()}:{os.getpid()}"
@@ -181,12 +185,15 @@ class Runner:
             meta[CONTINUED] = journal.continued
         return orjson.dumps(meta)
 
+    def _taken(self) -> Change:
+        """Whoever is given a run by the queue must have it still; whoever takes one by himself takes it out of there."""
+        worker, run = self._world.worker, self._journal.run
+        return Remove(run) if worker is None else Hold(run, worker)
+
     async def _catch_up(self, writer: JournalWriter, first: Sequence[Draft]) -> None:
         """Take in what a worker that has lost its claim now wrote between our reading and our claim."""
         journal = self._journal
-        worker = self._world.worker
-        # Whoever is given a run by the queue must have it still; whoever takes one by himself takes it out of there.
-        writer.record(*first, beside=(Remove(journal.run) if worker is None else Hold(journal.run, worker),))
+        writer.record(*first, beside=(self._taken(),))
         try:
             await writer.barrier()
         except RunStopped as stopped:
@@ -235,7 +242,7 @@ class Runner:
         progress.enter(main)
         if writer is not None and first:
             # After the task was created, so that the code's first intent rides in the same append.
-            writer.record(*first)
+            writer.record(*first, beside=(self._taken(),) if self._journal.version else ())
         if self._winding_down is not None:
             execution.wind_down(self._winding_down)
         seconds = self._requested.timeout_seconds

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from contextlib import suppress
 
 from evrt.app import App
-from evrt.errors import Conflict, EvrtError, Fenced
+from evrt.errors import Conflict, EvrtError, Fenced, WrongVersion
 from evrt.events.run import UNKNOWN_TARGET, ClaimReason, Failure, RunFailed
 from evrt.history import LastChapter, executable, load_last_chapter
 from evrt.log import Log
@@ -62,7 +63,9 @@ class Executing:
 
     async def _execute(self) -> Outcome:
         try:
-            return await self._claimed()
+            while True:
+                with suppress(WrongVersion):  # Something came before it could be claimed: look again.
+                    return await self._claimed()
         except Fenced as error:
             worker_logger.info("%s", error)
             return Outcome.LOST

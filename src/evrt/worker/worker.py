@@ -36,6 +36,9 @@ HANDOVER_SECONDS = 5.0
 PAUSE_SECONDS = 0.02
 """At least so long between two looks at the queue that found nothing."""
 
+ENTRIES_MAX = 10_000
+"""Claimed entries, of all workers, among which it looks for its own when an answer was lost."""
+
 STRANGERS_SECONDS = 10.0
 """How often it is looked for runs of targets that the app does not have."""
 
@@ -111,6 +114,8 @@ class Worker:
         self._freed = asyncio.Event()
         self._strangers: set[str] = set()
         self._strangers_next = 0.0
+        self._unsure = False
+        """Whether the queue may have told it something that it has not heard."""
         self._log: Log
 
     # ---------------------------------------------------------------------------------- its life
@@ -223,23 +228,43 @@ class Worker:
     async def _look(self) -> float:
         """Take what there is, tell runs their news; the seconds until something may have changed by itself."""
         queue = self._log.coordination
+        if self._unsure:
+            await self._make_sure()
+        self._unsure = True
         if self.running:
             for run in await queue.news(self.id):
                 if (executing := self.running.get(run)) is not None:
                     await executing.look_outside()
+        self._unsure = False
         free = self._concurrency - len(self.running)
         if free <= 0:
             return self._poll_seconds
         caps = await self._caps()
         outlook = await queue.outlook(list(caps))
         if outlook.ready:
+            self._unsure = True
             claimed = await queue.claim(self.id, targets=caps, limit=free, claimed_max=self._claimed_max)
+            self._unsure = False
             for entry in claimed:
                 self._start(entry)
             if len(claimed) == free:
                 return 0.0
         due = outlook.due_in_seconds
         return self._poll_seconds if due is None else min(self._poll_seconds, max(due, PAUSE_SECONDS))
+
+    async def _make_sure(self) -> None:
+        """An answer of the queue was lost: begin what was given without a word, tell every run that there may be news.
+
+        While this worker lives nobody else would be given them.
+        """
+        queue = self._log.coordination
+        # Written first: then what was under way in the database has been or never will be.
+        await queue.renew(self.id, seconds=self._lease_seconds)
+        for entry in await queue.entries(state="claimed", limit=ENTRIES_MAX):
+            if entry.worker == self.id and entry.run not in self.running:
+                self._start(Claimed(entry.run, entry.target, None))
+        for executing in list(self.running.values()):
+            await executing.look_outside()
 
     async def _caps(self) -> Mapping[str, int | None]:
         """What it executes, each with its cap. Targets the app does not have are claimed so that they can be failed."""

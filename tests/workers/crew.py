@@ -21,8 +21,11 @@ from psycopg.errors import LockNotAvailable
 
 from crash.world import World
 from evrt.errors import Conflict, EvrtError
-from evrt.log.coordination import Entry
+from evrt.log.coordination import Entry, State
 from workers.labour import Job, LabourApp, make_app
+
+LOOKED_AT: tuple[State, ...] = ("waiting", "claimed")
+"""What somebody may settle, or signal; a signal may also come before it is waited for."""
 
 TESTS = Path(__file__).parent.parent
 
@@ -175,11 +178,11 @@ class Person:
     async def look(self, *, eager: bool = False) -> bool:
         """See to every run that waits. Whether there is none in the queue any more."""
         queue = (await self._app.log()).coordination
-        entries = await queue.entries(limit=10_000)
-        for entry in entries:
-            with suppress(Conflict):  # It was taken meanwhile.
-                await self._see_to(entry, eager)
-        return not entries
+        for state in LOOKED_AT:
+            for entry in await queue.entries(state=state):
+                with suppress(Conflict):  # It was taken meanwhile.
+                    await self._see_to(entry, eager)
+        return not await queue.counts()
 
     async def left(self) -> str:
         """What is left in the queue, and who has it."""

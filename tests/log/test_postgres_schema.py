@@ -14,6 +14,7 @@ from psycopg import sql
 
 from evrt.errors import Denied, EvrtError, NotFound, UnusableLog, UsageError
 from evrt.log import Claim, open_log
+from evrt.log.coordination import Enqueue
 from evrt.log.postgres import connect, schema
 from evrt.log.postgres.address import parse_postgres_url
 from evrt.log.postgres.roles import Roles, roles_sql
@@ -196,6 +197,11 @@ async def test_a_writer_does_all_that_a_log_does(postgres: str) -> None:
         await log.append(append(draft(), claimed("run-2", 1), run_2=Claim(1)))
         await log.erase_payload(1)
         await log.ref("user", "ann")
+        await log.coordination.renew("w")
+        await log.coordination.change(Enqueue("run-3", "t"))
+        assert [given.run for given in await log.coordination.claim("w", targets={"t": None}, limit=1)] == [
+            "run-3"
+        ]
         key = await log.write_blob(_pieces())
         await log.erase_blob(key.sha256)
         assert [row.payload for row in await log.read()] == [None, b"hello", b"hello"]

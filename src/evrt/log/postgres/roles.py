@@ -13,6 +13,7 @@ from typing import NamedTuple
 from evrt.errors import UsageError
 from evrt.log.postgres.address import NAME_BYTES_MAX, Address
 from evrt.log.postgres.schema import named
+from evrt.log.queue_tables import NAMES as QUEUE_TABLES
 
 _NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 
@@ -51,7 +52,7 @@ ALTER SCHEMA @ OWNER TO {owner};
 REVOKE CREATE ON SCHEMA @ FROM PUBLIC;
 """
 
-CHANGING = ("refs", "blobs", "blob_pieces", "tracking", "snapshots")
+CHANGING = ("refs", "blobs", "blob_pieces", "tracking", "snapshots", *QUEUE_TABLES)
 """Tables whose rows may be changed and removed: they are no history."""
 
 KEPT = ("head", "streams", "events")

@@ -25,6 +25,7 @@ from evrt.audit.verifying import verify
 from evrt.errors import Conflict, Denied, NotFound, TreeDisagrees, UnusableLog, UsageError
 from evrt.log import open_log
 from evrt.log.check import check
+from evrt.log.ends import open_source
 from evrt.log.sqlite import connect
 from evrt.log.sqlite.schema import SCHEMA
 from evrt.moving import copy
@@ -198,7 +199,7 @@ def test_a_copy_that_was_killed_at_any_moment_goes_on(
         target = places()
         turn = total * (2 * number + 1) // (2 * deaths) + 1
         assert dies(partial(copy_until, turn, source, target))
-        assert_refused(target)
+        assert_refused(target, before)
         # Not even the second is given all the time it needs.
         dies(partial(copy_until, total // 2, source, target))
         copied(source, target)
@@ -206,12 +207,17 @@ def test_a_copy_that_was_killed_at_any_moment_goes_on(
         assert check(target).findings == ()
 
 
-def assert_refused(target: str) -> None:
-    """An unfinished copy takes nothing, so no part of it passes for a log; it may not be there at all yet."""
+def assert_refused(target: str, whole: dict[str, Any]) -> None:
+    """A copy takes nothing before it is whole, so no part of it passes for a log; it may not be there at all yet."""
     try:
-        contents(target)
+        found = contents(target)
     except NotFound:
         return
+    with closing(open_source(target)) as copy_so_far:
+        if copy_so_far.standing().copied_from is None:
+            # It was killed when all was done, closing what it had open.
+            assert found == whole
+            return
     with pytest.raises(Denied, match=r"is a copy of .* that is not finished"):
         asyncio.run(append_one(target))
 

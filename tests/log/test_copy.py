@@ -70,7 +70,7 @@ async def append_one(to: str, stream: str = "run-1") -> int:
 # ----------------------------------------------------------------------------------- what is copied
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories())
 def test_a_log_that_went_to_postgresql_and_back_is_the_one_that_left(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Step]
@@ -189,7 +189,9 @@ def test_what_was_done_since_is_brought_over(source: str, places: Places) -> Non
     assert check(target).findings == ()
 
 
-@pytest.mark.parametrize("deaths", [6, pytest.param(400, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "deaths", [6, pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(1_800)])]
+)
 def test_a_copy_that_was_killed_at_any_moment_goes_on(
     source: str, places: Places, small_batches: None, deaths: int
 ) -> None:

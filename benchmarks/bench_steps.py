@@ -27,8 +27,8 @@ async def look(n: int) -> int:
     return n
 
 
-def make_app(folder: str) -> evrt.App:
-    app = evrt.App(f"sqlite:///{Path(folder) / 'bench.db'}")
+def make_app(url: str) -> evrt.App:
+    app = evrt.App(url)
 
     @app.workflow
     async def steps(ctx: evrt.Context[None], until: float) -> int:
@@ -44,7 +44,7 @@ def make_app(folder: str) -> evrt.App:
 async def measure(runs: int, seconds: float) -> float:
     """Steps per second of so many runs at once."""
     with tempfile.TemporaryDirectory() as folder:
-        async with make_app(folder) as app:
+        async with make_app(f"sqlite:///{Path(folder) / 'bench.db'}") as app:
             start = time.perf_counter()
             results = await asyncio.gather(*(app.run("steps", start + seconds) for _ in range(runs)))
             spent = time.perf_counter() - start

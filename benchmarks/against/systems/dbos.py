@@ -1,16 +1,19 @@
-"""DBOS on SQLite: a step is a function under ``@DBOS.step``, its outcome one commit after it.
+"""DBOS: a step is a function under ``@DBOS.step``, its outcome one commit after it.
 
 As it comes, DBOS keeps SQLite's rollback journal and twenty connections. The variant ``tuned`` is the fastest
 setting found that is as durable: the file put into WAL mode beforehand, and one connection, so that nobody
 waits for a lock in SQLite's own sleep. Synchronous functions are taken for both; they were the faster ones.
+
+The variant ``postgres`` is DBOS as it comes on the server and in the schema that AGAINST_POSTGRES names, for
+``steps`` and ``many`` only; see bench_postgres_steps.py.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 if sqlite3.sqlite_version_info < (3, 42):
@@ -79,6 +82,12 @@ def so_many(steps: int) -> None:
     mark()
 
 
+def server() -> tuple[str, str]:
+    """The address of the PostgreSQL server, and the schema to keep everything in."""
+    address, schema = os.environ["AGAINST_POSTGRES"].split("schema=")
+    return address.rstrip("?&"), schema
+
+
 def launch(task: Task) -> None:
     config: dict[str, Any] = {
         "name": "against",
@@ -91,12 +100,21 @@ def launch(task: Task) -> None:
         connection = sqlite3.connect(task.folder / FILE)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.close()
+    if task.variant == "postgres":
+        config["system_database_url"], config["dbos_system_schema"] = server()
     DBOS(config=config)
     DBOS.launch()
 
 
-def stored(folder: Path) -> int:
-    return count(sqlite3, folder / FILE, STEPS_STORED)
+def stored(task: Task) -> int:
+    if task.variant != "postgres":
+        return count(sqlite3, task.folder / FILE, STEPS_STORED)
+    import psycopg
+
+    address, schema = server()
+    with psycopg.connect(address, options=f"-csearch_path={schema}") as connection:
+        row = connection.execute(STEPS_STORED).fetchone()
+        return int(row[0])
 
 
 def rate(task: Task, runs: int) -> Sample:
@@ -110,7 +128,7 @@ def rate(task: Task, runs: int) -> Sample:
         handles = [DBOS.start_workflow(for_a_while, until) for _ in range(runs)]
         steps = sum(handle.get_result() for handle in handles)
     spent = now() - start
-    return Sample(steps / spent, steps, stored(task.folder) - warmed)
+    return Sample(steps / spent, steps, stored(task) - warmed)
 
 
 def prepare(task: Task) -> None:
@@ -128,7 +146,7 @@ def resume(task: Task) -> Sample:
         time.sleep(0.001)
     replayed = 1_000 * (Seen.live_at - Seen.began_at)
     return Sample(
-        1_000 * (Seen.live_at - start), task.steps, stored(task.folder), {"ms of it replay": replayed}
+        1_000 * (Seen.live_at - start), task.steps, stored(task), {"ms of it replay": replayed}
     )
 
 
@@ -144,12 +162,12 @@ def states(task: Task) -> Sample:
 
 
 def kept(task: Task) -> Sample:
-    found = stored(task.folder)
+    found = stored(task)
     return Sample(found, task.steps, found)
 
 
 def size(task: Task) -> Sample:
-    return Sample(checkpointed_bytes(sqlite3, task.folder / FILE), task.steps, stored(task.folder))
+    return Sample(checkpointed_bytes(sqlite3, task.folder / FILE), task.steps, stored(task))
 
 
 if __name__ == "__main__":

@@ -119,6 +119,48 @@ async def test_a_parked_run_is_in_the_lane_of_its_conversation(url: str) -> None
         assert entry.lane == (await app.get(run.run_id)).state.conversation
 
 
+@pytest.mark.parametrize("how", ["waits", "paused"])
+async def test_an_entry_that_is_made_anew_has_the_runs_priority(url: str, how: str) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def one(ctx: Ctx) -> Any:
+            if how == "paused":
+                await ctx.step("pause", app.pause, queued.run_id)
+            return await ctx.ask("Go on?")
+
+        queued = await app.enqueue(one, priority=7)
+        run = await app.resume(queued.run_id)
+        assert run.reason == ("question" if how == "waits" else "paused")
+        entry = await (await app.log()).coordination.entry(queued.run_id)
+        assert entry is not None
+        assert (entry.state, entry.priority) == ("waiting" if how == "waits" else "paused", 7)
+
+
+async def test_a_child_in_its_parents_conversation_that_parks_stands_behind_nobody(url: str) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def inner(ctx: Ctx) -> Any:
+            return await ctx.ask("Go on?")
+
+        @app.workflow
+        async def outer(ctx: Ctx) -> Any:
+            return await ctx.child(inner, conversation="c1")
+
+        run = await app.run(outer, conversation="c1")
+        queue = (await app.log()).coordination
+        [child] = [entry for entry in await queue.entries() if entry.run != run.run_id]
+        # Executed here, outside of the queue, and parked again.
+        await app.resume(child.run)
+        await app.answer(child.run, "yes")
+        entry = await queue.entry(child.run)
+        assert entry is not None
+        assert (entry.state, entry.lane) == ("ready", None)
+        assert (await app.resume(child.run)).output == "yes"
+        assert (await app.resume(run.run_id)).output == "yes"
+
+
 @pytest.mark.parametrize("cause", ["answer", "signal", "decide", "settle"])
 async def test_whatever_comes_from_outside_wakes_the_run_that_waits(url: str, cause: str) -> None:
     async with evrt.App(url) as app:

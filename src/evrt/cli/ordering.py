@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from evrt.app import App
 from evrt.cli.output import note, out, out_json, paint
 from evrt.cli.place import Place, require_log
+from evrt.folds.queued import lane_of
 from evrt.history import executable, load_run, resolve_run
 from evrt.log.coordination import Wake, Yield
 from evrt.orders import refuse_ended
@@ -55,7 +56,9 @@ async def resume_detached(place: Place, name: str, *, by: str | None, as_json: b
             await log.coordination.change(Wake(run))
         else:
             # Whoever executed it had not taken it out of a queue.
-            await log.coordination.change(Yield(run, executable(history).target))
+            asked = executable(history)
+            lane = lane_of(asked, history.journal.kin)
+            await log.coordination.change(Yield(run, asked.target, lane=lane, priority=asked.priority))
     _out_left(run, as_json)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from evrt.events import Envelope
@@ -46,14 +46,25 @@ class Queued(NamedTuple):
     lane: str | None = None
 
 
+def lane_of(requested: RunRequested, meta: Mapping[str, object]) -> str | None:
+    """The lane that a run stands in: its conversation. ``meta`` is that of its request, or what it says of its kin.
+
+    A child in the conversation that its parent is in has none: there it would wait for its parent, which waits for it.
+    """
+    conversation = requested.conversation
+    return None if conversation == meta.get("parent_correlation") else conversation
+
+
 def evolve_queued(state: Queued, envelope: Envelope) -> Queued:
     """The state after one more event of the run's stream."""
     kind, event = envelope.type, envelope.event
     if isinstance(event, RunRequested):
-        # A child in its parent's conversation is no part of that conversation's lane.
-        own = event.conversation if event.conversation != envelope.meta.get("parent_correlation") else None
         return state._replace(
-            state="ready", place=envelope.position, due=event.not_before, requested=event, lane=own
+            state="ready",
+            place=envelope.position,
+            due=event.not_before,
+            requested=event,
+            lane=lane_of(event, envelope.meta),
         )
     if kind in TERMINAL:
         return Queued(state.run)

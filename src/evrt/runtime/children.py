@@ -25,6 +25,7 @@ from evrt.events.run import (
     WaitCancelled,
 )
 from evrt.folds.journal import PARENT_CONTINUED
+from evrt.folds.queued import lane_of
 from evrt.inbox import ensure_conversation
 from evrt.limits import RateLimit, check_priority
 from evrt.log.contract import Draft
@@ -179,10 +180,10 @@ def _record(
         meta_for(requested, orjson.dumps(meta)),
         encode(requested),
     )
-    # In the conversation that its parent is in it would wait for its parent, which waits for it.
-    lane = None if requested.conversation == execution.correlation else requested.conversation
     rate = rate_of(limit, requested)
-    queued = Enqueue(started.child, requested.target, requested.priority, lane, rate=rate)
+    queued = Enqueue(
+        started.child, requested.target, requested.priority, lane_of(requested, kin), rate=rate
+    )
     journal.note_child(started)
     writer.record(writer.draft(started), draft, beside=[queued])
 

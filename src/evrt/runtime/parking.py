@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from evrt.errors import WrongVersion
-from evrt.events.run import RunWaiting
+from evrt.events.run import RunRequested, RunWaiting
 from evrt.folds.journal import foremost
+from evrt.folds.queued import lane_of
 from evrt.log.contract import Exact
 from evrt.log.coordination import Park
 from evrt.runtime.execution import Execution
@@ -23,9 +24,9 @@ PARK_AFTER_SECONDS = 1.0
 class Parking:
     """Parks one run when nothing is left to do in it but wait."""
 
-    def __init__(self, execution: Execution, target: str) -> None:
+    def __init__(self, execution: Execution, requested: RunRequested) -> None:
         self._execution = execution
-        self._target = target
+        self._requested = requested
         self.task: asyncio.Task[None] | None = None
         self.parked: RunWaiting | None = None
         """What the run was parked with."""
@@ -103,7 +104,13 @@ class Parking:
         execution = self._execution
         writer = execution.writer
         assert writer is not None
-        park = Park(execution.run, self._target, waiting.due, execution.conversation)
+        park = Park(
+            execution.run,
+            self._requested.target,
+            waiting.due,
+            lane=lane_of(self._requested, execution.journal.kin),
+            priority=self._requested.priority,
+        )
         try:
             await writer.append_now(
                 [writer.draft(waiting)],

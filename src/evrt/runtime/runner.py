@@ -52,6 +52,7 @@ from evrt.events.run import (
     WaitReason,
 )
 from evrt.folds.journal import Journal
+from evrt.folds.queued import lane_of
 from evrt.folds.run import Status
 from evrt.history import CONTINUED, load_last_chapter
 from evrt.log.contract import Draft, Exact
@@ -236,7 +237,7 @@ class Runner:
             owner=self._requested.user,
             conversation=self._requested.conversation,
         )
-        self._parking = Parking(execution, self._requested.target)
+        self._parking = Parking(execution, self._requested)
         main = asyncio.get_running_loop().create_task(self._main(execution))
         execution.tasks.add(main)
         progress.enter(main)
@@ -538,8 +539,9 @@ class Runner:
             park = Park(
                 run,
                 self._requested.target,
-                lane=self._requested.conversation,
+                lane=lane_of(self._requested, self._journal.kin),
                 paused=waiting.reason == "paused" and not wanted,
+                priority=self._requested.priority,
             )
             try:
                 await writer.append_now(
@@ -553,7 +555,9 @@ class Runner:
             return _waits(waiting)
 
     def _yielded(self, *, due: int | None = None) -> Yield:
-        return Yield(self._journal.run, self._requested.target, due=due, lane=self._requested.conversation)
+        asked = self._requested
+        lane = lane_of(asked, self._journal.kin)
+        return Yield(self._journal.run, asked.target, due=due, lane=lane, priority=asked.priority)
 
     def _history_waits_for(self) -> WaitReason | None:
         return self._journal.reason_to_wait()

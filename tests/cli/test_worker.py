@@ -168,7 +168,8 @@ def test_code_that_changes_is_loaded_anew_also_when_it_was_broken_in_between(wor
 def test_programs_that_tools_start_have_no_part_in_what_supervisor_and_worker_say(works: Shell) -> None:
     with worker(works, "--reload") as watched:
         watched.next("process_started")
-        assert works.evrt("runs", "start", "talks", "--detach", "--follow").out == "0\n"
+        with followed(works, "talks") as process:
+            assert ending_of(process)["output"] == "0"
         watched.process.send_signal(signal.SIGTERM)
         watched.ended(0)
         assert watched.process.stderr is not None

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
     from evrt.agents.workflow import Workflow
-    from evrt.app import App, Running
+    from evrt.app import App, Queued, Running
     from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest
     from evrt.effects.reconcile import Completed, Failed, NotDone, Unknown
     from evrt.effects.tools import Tool, ToolContext, tool
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from evrt.history import Run
+    from evrt.limits import RateLimit, RunPolicy
     from evrt.log import open_log
     from evrt.log.blobs import Blob
     from evrt.projection import Columns, Correlation, Document, Everything, Projection, Stream
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from evrt.runtime.reply import Reply, ToolOutcome
     from evrt.runtime.transcript import Transcript
     from evrt.secret_patterns import redact_secrets
+    from evrt.worker.worker import Worker, working
 
 HOMES = {
     "Agent": "evrt.agents.agent",
@@ -77,12 +79,15 @@ HOMES = {
     "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
     "Projection": "evrt.projection",
+    "Queued": "evrt.app",
+    "RateLimit": "evrt.limits",
     "ReplayDivergence": "evrt.errors",
     "ReplayReport": "evrt.result",
     "Reply": "evrt.runtime.reply",
     "Result": "evrt.result",
     "Retry": "evrt.retry",
     "Run": "evrt.history",
+    "RunPolicy": "evrt.limits",
     "Running": "evrt.app",
     "StepFailed": "evrt.errors",
     "StepLimitReached": "evrt.errors",
@@ -98,10 +103,12 @@ HOMES = {
     "UsageError": "evrt.errors",
     "Views": "evrt.projector.views",
     "Won": "evrt.runtime.race",
+    "Worker": "evrt.worker.worker",
     "Workflow": "evrt.agents.workflow",
     "open_log": "evrt.log",
     "redact_secrets": "evrt.secret_patterns",
     "tool": "evrt.effects.tools",
+    "working": "evrt.worker.worker",
 }
 
 __all__ = [
@@ -130,12 +137,15 @@ __all__ = [
     "NotDone",
     "NotFound",
     "Projection",
+    "Queued",
+    "RateLimit",
     "ReplayDivergence",
     "ReplayReport",
     "Reply",
     "Result",
     "Retry",
     "Run",
+    "RunPolicy",
     "Running",
     "StepFailed",
     "StepLimitReached",
@@ -151,10 +161,12 @@ __all__ = [
     "UsageError",
     "Views",
     "Won",
+    "Worker",
     "Workflow",
     "open_log",
     "redact_secrets",
     "tool",
+    "working",
 ]
 
 

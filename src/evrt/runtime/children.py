@@ -181,9 +181,7 @@ def _record(
         encode(requested),
     )
     rate = rate_of(limit, requested)
-    queued = Enqueue(
-        started.child, requested.target, requested.priority, lane_of(requested, kin), rate=rate
-    )
+    queued = Enqueue(started.child, requested.target, requested.priority, lane_of(requested, kin), rate=rate)
     journal.note_child(started)
     writer.record(writer.draft(started), draft, beside=[queued])
 

@@ -153,7 +153,9 @@ class Runner:
         """
         return await self._execute(None)
 
-    def _claim(self, reason: ClaimReason, version: int | None = None) -> tuple[JournalWriter, Sequence[Draft]]:
+    def _claim(
+        self, reason: ClaimReason, version: int | None = None
+    ) -> tuple[JournalWriter, Sequence[Draft]]:
         journal = self._journal
         epoch = journal.epoch = journal.epoch + 1
         writer = JournalWriter(

@@ -24,7 +24,7 @@ OLDEST_SERVER = 140_000
 """The oldest version that is taken, as libpq counts them: PostgreSQL 14."""
 
 CONNECT_SECONDS_MAX = 10
-IDLE_SECONDS_MAX = 60
+IDLE_SECONDS_MAX = 10
 """A transaction that this process leaves without a word, and the lock with it, is ended by the server after that."""
 
 T = TypeVar("T")

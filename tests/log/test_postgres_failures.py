@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -13,7 +16,8 @@ import psycopg
 import pytest
 
 from evrt.errors import EvrtError, Unavailable
-from evrt.log import Append, Claim, Log, open_log
+from evrt.log import NEW, Append, Claim, Draft, Log, open_log
+from evrt.log.ids import new_event_id
 from evrt.log.writing import NOTHING, UNKNOWN
 from log.stores import append, claimed, draft
 from postgres import Server, shared
@@ -270,3 +274,52 @@ async def test_an_error_is_one_of_evrts(server: Server, schema: str) -> None:
             await log.append(append(draft()))
         with pytest.raises(EvrtError, match="is gone"):
             await log.read()
+
+
+FROZEN = """
+import asyncio, signal, sys
+from contextlib import aclosing
+from evrt.log import NEW, Append, Draft, open_log
+from evrt.log.ids import new_event_id
+from evrt.log.postgres import connect, transaction
+
+connect.IDLE_SECONDS_MAX = 1
+decide = transaction.Transaction.append
+frozen = False
+
+def freeze_once(self, request):
+    global frozen
+    if not frozen:
+        frozen = True
+        print("holds the head", flush=True)
+        signal.raise_signal(signal.SIGSTOP)
+    return decide(self, request)
+
+transaction.Transaction.append = freeze_once
+
+async def main():
+    async with aclosing(await open_log(sys.argv[1])) as log:
+        draft = Draft("late", "late", new_event_id(), "late", b"{}", b"")
+        print((await log.append(Append([draft], {"late": NEW}))).position, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_who_is_frozen_with_the_head_locked_does_not_hold_up_the_others_for_good(postgres: str) -> None:
+    async with aclosing(await open_log(postgres, lock_timeout_seconds=20)) as log:
+        frozen = subprocess.Popen([sys.executable, "-c", FROZEN, postgres], stdout=subprocess.PIPE, text=True)
+        assert frozen.stdout is not None
+        try:
+            assert frozen.stdout.readline() == "holds the head\n"
+            early = Draft("early", "early", new_event_id(), "early", b"{}", b"")
+            assert (await log.append(Append([early], {"early": NEW}))).position == 1
+            frozen.send_signal(signal.SIGCONT)
+            # It was thrown out, comes back, and writes what it had to write, once.
+            assert frozen.stdout.readline() == "2\n"
+            assert frozen.wait() == 0
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+            frozen.kill()
+            frozen.communicate()
+        assert [row.stream for row in await log.read()] == ["early", "late"]

@@ -141,6 +141,9 @@ class Transaction:
         self._queue.begin()
         questions = self._queue.questions(changes)
         asked = {question: self._send(*to_postgres(questions[question])) for question in questions}
+        # So that the server knows it is our turn, and ends a session that is frozen while it holds the lock: without
+        # this it takes us to be still sending.
+        self._pipeline.sync()
         head = locked.fetchone()
         if head is None:
             raise UnusableLog(f"The log {self._address.shown} has no head: its row has been removed.")

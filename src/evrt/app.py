@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -24,6 +25,11 @@ from evrt.folds.run import ERASED
 from evrt.history import Run, executable, load_last_chapter, load_run, resolve_run
 from evrt.inbox import ensure_conversation
 from evrt.limits import check_priority
+from evrt.live.following import follow
+from evrt.live.frames import Delta, Place
+from evrt.live.opening import make_reader, make_store
+from evrt.live.store import LiveReader
+from evrt.live.writer import LiveWriter
 from evrt.log import Log, open_log
 from evrt.log.blobs import Blobs
 from evrt.log.coordination import Tick
@@ -86,6 +92,8 @@ class App(Control, Registry):
         address of an OpenAI-compatible server for litellm.
     on_delta
         called with (run id, operation, text) as models stream; live only.
+    live
+        whether models stream so that ``deltas`` can follow them from any process; without it they do in workers.
     projections
         of your own, besides those that are installed: see ``views``.
     """
@@ -100,6 +108,7 @@ class App(Control, Registry):
         api_base: str | None = None,
         redact: Redact | None = redact_secrets,
         on_delta: Callable[[str, str, str], None] | None = None,
+        live: bool | None = None,
         projections: Sequence[AnyProjection] = (),
     ) -> None:
         super().__init__()
@@ -110,10 +119,13 @@ class App(Control, Registry):
         self.api_base = api_base
         self.redact: Redact = redact or keep
         self.on_delta = on_delta
+        self.live = live
         self.projections = tuple(projections)
         self._log: Log | None = None
         self._turn = Turn()
         self._views: Views | None = None
+        self._live_writer: LiveWriter | None = None
+        self._live_reader: LiveReader | None = None
         self._opening: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._provider: LiteLLM | None = None
@@ -180,6 +192,12 @@ class App(Control, Registry):
         views, self._views = self._views, None
         if views is not None:
             await views.aclose()
+        writer, self._live_writer = self._live_writer, None
+        if writer is not None:
+            await writer.aclose()
+        reader, self._live_reader = self._live_reader, None
+        if reader is not None:
+            await reader.aclose()
         log, self._log, self._opening = self._log, None, None
         if log is not None:
             await log.aclose()
@@ -321,6 +339,23 @@ class App(Control, Registry):
         log = await self.log()
         return await load_run(log, await resolve_run(log, run))
 
+    async def deltas(
+        self, run: str, *, after: Mapping[str, Place] | None = None
+    ) -> AsyncGenerator[Delta, None]:
+        """What models say in a run while they say it, in whatever process it is executed; ends when the run has ended.
+
+        ``after`` tells how far each operation has been read before: ``delta.end`` by ``delta.operation``. Of a message
+        that has been recorded nothing is told any more but its ``end``: read it from the run. Raises NotFound, UsageError,
+        and what reading the log raises.
+        """
+        log = await self.log()
+        found = await resolve_run(log, run)
+        if self._live_reader is None:
+            self._live_reader = make_reader(log)
+        async with aclosing(follow(log, self._live_reader, found, after or {})) as deltas:
+            async for delta in deltas:
+                yield delta
+
     # Conversations
 
     async def message_history(
@@ -402,9 +437,15 @@ class App(Control, Registry):
             default_model=self.default_model,
             turn=self._turn,
             on_delta=self.on_delta,
+            live=self._live(log) if self.live or (self.live is None and worker is not None) else None,
             find=self.target,
             worker=worker,
         )
+
+    def _live(self, log: Log) -> LiveWriter:
+        if self._live_writer is None:
+            self._live_writer = LiveWriter(log, make_store(log), self.redact)
+        return self._live_writer
 
     def _model(self, name: str) -> Model:
         own = self.models.get(name)

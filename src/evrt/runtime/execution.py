@@ -32,6 +32,7 @@ from evrt.folds.journal import (
     was_cancelled,
 )
 from evrt.history import CONTINUED
+from evrt.live.writer import LiveWriter
 from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.coordination import Change, Wake
@@ -78,6 +79,8 @@ class World:
     turn: Turn = field(default_factory=Turn)
     on_delta: Callable[[str, str, str], None] | None = None
     """Called with (run, operation, text) while a model streams; live only, never on replay."""
+    live: LiveWriter | None = None
+    """Has other processes see what models say while they say it."""
     find: Callable[[str], Startable] = _nothing_to_start
     """An agent or workflow of the app by its name. Raises NotFound."""
     worker: str | None = None
@@ -425,10 +428,26 @@ class Execution:
         """A number in [0, 1) for jitter: it delays an attempt and decides nothing, so it is not recorded."""
         return random()
 
-    def delta_listener(self, identity: str) -> OnDelta | None:
+    def delta_listener(self, identity: str, attempt: int) -> OnDelta | None:
         """Whom to tell of text as it streams in, if anybody wants to know."""
-        tell = self.world.on_delta
-        return None if tell is None else lambda text: tell(self.run, identity, text)
+        tell, live = self.world.on_delta, self.world.live
+        if live is None:
+            return None if tell is None else lambda text: tell(self.run, identity, text)
+        hear = live.begin(self.run, identity, self.journal.epoch, attempt)
+
+        def listen(text: str) -> None:
+            hear(text)
+            if tell is not None:
+                tell(self.run, identity, text)
+
+        return listen
+
+    def end_deltas(self, identity: str) -> None:
+        """An outcome has been recorded: once it is durable, what streamed before it is of no use."""
+        live = self.world.live
+        if live is not None and self.writer is not None:
+            epoch = self.journal.epoch
+            self.writer.when_durable(lambda: live.conclude(self.run, identity, epoch))
 
     async def outside(self, work: Coroutine[Any, Any, T], *, established: bool = False) -> T:
         """Do a piece of work with the world. The code hears of the result in its turn; so must the journal.

@@ -8,6 +8,7 @@ one append, and K sequential calls cost K + 1 syncs.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from evrt.codec import encode, meta_for
@@ -99,6 +100,7 @@ class JournalWriter:
         self._in_flight_drafts: list[Draft] = []
         self._outcome_is_the_caller_s = False
         """Whether the append under way may be refused for what it expects of streams, and the run goes on."""
+        self._when_landed: deque[tuple[int, Callable[[], None]]] = deque()
         self._failure: EvrtError | None = None
         self._on_failure = on_failure
         self._on_gap = on_gap
@@ -126,6 +128,10 @@ class JournalWriter:
         while self.landed < target and self._failure is None:
             await self._land(self._in_flight or self._hand_over())
         self._check()
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call this once everything recorded so far is durable; never, if it does not become so."""
+        self._when_landed.append((self.recorded, call))
 
     async def append_now(
         self,
@@ -207,6 +213,8 @@ class JournalWriter:
             self._fail(error if isinstance(error, EvrtError) else Unavailable(f"The log failed: {error!r}"))
             return
         self.landed += len(self._in_flight_drafts)
+        while self._when_landed and self._when_landed[0][0] <= self.landed:
+            self._when_landed.popleft()[1]()
         self.flush()
 
     def _check(self) -> None:

@@ -106,7 +106,7 @@ class _Call:
             event = await self._attempt(attempt)
             if isinstance(event, ModelCallCompleted) or event.final:
                 return event
-            self.execution.record(event)
+            self.close(event)
             attempt += 1
             await asyncio.sleep((event.delay_ms or 0.0) / 1000)
             await self.execution.barrier()
@@ -119,7 +119,8 @@ class _Call:
         try:
             async with limit:
                 model = self.execution.world.models(self.request.model)
-                reply = await model.complete(self.request, self.execution.delta_listener(self.identity))
+                listener = self.execution.delta_listener(self.identity, attempt)
+                reply = await model.complete(self.request, listener)
             return self._completed(reply, attempt, began)
         except ModelError as error:
             return self._refused(error, attempt, began)
@@ -203,6 +204,7 @@ class _Call:
 
     def close(self, event: ModelCallCompleted | ModelCallFailed) -> Event:
         self.execution.record(event)
+        self.execution.end_deltas(self.identity)
         return event
 
 

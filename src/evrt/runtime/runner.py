@@ -133,6 +133,9 @@ class Runner:
             await writer.barrier()
         except RunStopped as stopped:
             raise await self._log_error(stopped.stop) from None
+        finally:
+            if self._world.live is not None:
+                self._world.live.leave(self._journal.run, self._journal.epoch)
         return ending
 
     def wind_down(self, stop: Stop) -> None:

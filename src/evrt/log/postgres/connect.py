@@ -59,10 +59,10 @@ class Timed(psycopg.Connection[TupleRow]):
             raise psycopg.OperationalError("it has given no answer in time") from None
 
 
-def connect_writing(address: Address, *, lock_timeout_seconds: float) -> Timed:
+def connect_writing(address: Address, *, lock_timeout_seconds: float, purpose: str = "writer") -> Timed:
     """A connection for the writer, in autocommit. Raises psycopg.Error, UsageError."""
     connection = Timed.connect(
-        **_keywords(address, "writer"), autocommit=True, prepare_threshold=None if address.pooled else 5
+        **_keywords(address, purpose), autocommit=True, prepare_threshold=None if address.pooled else 5
     )
     try:
         register_columns(connection)

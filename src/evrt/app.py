@@ -47,7 +47,7 @@ from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
-from evrt.waiting import wait_for_end
+from evrt.waiting import LOOK_SECONDS, wait_for_end
 
 DEFAULT_URL = "sqlite:///evrt.db"
 
@@ -349,12 +349,23 @@ class App(Control, Registry):
         and what reading the log raises.
         """
         log = await self.log()
-        found = await resolve_run(log, run)
+        found = await self._recorded(log, run)
         if self._live_reader is None:
             self._live_reader = make_reader(log)
         async with aclosing(follow(log, self._live_reader, found, after or {})) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def _recorded(self, log: Log, run: str) -> str:
+        """The id of a run; of one that is being started here once its first event is in the log."""
+        watch = log.watch()
+        while True:
+            try:
+                return await resolve_run(log, run)
+            except NotFound:
+                if all(task.get_name() != run for task in self._running):
+                    raise
+            await watch.wait(LOOK_SECONDS)
 
     # Conversations
 

@@ -12,9 +12,7 @@ from evrt.live.store import LiveReader
 from evrt.log import Log
 from evrt.log.contract import Watch
 from evrt.log.envelopes import envelopes
-
-LOOK_SECONDS = 1.0
-"""It is looked again after this time even if nobody says that anything was written."""
+from evrt.waiting import LOOK_SECONDS
 
 
 async def follow(

@@ -54,7 +54,7 @@ def tables_of(log: Log) -> Tables:
 
 def in_sqlite(sql: str) -> str:
     """A statement as SQLite has it."""
-    return sql.replace("@.", "").format(unlogged="", index_schema="") if "{" in sql else sql.replace("@.", "")
+    return sql.replace("@.", "").format(unlogged="", clustered=" WITHOUT ROWID")
 
 
 class MemoryStore(LiveStore):

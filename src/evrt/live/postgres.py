@@ -131,9 +131,7 @@ def _prepare(connection: psycopg.Connection[Any], address: Address, log: str) ->
         made: Any = f"DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}"
         connection.execute(made)
         for statement in TABLES:
-            text: Any = statement.format(unlogged="UNLOGGED", index_schema=f"{schema}.").replace(
-                "@.", f"{schema}."
-            )
+            text: Any = statement.format(unlogged="UNLOGGED", clustered="").replace("@.", f"{schema}.")
             connection.execute(text)
         # Logged: a crash of the server empties the others, and this one says whose they are.
         text = f"""

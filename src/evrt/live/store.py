@@ -21,8 +21,8 @@ TABLES = (
     """CREATE {unlogged} TABLE @.calls (
         id bigint PRIMARY KEY, run text NOT NULL, operation text NOT NULL, epoch bigint NOT NULL,
         attempt bigint NOT NULL, written bigint NOT NULL)""",
-    "CREATE INDEX calls_of_run ON {index_schema}calls (run)",
-    "CREATE {unlogged} TABLE @.frames (call bigint, start bigint, piece text NOT NULL, PRIMARY KEY (call, start))",
+    "CREATE INDEX calls_of_run ON @.calls (run)",
+    "CREATE {unlogged} TABLE @.frames (call bigint, start bigint, piece text NOT NULL, PRIMARY KEY (call, start)){clustered}",
 )
 """``@.`` stands for the schema, where there is one. ``written`` is seconds since 1970 by the writer's clock."""
 
@@ -66,7 +66,7 @@ class Piece(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """Of a run, or of one of its operations: what was written under this claim and those before it."""
+    """Of a run, or of one of its operations: what was written under this claim and those before it, up to now."""
 
     run: str
     operation: str | None
@@ -90,17 +90,18 @@ class Executes(Protocol):
 def write_batch(connection: Executes, batch: Batch) -> None:
     """Write a batch in the transaction that has been begun."""
     now = int(time.time())
+    # First, for the next attempt may be speaking already.
+    for run, operation, epoch in batch.removals:
+        if operation is None:
+            _remove(connection, _OF_RUN, (run, epoch))
+        else:
+            _remove(connection, _OF_OPERATION, (run, operation, epoch))
     for call in batch.calls:
         if call.first:
             _remove(connection, _OLDER, (call.run, call.operation, call.epoch, call.epoch, call.attempt))
         connection.execute(_CALL, (call.id, call.run, call.operation, call.epoch, call.attempt, now))
     for piece in batch.pieces:
         connection.execute(_FRAME, piece)
-    for run, operation, epoch in batch.removals:
-        if operation is None:
-            _remove(connection, _OF_RUN, (run, epoch))
-        else:
-            _remove(connection, _OF_OPERATION, (run, operation, epoch))
 
 
 def sweep(connection: Executes, kept_seconds: float, quiet_seconds: float, runs_max: int) -> list[str]:
@@ -159,5 +160,6 @@ class LiveReader(ABC):
     async def changed(self, seen: int, timeout_seconds: float) -> None:
         """Return when the bell has rung since its count was ``seen``, or when the time is over."""
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Let go of connections."""

@@ -143,6 +143,14 @@ def left(url: str) -> int:
     return int(calls + frames)
 
 
+async def nothing_left(url: str) -> None:
+    """Return once nothing is kept beside a log that is in use."""
+    kept = left(url)
+    while kept:
+        await asyncio.sleep(0.01)
+        kept = left(url)
+
+
 # ------------------------------------------------------------------------------------ several processes
 
 
@@ -353,6 +361,7 @@ async def test_leftovers_are_swept_when_they_are_old_or_their_run_has_ended(
     app, _ = stammering(url, True)
     async with app:
         ended = (await app.run("speak", "")).run_id
+        await nothing_left(url)
         log = await app.log()
         store = make_store(log)
         calls = [Call(1, ended, "model#1", 1, 1, True), Call(2, "run-open", "model#1", 1, 1, True)]

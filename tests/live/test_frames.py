@@ -100,8 +100,8 @@ def taken(text: str, cuts: list[int]) -> list[str]:
 def test_no_secret_gets_through_in_pieces_however_the_text_is_cut(words: list[str], cuts: list[int]) -> None:
     text = " ".join([*words, ""])
     shown = "".join(taken(text, cuts))
-    assert KEY[:23] not in shown
-    assert "hunter22" not in shown
+    assert "abcd" not in shown
+    assert "hunter" not in shown
     if KEY not in text and "hunter" not in text:
         assert shown == text
 

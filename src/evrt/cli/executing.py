@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, p
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, pretty
 from evrt.cli.waiting import hints, wait_texts
-from evrt.errors import Denied, InvalidInput, NotFound, Unavailable, UsageError
+from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import Run, resolve_run
 from evrt.log import open_log
 from evrt.log.address import MEMORY_URL
@@ -62,6 +62,15 @@ class Session:
             whisper(paint(operation, "dim", sys.stderr) + "\n")
         self.text += text
         whisper(harmless(text))
+
+    async def follow_deltas(self, app: App, run: str) -> None:
+        """Tell what models say in a run that another process executes, until cancelled."""
+        with suppress(EvrtError):  # It is news: the run's end is told without it.
+            async for delta in app.deltas(run):
+                if delta.kind == "reset":
+                    self.streaming = self.streaming and ""
+                elif delta.text:
+                    self.on_delta(run, delta.operation, delta.text)
 
     def end_streaming(self) -> None:
         if self.streaming is not None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
+from evrt.app import App
 from evrt.cli.executing import Session, drive_run, with_hint
 from evrt.cli.following import follow_run, refuse_claimed, was_taken
 from evrt.cli.output import out, out_json
@@ -82,7 +83,7 @@ def enqueue(place: Place, name: str, given: object, wish: Wish, *, follow: bool,
     async def followed() -> Result:
         run, _ = await enqueued()
         session.began(run)
-        return await follow_run(await app.log(), run)
+        return await _follow(app, session, run)
 
     return drive_run(app, session, followed, as_json)
 
@@ -104,9 +105,20 @@ def retry(place: Place, name: str, *, as_json: bool) -> int:
             if not await was_taken(log, run):
                 raise
         session.left = True
-        return await follow_run(log, run)
+        return await _follow(app, session, run)
 
     return drive_run(app, session, execute, as_json)
+
+
+async def _follow(app: App, session: Session, run: str) -> Result:
+    """Wait until a run of workers has ended, or waits for somebody; meanwhile tell a terminal what its models say."""
+    telling = None if app.on_delta is None else asyncio.create_task(session.follow_deltas(app, run))
+    try:
+        return await follow_run(await app.log(), run)
+    finally:
+        if telling is not None:
+            telling.cancel()
+            await asyncio.wait([telling])
 
 
 def _moment(text: str) -> datetime:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ import pytest
 import postgres_server
 from postgres_server import START_SECONDS_MAX, Server
 
-__all__ = ["Address", "Server", "fresh_url", "own_server", "postgres", "shared"]
+__all__ = ["Address", "Server", "fresh_url", "own_server", "passing_url", "postgres", "shared"]
 
 
 class Address(NamedTuple):
@@ -103,15 +104,22 @@ def fresh_url(address: str) -> str:
     return f"{address}{'&' if '?' in address else '?'}schema=test_{secrets.token_hex(8)}"
 
 
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The URL of a log on PostgreSQL that is not there yet."""
+@contextmanager
+def passing_url() -> Iterator[str]:
+    """The URL of a log on PostgreSQL that is not there yet, and is gone afterwards where the server stays."""
     url = fresh_url(shared().owner)
     yield url
     if "EVRT_TEST_POSTGRES" in os.environ:
         address, schema = url.split("schema=")
         with psycopg.connect(address.rstrip("?&"), autocommit=True) as connection:
-            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+            connection.execute(f'DROP SCHEMA IF EXISTS "{schema}", "{schema}_eventsourcing" CASCADE')
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The URL of a log on PostgreSQL that is not there yet."""
+    with passing_url() as url:
+        yield url
 
 
 @pytest.fixture

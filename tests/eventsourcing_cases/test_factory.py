@@ -16,9 +16,9 @@ from eventsourcing.tests import application as shipped_applications
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
-from eventsourcing_cases.logs import MODULE, new_path
-from evrt.log.sqlite.factory import Factory
-from evrt.log.sqlite.recorders import (
+from eventsourcing_cases.logs import SQLITE, new_settings
+from evrt.log.foreign.factory import LogFactory
+from evrt.log.foreign.recorders import (
     LogAggregateRecorder,
     LogApplicationRecorder,
     LogProcessRecorder,
@@ -30,15 +30,18 @@ class MyTrackingRecorder(LogTrackingRecorder):
     """One that somebody has derived."""
 
 
-class TestFactory(shipped.InfrastructureFactoryTestCase[Factory]):
-    topic = MODULE
+class TestFactory(shipped.InfrastructureFactoryTestCase[LogFactory]):
+    store = SQLITE
 
     def setUp(self) -> None:
-        self.env = Environment(env={"PERSISTENCE_MODULE": self.topic, "SQLITE_DBNAME": new_path(self)})
+        self.env = Environment(env={"PERSISTENCE_MODULE": self.topic(), **new_settings(self, self.store)})
         super().setUp()
 
-    def expected_factory_class(self) -> type[Factory]:
-        return Factory
+    def topic(self) -> str:
+        return self.store.module
+
+    def expected_factory_class(self) -> type[LogFactory]:
+        return self.store.factory_class
 
     def expected_aggregate_recorder_class(self) -> type[AggregateRecorder]:
         return LogAggregateRecorder
@@ -57,20 +60,24 @@ class TestFactory(shipped.InfrastructureFactoryTestCase[Factory]):
 
 
 class TestFactoryByItsTopic(TestFactory):
-    topic = f"{MODULE}:Factory"
+    def topic(self) -> str:
+        return f"{self.store.module}:Factory"
 
 
 class TestExampleApplication(shipped_applications.ExampleApplicationTestCase):
-    expected_factory_topic = "evrt.log.sqlite.factory:Factory"
+    store = SQLITE
 
     def setUp(self) -> None:
-        settings = {"PERSISTENCE_MODULE": MODULE, "SQLITE_DBNAME": new_path(self)}
+        type(self).expected_factory_topic = f"{self.store.module}.factory:Factory"
+        settings = {"PERSISTENCE_MODULE": self.store.module, **new_settings(self, self.store)}
         self.enterContext(patch.dict(os.environ, settings))
 
 
 # A case looks at a warning, which is an error in our tests unless told otherwise.
 @pytest.mark.filterwarnings("always:'log' is deprecated:DeprecationWarning")
 class TestApplication(shipped_applications.ApplicationTestCase):
+    store = SQLITE
+
     def setUp(self) -> None:
-        settings = {"PERSISTENCE_MODULE": MODULE, "SQLITE_DBNAME": new_path(self)}
+        settings = {"PERSISTENCE_MODULE": self.store.module, **new_settings(self, self.store)}
         self.enterContext(patch.dict(os.environ, settings))

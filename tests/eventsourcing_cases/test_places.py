@@ -21,9 +21,9 @@ from eventsourcing.utils import get_topic
 
 import evrt.log.sqlite
 from eventsourcing_cases.logs import MODULE
+from evrt.log.foreign.recorders import LogApplicationRecorder, LogProcessRecorder
 from evrt.log.sqlite.factory import Factory
 from evrt.log.sqlite.places import find_place
-from evrt.log.sqlite.recorders import LogApplicationRecorder, LogProcessRecorder
 
 PAST = Path(__file__).parent.parent / "formats" / "v1.db"
 

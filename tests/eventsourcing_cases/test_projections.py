@@ -2,48 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from eventsourcing.dcb.msgpack import MessagePackMapper
 from eventsourcing.tests import projection as shipped
 from eventsourcing.utils import get_topic
 
-from eventsourcing_cases.logs import MODULE, new_factory, new_path
-from eventsourcing_cases.views import CountersInTables
+from eventsourcing_cases.logs import SQLITE, new_factory, new_settings
 
 
 class TestEventCountersView(shipped.EventCountersViewTestCase):
+    store = SQLITE
+
     def construct_event_counters_view(self) -> shipped.EventCountersView:
-        view = new_factory(self).tracking_recorder(CountersInTables)
-        assert isinstance(view, CountersInTables)
+        view_class: Any = self.store.view_class
+        view = new_factory(self, self.store).tracking_recorder(view_class)
+        assert isinstance(view, shipped.EventCountersView)
         return view
 
 
 class TestEventCountersProjection(shipped.AggregateEventCountersProjectionTestCase):
-    view_class = CountersInTables
+    store = SQLITE
+    view_class = SQLITE.view_class
 
     def setUp(self) -> None:
-        type(self).env = {"PERSISTENCE_MODULE": MODULE, "SQLITE_DBNAME": new_path(self)}
+        type(self).env = {"PERSISTENCE_MODULE": self.store.module, **new_settings(self, self.store)}
 
 
 class TestTaggedDecisionCountersProjection(shipped.TaggedDecisionCountersProjectionTestCase):
     """The decisions are in memory, for a log has no tags to select by; the view of them is beside a log."""
 
-    view_class = CountersInTables
+    store = SQLITE
+    view_class = SQLITE.view_class
 
     def setUp(self) -> None:
         type(self).env = {
             "PERSISTENCE_MODULE": "eventsourcing.dcb.popo",
             "MAPPER_TOPIC": get_topic(MessagePackMapper),
-            "EVENTCOUNTERS_PERSISTENCE_MODULE": MODULE,
-            "EVENTCOUNTERS_SQLITE_DBNAME": new_path(self),
+            "EVENTCOUNTERS_PERSISTENCE_MODULE": self.store.module,
+            **_of("EVENTCOUNTERS", new_settings(self, self.store)),
         }
 
 
 class TestEventSourcedProjection(shipped.EventSourcedProjectionTestCase):
     """It follows without topics, so it has a log of its own: in the same one it would follow itself."""
 
+    store = SQLITE
+
     def setUp(self) -> None:
         type(self).env = {
-            "PERSISTENCE_MODULE": MODULE,
-            "APPLICATION_SQLITE_DBNAME": new_path(self),
-            "COUNTERS_SQLITE_DBNAME": new_path(self),
+            "PERSISTENCE_MODULE": self.store.module,
+            **_of("APPLICATION", new_settings(self, self.store)),
+            **_of("COUNTERS", new_settings(self, self.store)),
         }
+
+
+def _of(name: str, settings: dict[str, str]) -> dict[str, str]:
+    """Settings for one application alone."""
+    return {f"{name}_{key}": value for key, value in settings.items()}

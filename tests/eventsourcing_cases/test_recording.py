@@ -32,10 +32,10 @@ from evrt.log import PAYLOAD_BYTES_MAX, Draft, open_log
 from evrt.log.check import check
 from evrt.log.foreign.errors import translated
 from evrt.log.foreign.events import META, to_append
+from evrt.log.foreign.kept import Place, Tracked
 from evrt.log.ids import new_event_id
 from evrt.log.plan import check_request
 from evrt.log.sqlite.factory import Factory
-from evrt.log.sqlite.foreign import Place, Tracked
 from evrt.log.sqlite.lock import FileLock
 from log.stores import append, url
 

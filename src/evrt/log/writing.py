@@ -217,7 +217,7 @@ class WritingThread(ABC):
             rest = [self._queue.popleft() for _ in range(len(self._queue))]
         for job in rest:
             if not isinstance(job.work, Stop):
-                job.error = UsageError("This log has been closed; open it again.")
+                job.error = closed_error()
         self._deliver(rest, wrote=False)
 
     def _deliver(self, batch: list[Job], wrote: bool) -> None:
@@ -273,3 +273,14 @@ def _settle(answer: Answer, result: Any, error: BaseException | None) -> None:
         answer.set_exception(error)
     else:
         answer.set_result(result)
+
+
+def closed_error() -> UsageError:
+    return UsageError("This log has been closed; open it again.")
+
+
+def forked_error(shown: str) -> UsageError:
+    return UsageError(
+        f"The log {shown} was opened before this process was forked and its threads stayed behind. "
+        "Open it again here, or start workers by spawning them."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -35,6 +35,7 @@ class Address(NamedTuple):
     """Where a log is.
 
     ``parameters`` are libpq's, as keywords; ``shown`` is the URL for people, without password.
+    ``ask_password`` is asked for it each time that a connection is opened, where it changes.
     ``pooled``: between here and the server stands a pooler that gives each transaction another session, so
     nothing may be left in one (``?prepare_threshold=none``).
     """
@@ -43,6 +44,7 @@ class Address(NamedTuple):
     schema: str
     pooled: bool
     shown: str
+    ask_password: Callable[[], str] | None = None
 
     @property
     def quoted_schema(self) -> str:
@@ -93,7 +95,7 @@ def parse_postgres_url(url: str) -> Address:
             pooled = _is_never(value)
         elif name in ("options", "service") or value:
             parameters[name] = value
-    _check_schema(schema)
+    check_schema(schema)
     return Address(parameters, schema, pooled, _shown(user, at, hosts, slash, database, given))
 
 
@@ -156,7 +158,8 @@ def _is_never(value: str) -> bool:
     )
 
 
-def _check_schema(schema: str) -> None:
+def check_schema(schema: str) -> None:
+    """Raises UsageError for a name that no schema of a log has."""
     if not _SCHEMA.fullmatch(schema) or len(schema.encode()) > NAME_BYTES_MAX:
         raise UsageError(
             f"{schema[:80]!r} cannot name the schema of a log: it takes letters, digits, '_', '-' and '.', and at most "

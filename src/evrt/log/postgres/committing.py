@@ -17,6 +17,7 @@ import psycopg
 
 from evrt.errors import EvrtError, Unavailable
 from evrt.log.coordination import Change
+from evrt.log.foreign.kept import KEPT, Tracked, append_in
 from evrt.log.plan import Checked
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.connect import (
@@ -120,12 +121,16 @@ class Committer:
     def _do(self, transaction: Transaction, work: Any) -> Any:
         if isinstance(work, Checked):
             return transaction.append(work)
+        if isinstance(work, Tracked):
+            return transaction.append_tracked(work)
         if isinstance(work, WantedRef):
             return transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):
             return transaction.erase(work.position)
         if isinstance(work, QUEUE_WORK):
             return transaction.coordinate(work)
+        if isinstance(work, KEPT):
+            return transaction.keep(work)
         return None if isinstance(work, Stop) else work.make(transaction)
 
     # -------------------------------------------------------------------------------- connection
@@ -205,9 +210,10 @@ class Committer:
 def _names(batch: Sequence[Job]) -> Iterator[str]:
     """Every stream and correlation whose end a batch needs."""
     for job in batch:
-        if isinstance(job.work, Checked):
-            yield from job.work.streams
-            for draft in job.work.drafts:
+        append = append_in(job.work)
+        if append is not None:
+            yield from append.streams
+            for draft in append.drafts:
                 yield draft.correlation
 
 

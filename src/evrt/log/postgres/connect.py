@@ -85,29 +85,39 @@ async def connect_reading(address: Address, purpose: str = "reader") -> psycopg.
         _adapt(connection)
         check_server(connection.info.server_version, address)
         if not address.pooled:
-            values = {**_session(address), "default_transaction_read_only": "on"}
-            await connection.execute(*_setting(values, local=False))
+            await connection.execute(*_reading(address))
     except BaseException:
         await connection.close()
         raise
     return connection
 
 
-def connect_walking(address: Address) -> psycopg.Connection[TupleRow]:
-    """A connection for who reads all of a log and blocks, in autocommit. Raises psycopg.Error, UsageError."""
+def connect_looking(address: Address, purpose: str = "reader") -> psycopg.Connection[TupleRow]:
+    """A connection for a thread that may block, in autocommit. Raises psycopg.Error, UsageError."""
     connection = psycopg.connect(
-        **_keywords(address, "walk"), autocommit=True, prepare_threshold=None if address.pooled else 2
+        **_keywords(address, purpose), autocommit=True, prepare_threshold=None if address.pooled else 2
     )
     try:
         _adapt(connection)
         check_server(connection.info.server_version, address)
         connection.read_only = True
         if not address.pooled:
+            connection.execute(*_reading(address))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_walking(address: Address) -> psycopg.Connection[TupleRow]:
+    """The same for who reads all of a log."""
+    connection = connect_looking(address, "walk")
+    try:
+        if not address.pooled:
             # What is read in one moment may be written elsewhere in between, which takes its time.
             connection.execute(
                 "SELECT set_config('statement_timeout', '0', false), "
                 "set_config('idle_in_transaction_session_timeout', '0', false)"
-                + "".join(f", set_config('{name}', 'off', false)" for name in PLANS)
             )
     except BaseException:
         connection.close()
@@ -136,6 +146,11 @@ def _session(address: Address) -> dict[str, str]:
     return {"search_path": f"{address.quoted_schema}, pg_temp", **dict.fromkeys(PLANS, "off")}
 
 
+def _reading(address: Address) -> tuple[str, Sequence[object]]:
+    """A statement that sets up a session which only reads."""
+    return _setting({**_session(address), "default_transaction_read_only": "on"}, local=False)
+
+
 def _setting(values: dict[str, str], *, local: bool) -> tuple[str, Sequence[object]]:
     calls = [f"set_config('{name}', %s, {local})" for name in values]
     return f"SELECT {', '.join(calls)}", tuple(values.values())
@@ -160,8 +175,10 @@ def session_name(purpose: str) -> str:
 
 
 def _keywords(address: Address, purpose: str) -> dict[str, Any]:
-    name = session_name(purpose)
-    return {**DEFAULTS, **address.parameters, "application_name": name, "client_encoding": "UTF8"}
+    given = {**DEFAULTS, **address.parameters, "application_name": session_name(purpose)}
+    if address.ask_password is not None:
+        given["password"] = address.ask_password()
+    return {**given, "client_encoding": "UTF8"}
 
 
 def _adapt(connection: AdaptContext) -> None:

@@ -1,4 +1,4 @@
-"""The queue's statements as PostgreSQL is told them: its own placeholders, tables in the log's schema."""
+"""Statements for every database as PostgreSQL is told them: its own placeholders, tables in the log's schema."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from psycopg.types.numeric import Int8
 from evrt.log.coordinating import Statement
 from evrt.log.queue_tables import NAMES
 
+TABLES = (*NAMES, "events", "streams", "tracking", "snapshots")
+
 CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 STATEMENTS_KEPT_MAX = 1_000
 
-_TABLE = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE) ({'|'.join(NAMES)})\b")
+_TABLE = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE) ({'|'.join(TABLES)})\b")
 _NAMED = re.compile(r":(\w+)")
 
 

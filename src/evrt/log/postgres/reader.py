@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
-from evrt.errors import EvrtError, UsageError
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.connect import connect_reading, is_lost, translate
 from evrt.log.postgres.schema import named
+from evrt.log.writing import closed_error
 
 CONNECTIONS_MAX = 4
 """That one event loop reads with at once; further reads wait their turn."""
@@ -87,14 +87,3 @@ class Readers:
         else:
             for connection in self._idle:
                 connection.pgconn.finish()
-
-
-def closed_error() -> EvrtError:
-    return UsageError("This log has been closed; open it again.")
-
-
-def forked_error(shown: str) -> EvrtError:
-    return UsageError(
-        f"The log {shown} was opened before this process was forked and its threads stayed behind. "
-        "Open it again here, or start workers by spawning them."
-    )

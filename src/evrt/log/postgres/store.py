@@ -46,13 +46,13 @@ from evrt.log.postgres.jobs import Erasure, WantedRef
 from evrt.log.postgres.listening import Listener
 from evrt.log.postgres.making import HEAD, LOOK, check_version, judge
 from evrt.log.postgres.queueing import CLOCK, to_postgres
-from evrt.log.postgres.reader import Readers, closed_error, forked_error
+from evrt.log.postgres.reader import Readers
 from evrt.log.postgres.schema import RECORDED, SELECT_RECORDED, named
 from evrt.log.postgres.transaction import recorded
 from evrt.log.postgres.writer import Writer
 from evrt.log.queueing import Coordinator, QueueWork
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching
-from evrt.log.writing import Stop
+from evrt.log.writing import Stop, closed_error, forked_error
 
 STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""

@@ -21,6 +21,7 @@ from evrt.log.claiming import Now
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
 from evrt.log.coordinating import Rows, Statement
 from evrt.log.coordination import Change
+from evrt.log.foreign.kept import Kept, Tracked
 from evrt.log.ids import new_ref
 from evrt.log.plan import SALT_BYTES, Checked, End, places_of, plan, settle_repeat
 from evrt.log.postgres.address import Address
@@ -207,6 +208,18 @@ class Transaction:
         if decided is not None:
             self._queue.make(decided, places_of(rows), self._now)
         return Appended(range(rows[0].position, rows[-1].position + 1), tuple([row.version for row in rows]))
+
+    def append_tracked(self, request: Tracked) -> Appended:
+        """Raises Conflict where the place has been recorded already, and what ``append`` raises."""
+        # Before the append, for what that has planned cannot be taken back.
+        request.place.check(self._ask)
+        appended = self.append(request.append)
+        request.place.set(self._send_statement)
+        return appended
+
+    def keep(self, work: Kept) -> None:
+        """Keep what has no event. Raises Conflict."""
+        work.do(self._ask, self._send_statement)
 
     def _find(self, request: Checked) -> list[Recorded]:
         """The events that a repeated request may have recorded at its first try."""

@@ -16,11 +16,11 @@ from contextlib import suppress
 from typing import Any
 
 from evrt.errors import Conflict, Denied, EvrtError, NotFound, Unavailable, UnusableLog
+from evrt.log.foreign.kept import KEPT, Tracked
 from evrt.log.plan import Checked
 from evrt.log.queueing import QUEUE_WORK
 from evrt.log.sqlite.blobs import BlobErased
 from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, translate, wal_pages
-from evrt.log.sqlite.foreign import Tracked
 from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Erasure, Job, Stop, WantedRef, Work, refuse
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen, write_wal_anew
@@ -177,6 +177,8 @@ class Committer:
             return self._transaction.erase(work.position)
         if isinstance(work, QUEUE_WORK):
             return self._transaction.coordinate(work)
+        if isinstance(work, KEPT):
+            return self._transaction.keep(work)
         if not isinstance(work, Stop):
             return self._transaction.change(work)
         return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from evrt.log.foreign.kept import Place, Snapshots, Tracked
 from evrt.log.plan import Checked
 from evrt.log.queueing import Changing, Claiming, Leaving, Renewing, TellingNews
 from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
-from evrt.log.sqlite.foreign import Place, Snapshots, Tracked
 from evrt.log.writing import NOTHING, UNKNOWN, Answer, Job, Stop, refuse
 
 __all__ = ["NOTHING", "UNKNOWN", "Answer", "Erasure", "Job", "Stop", "WantedRef", "Work", "refuse"]

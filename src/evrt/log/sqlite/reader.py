@@ -9,7 +9,7 @@ from typing import Any
 
 import aiosqlite
 
-from evrt.errors import EvrtError, Unavailable, UsageError
+from evrt.errors import EvrtError, Unavailable
 from evrt.log.sqlite.connect import (
     BUSY_TIMEOUT_SECONDS,
     LYING_STILL,
@@ -20,6 +20,7 @@ from evrt.log.sqlite.connect import (
     shape,
 )
 from evrt.log.subscribe import Bell, call_in
+from evrt.log.writing import closed_error
 
 POLL_SECONDS = 0.02
 """How often a waiting subscription looks for what other processes have committed."""
@@ -153,14 +154,3 @@ class LoopReaders:
             else:
                 call_in(self._loop, poller.cancel)
         await self.rows.close()
-
-
-def closed_error() -> EvrtError:
-    return UsageError("This log has been closed; open it again.")
-
-
-def forked_error(path: str) -> EvrtError:
-    return UsageError(
-        f"The log {path} was opened before this process was forked and its threads stayed behind. "
-        "Open it again here, or start workers by spawning them."
-    )

@@ -40,11 +40,12 @@ from evrt.log.sqlite.blobs import (
 )
 from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
 from evrt.log.sqlite.jobs import Erasure, Stop, WantedRef
-from evrt.log.sqlite.reader import LoopReaders, Reader, closed_error, forked_error
+from evrt.log.sqlite.reader import LoopReaders, Reader
 from evrt.log.sqlite.schema import SELECT_RECORDED
 from evrt.log.sqlite.transaction import recorded
 from evrt.log.sqlite.writer import Writer
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching
+from evrt.log.writing import closed_error, forked_error
 
 STREAM_PAGE_EVENTS = 1_000
 """Long streams are read in pages, so that other reads come in between."""

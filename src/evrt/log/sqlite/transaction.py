@@ -17,12 +17,12 @@ from evrt.errors import NotFound
 from evrt.log.changing import CHANGES, COUNT_CHANGE
 from evrt.log.contract import EMPTY_HEAD, Appended, Head, Recorded
 from evrt.log.coordinating import Rows, Statement
+from evrt.log.foreign.kept import Kept, Tracked
 from evrt.log.ids import new_ref
 from evrt.log.plan import CHANGE_BYTES, SALT_BYTES, Checked, End, places_of, plan, settle_repeat
 from evrt.log.queueing import Queue, QueueWork, local_now
 from evrt.log.sqlite.blobs import Change
 from evrt.log.sqlite.connect import check_schema, read_standing
-from evrt.log.sqlite.foreign import Tracked
 from evrt.log.sqlite.schema import SELECT_RECORDED
 
 HEADS_CACHED_MAX = 50_000
@@ -167,10 +167,15 @@ class Transaction:
     def append_tracked(self, request: Tracked) -> Appended:
         """Raises Conflict where the place has been recorded already, and what ``append`` raises."""
         # Before the append, for what that has planned cannot be taken back.
-        request.place.check(self._connection)
+        request.place.check(self._ask)
         appended = self.append(request.append)
-        request.place.make(self._connection)
+        request.place.set(self._send)
         return appended
+
+    def keep(self, work: Kept) -> None:
+        """Keep what has no event. Raises Conflict."""
+        self._bytes += work.bytes
+        work.do(self._ask, self._send)
 
     def ref(self, kind: str, external: str) -> str:
         found = self._connection.execute(

@@ -1,4 +1,4 @@
-"""Recorders of the eventsourcing library over a log in a SQLite file.
+"""Recorders of the eventsourcing library over a log, whatever its store.
 
 Events are events of the log, in its one order, beside those of evrt. Tracking is recorded in the same
 transaction as the events that follow from what is tracked. Whatever is kept for another purpose than as
@@ -15,7 +15,9 @@ from uuid import UUID
 from eventsourcing import persistence
 from eventsourcing.persistence import Notification, Recorder, StoredEvent, Subscription, Tracking
 
+from evrt.log.blocking import BlockingLog
 from evrt.log.contract import PAYLOAD_BYTES_MAX, Appended
+from evrt.log.coordinating import Statement
 from evrt.log.foreign.errors import translated
 from evrt.log.foreign.events import (
     OriginatorIds,
@@ -26,31 +28,48 @@ from evrt.log.foreign.events import (
     to_originator_id,
     to_stored_event,
 )
+from evrt.log.foreign.kept import (
+    FIND_PLACE,
+    NUMBER_MAX,
+    Snapshots,
+    Tracked,
+    checked_place,
+    checked_snapshot,
+    is_storable,
+)
 from evrt.log.plan import check_request
-from evrt.log.sqlite.blocking import BlockingLog
-from evrt.log.sqlite.foreign import Snapshots, Tracked, checked_place, checked_snapshot
-from evrt.log.sqlite.reader import POLL_SECONDS
 from evrt.log.subscribe import PAGE_EVENTS
 
-VERSION_MAX = 2**63 - 1
-
-# CROSS JOIN keeps the events outermost.
+# The name is looked up for each event that is found, so no database thinks of beginning with the streams.
 SELECT_STORED = """
-SELECT e.position, s.name, e.version, e.type, e.meta, e.payload
-FROM events AS e CROSS JOIN streams AS s ON s.id = e.stream
+SELECT e.position, (SELECT name FROM streams WHERE id = e.stream), e.version, e.type, e.meta, e.payload
+FROM events AS e
+"""
+
+SELECT_STREAM = f"""
+{SELECT_STORED} WHERE e.stream = (SELECT id FROM streams WHERE name = :stream)
+AND e.version > :gt AND e.version <= :lte ORDER BY e.version
+"""
+
+SELECT_SNAPSHOTS = """
+SELECT originator, version, topic, state FROM snapshots
+WHERE purpose = :purpose AND originator = :originator AND version > :gt AND version <= :lte ORDER BY version
 """
 
 
 class LogRecorder(Recorder):
     """What every recorder stands on: an open log, and how it is to read ids."""
 
-    def __init__(self, log: BlockingLog, originator_ids: OriginatorIds = "uuid") -> None:
+    def __init__(self, log: BlockingLog[Any], originator_ids: OriginatorIds = "uuid") -> None:
         self._log = log
         self._ids = originator_ids
 
-    def _fetch(self, sql: str, *parameters: object) -> list[Any]:
+    def _fetch(self, sql: str, **parameters: object) -> list[Any]:
+        # What no log takes is in none.
+        if not all(is_storable(value) for value in parameters.values() if isinstance(value, str)):
+            return []
         with translated():
-            return self._log.fetch(sql, parameters)
+            return self._log.fetch(Statement(sql, parameters))
 
     def _append(
         self, stored_events: Sequence[StoredEvent], tracking: Tracking | None = None
@@ -89,10 +108,7 @@ class LogAggregateRecorder(LogRecorder, persistence.AggregateRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         rows: list[StoredRow] = self._fetch(
-            f"{SELECT_STORED} WHERE e.stream = (SELECT id FROM streams WHERE name = ?) "
-            f"AND e.version > ? AND e.version <= ? ORDER BY e.version {'DESC' if desc else 'ASC'} LIMIT ?",
-            stream_of(originator_id),
-            *_range(gt, lte, limit),
+            f"{SELECT_STREAM} {_END[desc]}", stream=stream_of(originator_id), **_range(gt, lte, limit)
         )
         return [to_stored_event(row, self._ids) for row in rows]
 
@@ -113,13 +129,15 @@ class LogApplicationRecorder(LogAggregateRecorder, persistence.ApplicationRecord
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        among = f"AND e.type IN ({', '.join('?' * len(topics))})" if topics else ""
+        wanted = {f"topic{number}": topic for number, topic in enumerate(topics) if is_storable(topic)}
+        if topics and not wanted:
+            return []
+        among = f"AND e.type IN ({', '.join([f':{name}' for name in wanted])})" if wanted else ""
         rows: list[StoredRow] = self._fetch(
-            f"{SELECT_STORED} WHERE e.position > ? AND e.position <= ? {among} ORDER BY e.position LIMIT ?",
-            0 if start is None else start - inclusive_of_start,
-            VERSION_MAX if stop is None else stop,
-            *topics,
-            limit,
+            f"{SELECT_STORED} WHERE e.position > :gt AND e.position <= :lte {among} "
+            "ORDER BY e.position LIMIT :limit",
+            **_range(0 if start is None else start - inclusive_of_start, stop, limit),
+            **wanted,
         )
         return [to_notification(row, self._ids) for row in rows]
 
@@ -138,7 +156,12 @@ class LogSubscription(Subscription[LogApplicationRecorder]):
     """Reads page after page and waits at the end of the log, in the thread that asks for the next event."""
 
     def __init__(
-        self, recorder: LogApplicationRecorder, log: BlockingLog, *, gt: int | None, topics: Sequence[str]
+        self,
+        recorder: LogApplicationRecorder,
+        log: BlockingLog[Any],
+        *,
+        gt: int | None,
+        topics: Sequence[str],
     ) -> None:
         super().__init__(recorder=recorder, gt=gt, topics=topics)
         self._log = log
@@ -158,7 +181,7 @@ class LogSubscription(Subscription[LogApplicationRecorder]):
             self._bell.clear()
             self._next_page()
             if not self._page and not self._has_been_stopped:
-                self._bell.wait(POLL_SECONDS)
+                self._bell.wait(self._log.look_seconds)
         raise StopIteration
 
     def _next_page(self) -> None:
@@ -181,7 +204,7 @@ class LogTrackingRecorder(LogRecorder, persistence.TrackingRecorder):
         self._append((), tracking)
 
     def max_tracking_id(self, application_name: str) -> int | None:
-        rows = self._fetch("SELECT notification_id FROM tracking WHERE application = ?", application_name)
+        rows = self._fetch(FIND_PLACE, application=application_name)
         return int(rows[0][0]) if rows else None
 
 
@@ -196,7 +219,9 @@ class LogProcessRecorder(LogTrackingRecorder, LogApplicationRecorder, persistenc
 class LogSnapshotRecorder(LogRecorder, persistence.AggregateRecorder):
     """Stored events for another purpose than as events. They may have gaps and are no part of the log's order."""
 
-    def __init__(self, log: BlockingLog, originator_ids: OriginatorIds = "uuid", *, purpose: str) -> None:
+    def __init__(
+        self, log: BlockingLog[Any], originator_ids: OriginatorIds = "uuid", *, purpose: str
+    ) -> None:
         super().__init__(log, originator_ids)
         self._purpose = purpose
 
@@ -227,11 +252,10 @@ class LogSnapshotRecorder(LogRecorder, persistence.AggregateRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         rows = self._fetch(
-            "SELECT originator, version, topic, state FROM snapshots WHERE purpose = ? AND originator = ? "
-            f"AND version > ? AND version <= ? ORDER BY version {'DESC' if desc else 'ASC'} LIMIT ?",
-            self._purpose,
-            stream_of(originator_id),
-            *_range(gt, lte, limit),
+            f"{SELECT_SNAPSHOTS} {_END[desc]}",
+            purpose=self._purpose,
+            originator=stream_of(originator_id),
+            **_range(gt, lte, limit),
         )
         return [
             StoredEvent(to_originator_id(originator, self._ids), version, topic, state)
@@ -239,12 +263,21 @@ class LogSnapshotRecorder(LogRecorder, persistence.AggregateRecorder):
         ]
 
 
-def _range(gt: int | None, lte: int | None, limit: int | None) -> tuple[int, int, int]:
-    return (
-        -1 if gt is None else gt,
-        VERSION_MAX if lte is None else lte,
-        VERSION_MAX if limit is None else limit,
-    )
+_END = {False: "ASC LIMIT :limit", True: "DESC LIMIT :limit"}
+"""Of a statement that goes forward, or backward."""
+
+
+def _range(gt: int | None, lte: int | None, limit: int | None) -> dict[str, int]:
+    """What to read, in numbers that every database can compare with."""
+    return {
+        "gt": _nearest(-1 if gt is None else gt),
+        "lte": _nearest(NUMBER_MAX if lte is None else lte),
+        "limit": _nearest(NUMBER_MAX if limit is None else max(limit, 0)),
+    }
+
+
+def _nearest(number: int) -> int:
+    return min(max(number, -1), NUMBER_MAX)
 
 
 def _positions(appended: Appended | None) -> list[int]:

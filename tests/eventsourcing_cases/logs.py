@@ -50,6 +50,7 @@ def _in_a_file() -> Iterator[Place]:
 def _on_a_server() -> Iterator[Place]:
     with passing_url() as url:
         yield Place(url, {"POSTGRES_DBNAME": url})
+        _check(url)
 
 
 def _check(url: str) -> None:

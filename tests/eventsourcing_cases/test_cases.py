@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from types import ModuleType
 from unittest import TestCase
 
 import eventsourcing
@@ -13,7 +14,8 @@ import pytest
 from eventsourcing.dcb import tests as tagged
 from eventsourcing.tests import persistence
 
-from eventsourcing_cases import test_factory, test_projections, test_recorders
+from eventsourcing_cases import test_factory, test_on_postgres, test_projections, test_recorders
+from eventsourcing_cases.logs import POSTGRES, SQLITE, Store
 
 NOT_OURS: dict[type[TestCase], str] = {
     persistence.RecorderTestCase: "what other cases share; it tests nothing",
@@ -42,22 +44,37 @@ def shipped() -> set[type[TestCase]]:
     }
 
 
-OURS = [
-    member
-    for module in (test_recorders, test_factory, test_projections)
-    for _, member in inspect.getmembers(module, inspect.isclass)
-    if issubclass(member, TestCase) and member.__module__ == module.__name__
-]
+def ours_in(*modules: ModuleType) -> list[type[TestCase]]:
+    return [
+        member
+        for module in modules
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, TestCase) and member.__module__ == module.__name__
+    ]
 
 
-def test_every_shipped_case_runs() -> None:
+OURS: dict[Store, list[type[TestCase]]] = {
+    SQLITE: ours_in(test_recorders, test_factory, test_projections),
+    POSTGRES: ours_in(test_on_postgres),
+}
+
+
+@pytest.mark.parametrize("store", OURS, ids=lambda store: store.module)
+def test_every_shipped_case_runs_in_every_store(store: Store) -> None:
     assert persistence.ApplicationRecorderTestCase in shipped()
-    missing = {case for case in shipped() - {TestCase} if not any(issubclass(ours, case) for ours in OURS)}
+    assert {getattr(ours, "store") for ours in OURS[store]} == {store}  # noqa: B009
+    missing = {
+        case for case in shipped() - {TestCase} if not any(issubclass(ours, case) for ours in OURS[store])
+    }
     assert missing - NOT_OURS.keys() == set()
     assert NOT_OURS.keys() <= shipped()
 
 
-@pytest.mark.parametrize("ours", OURS)
+def test_whatever_runs_in_a_file_runs_on_a_server() -> None:
+    assert {ours.__base__ for ours in OURS[POSTGRES]} == set(OURS[SQLITE])
+
+
+@pytest.mark.parametrize("ours", [ours for some in OURS.values() for ours in some])
 def test_no_shipped_test_is_replaced_and_the_optional_ones_run(ours: type[TestCase]) -> None:
     for base in ours.__mro__:
         if not base.__module__.startswith("eventsourcing."):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,37 +26,46 @@ from eventsourcing.persistence import (
     Tracking,
 )
 
-from eventsourcing_cases.logs import MODULE
+from eventsourcing_cases.logs import POSTGRES, SQLITE, STORES, Place, Store
 from evrt.errors import Conflict, UnusableLog
 from evrt.log import PAYLOAD_BYTES_MAX, Draft, open_log
 from evrt.log.check import check
+from evrt.log.foreign import kept
 from evrt.log.foreign.errors import translated
 from evrt.log.foreign.events import META, to_append
-from evrt.log.foreign.kept import Place, Tracked
+from evrt.log.foreign.factory import LogFactory
 from evrt.log.ids import new_event_id
 from evrt.log.plan import check_request
-from evrt.log.sqlite.factory import Factory
-from evrt.log.sqlite.lock import FileLock
-from log.stores import append, url
+from log.stores import append
+
+
+@pytest.fixture(params=STORES, ids=lambda store: store.module)
+def store(request: pytest.FixtureRequest) -> Store:
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "evrt.db"
+def place(store: Store) -> Iterator[Place]:
+    with store.place() as place:
+        yield place
 
 
 @pytest.fixture
-def factory(path: Path) -> Any:
-    factory = Factory({"SQLITE_DBNAME": str(path), "SQLITE_LOCK_TIMEOUT": "1"})
+def factory(store: Store, place: Place) -> Iterator[LogFactory]:
+    factory = store.factory_class({**place.settings, store.lock_timeout: "1"})
     yield factory
     factory.close()
-    if path.exists():
-        assert check(url(path)).findings == ()
 
 
 @pytest.fixture
-def recorder(factory: Factory) -> ProcessRecorder:
+def recorder(factory: LogFactory) -> ProcessRecorder:
     return factory.process_recorder()
+
+
+HELD = {
+    SQLITE: r"could not be written within 1 seconds: process \d+ holds",
+    POSTGRES: r"another session holds the log's head for too long",
+}
 
 
 def event(originator: UUID | str = "order-1", version: int = 1, **fields: Any) -> StoredEvent:
@@ -77,11 +86,11 @@ def recorded(recorder: ProcessRecorder) -> list[tuple[UUID | str, int]]:
 
 
 async def test_an_event_is_recorded_as_it_is_and_says_whose_it_is(
-    path: Path, recorder: ProcessRecorder
+    place: Place, recorder: ProcessRecorder
 ) -> None:
     account = uuid4()
     recorder.insert_events([event("order-1", 0, state=b"\x00\xff"), event(account, 1)])
-    log = await open_log(url(path))
+    log = await open_log(place.url)
     first, second = await log.read()
     await log.aclose()
     assert (first.stream, first.version, first.type, first.payload) == (
@@ -154,13 +163,23 @@ def test_what_no_log_takes_is_a_data_error(recorder: ProcessRecorder) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [("up", 2**63), ("up", -1), ("up", None), (None, 1), ("", 1), ("\ud800", 1)]
+    "where",
+    [
+        ("up", 2**63),
+        ("up", -1),
+        ("up", None),
+        (None, 1),
+        ("", 1),
+        ("\ud800", 1),
+        ("u\x00p", 1),
+        ("x" * 1_025, 1),
+    ],
 )
 def test_a_place_that_cannot_be_kept_is_a_data_error_of_its_own(
-    recorder: ProcessRecorder, factory: Factory, place: Any
+    recorder: ProcessRecorder, factory: LogFactory, where: Any
 ) -> None:
     with pytest.raises(DataError, match="has to be"):
-        recorder.insert_tracking(Tracking(*place))
+        recorder.insert_tracking(Tracking(*where))
     for version, state in ((2**63, b""), (1, "text"), (None, b"")):
         broken: Any = StoredEvent(uuid4(), version, "topic", state)  # type: ignore[arg-type]
         with pytest.raises(DataError):
@@ -182,20 +201,20 @@ def test_events_and_tracking_are_recorded_both_or_neither(recorder: ProcessRecor
 
 
 def test_what_is_refused_for_its_tracking_leaves_nothing_in_the_batch_of_others(
-    path: Path, factory: Factory, recorder: ProcessRecorder
+    store: Store, place: Place, recorder: ProcessRecorder
 ) -> None:
     recorder.insert_events([event(version=1)], tracking=Tracking("upstream", 5))
     writer = recorder._log._writer  # type: ignore[attr-defined]
-    lock = FileLock(f"{path}-lock")
-    lock.acquire()
-    # Both wait for the lock, and are written in one transaction.
-    refused, taken = (
-        writer.submit_from_thread(
-            Tracked(check_request(to_append([event(stream)]), 100), Place("upstream", notification_id))
+    with store.held(place.url):
+        # Both wait for the lock, and are written in one transaction.
+        refused, taken = (
+            writer.submit_from_thread(
+                kept.Tracked(
+                    check_request(to_append([event(stream)]), 100), kept.Place("upstream", notification_id)
+                )
+            )
+            for stream, notification_id in (("order-2", 5), ("order-3", 6))
         )
-        for stream, notification_id in (("order-2", 5), ("order-3", 6))
-    )
-    lock.close()
     with pytest.raises(Conflict):
         refused.result()
     assert taken.result().versions == (1,)
@@ -204,19 +223,19 @@ def test_what_is_refused_for_its_tracking_leaves_nothing_in_the_batch_of_others(
 
 
 def test_what_is_refused_for_its_events_leaves_no_tracking_in_the_batch_of_others(
-    path: Path, factory: Factory, recorder: ProcessRecorder
+    store: Store, place: Place, recorder: ProcessRecorder
 ) -> None:
     recorder.insert_events([event(version=1)])
     writer = recorder._log._writer  # type: ignore[attr-defined]
-    lock = FileLock(f"{path}-lock")
-    lock.acquire()
-    refused, taken = (
-        writer.submit_from_thread(
-            Tracked(check_request(to_append([event(stream, version=1)]), 100), Place(application, 5))
+    with store.held(place.url):
+        refused, taken = (
+            writer.submit_from_thread(
+                kept.Tracked(
+                    check_request(to_append([event(stream, version=1)]), 100), kept.Place(application, 5)
+                )
+            )
+            for stream, application in (("order-1", "upstream"), ("order-2", "another"))
         )
-        for stream, application in (("order-1", "upstream"), ("order-2", "another"))
-    )
-    lock.close()
     with pytest.raises(Conflict):
         refused.result()
     assert taken.result().versions == (1,)
@@ -224,13 +243,13 @@ def test_what_is_refused_for_its_events_leaves_no_tracking_in_the_batch_of_other
     assert recorder.max_tracking_id("another") == 5
 
 
-def test_what_was_tracked_together_with_events_is_there_for_every_recorder(factory: Factory) -> None:
+def test_what_was_tracked_together_with_events_is_there_for_every_recorder(factory: LogFactory) -> None:
     factory.process_recorder().insert_events([event()], tracking=Tracking("upstream", 5))
     assert factory.tracking_recorder().max_tracking_id("upstream") == 5
 
 
 def test_snapshots_are_outside_of_the_order_and_may_have_gaps(
-    factory: Factory, recorder: ProcessRecorder
+    factory: LogFactory, recorder: ProcessRecorder
 ) -> None:
     account = uuid4()
     snapshots, others = factory.aggregate_recorder("snapshots"), factory.aggregate_recorder("others")
@@ -246,10 +265,10 @@ def test_snapshots_are_outside_of_the_order_and_may_have_gaps(
     assert recorded(recorder) == []
 
 
-def test_ids_are_texts_or_uuids_as_the_setting_says(factory: Factory, path: Path) -> None:
+def test_ids_are_texts_or_uuids_as_the_setting_says(store: Store, place: Place, factory: LogFactory) -> None:
     account = uuid4()
     factory.application_recorder().insert_events([event(account), event("order-1")])
-    texts = Factory({"SQLITE_DBNAME": str(path), "ORIGINATOR_ID_TYPE": "text"})
+    texts = store.factory_class({**place.settings, "ORIGINATOR_ID_TYPE": "text"})
     recorder = texts.process_recorder()
     assert recorded(recorder) == [(str(account), 1), ("order-1", 1)]
     assert recorded(factory.process_recorder()) == [(account, 1), ("order-1", 1)]
@@ -258,13 +277,10 @@ def test_ids_are_texts_or_uuids_as_the_setting_says(factory: Factory, path: Path
 
 
 def test_a_log_that_another_program_holds_is_an_operational_error(
-    path: Path, recorder: ProcessRecorder
+    store: Store, place: Place, recorder: ProcessRecorder
 ) -> None:
-    lock = FileLock(f"{path}-lock")
-    lock.acquire()
-    with pytest.raises(OperationalError, match=r"could not be written within 1 seconds: process \d+ holds"):
+    with store.held(place.url), pytest.raises(OperationalError, match=HELD[store]):
         recorder.insert_events([event()])
-    lock.close()
     assert recorder.insert_events([event()]) == [1]
 
 
@@ -274,7 +290,7 @@ def test_damage_is_an_internal_error() -> None:
 
 
 def test_what_has_been_closed_says_so_and_closing_again_does_nothing(
-    factory: Factory, recorder: ProcessRecorder
+    factory: LogFactory, recorder: ProcessRecorder
 ) -> None:
     factory.close()
     factory.close()
@@ -317,7 +333,9 @@ def test_many_threads_record_and_read_at_once(recorder: ProcessRecorder) -> None
 # ----------------------------------------------------------------------------------------- following
 
 
-def test_a_subscription_hears_what_others_write_and_ends_with_its_log(path: Path, factory: Factory) -> None:
+def test_a_subscription_hears_what_others_write_and_ends_with_its_log(
+    store: Store, place: Place, factory: LogFactory
+) -> None:
     heard: list[Notification] = []
     recorder = factory.application_recorder()
 
@@ -327,7 +345,7 @@ def test_a_subscription_hears_what_others_write_and_ends_with_its_log(path: Path
 
     following = threading.Thread(target=follow)
     following.start()
-    other = Factory({"SQLITE_DBNAME": str(path)})
+    other = store.factory_class(place.settings)
     other.application_recorder().insert_events([event("order-1"), event("order-2")])
     other.close()
     recorder.insert_events([event("order-3")])
@@ -389,8 +407,10 @@ class Ward:
         self.application.close()
 
 
-def test_an_application_may_be_collected_in_the_very_thread_that_writes_for_it(path: Path) -> None:
-    application = Application[UUID](env={"PERSISTENCE_MODULE": MODULE, "SQLITE_DBNAME": str(path)})
+def test_an_application_may_be_collected_in_the_very_thread_that_writes_for_it(
+    store: Store, place: Place
+) -> None:
+    application = Application[UUID](env={"PERSISTENCE_MODULE": store.module, **place.settings})
     application.save(Aggregate())
     log = application.recorder._log  # type: ignore[attr-defined]
     collected = threading.Event()
@@ -409,5 +429,5 @@ def test_an_application_may_be_collected_in_the_very_thread_that_writes_for_it(p
     finally:
         gc.enable()
     assert log.closed
-    report = check(url(path))
+    report = check(place.url)
     assert (report.findings, report.events) == ((), 2)

@@ -91,10 +91,7 @@ class Terminal:
     def run(self, command: Command, *, figures_vary: bool = False) -> None:
         """Try a command. Raises AssertionError where it does not do what the page says."""
         text = REF.sub(lambda ref: self.known.get(ref[0], ref[0]), command.text)
-        if SERVER in text:
-            self.server = self.server or fresh_url(shared().owner)
-            text = text.replace(SERVER, self.server)
-        printed = self._printed(text)
+        printed = self._printed(self.reaching(text))
         printed = CONTROL.sub("", ERASED.sub("", printed))
         if self.server:
             printed = printed.replace(shown_url(self.server), SHOWN_SERVER)
@@ -110,6 +107,12 @@ class Terminal:
             assert self._find(line, lines, figures_vary), (
                 f"The page shows {line!r}, which was not printed:\n{told}"
             )
+
+    def reaching(self, text: str) -> str:
+        """A text of the page with the tests' server for the page's."""
+        if SERVER in text:
+            self.server = self.server or fresh_url(shared().owner)
+        return text.replace(SERVER, self.server) if self.server else text
 
     def _printed(self, text: str) -> str:
         words = shlex.split(text, comments=True)

@@ -96,7 +96,7 @@ class Examples:
 
     def try_block(self, page: Page, block: Block, output: str | None) -> None:
         if block.file is not None:
-            (self.folder / block.file).write_text(block.text, "utf-8")
+            (self.folder / block.file).write_text(self.terminal.reaching(block.text), "utf-8")
         if block.kind == "python":
             printed = self.execute(page, block)
             assert output is None or _alike(output, printed), f"{page.name}:{block.line} printed:\n{printed}"
@@ -109,7 +109,7 @@ class Examples:
         with contextlib.redirect_stdout(printed):
             if block.file is None:
                 # Line numbers of the page in what goes wrong.
-                source = "\n" * (block.line - 1) + block.text
+                source = "\n" * (block.line - 1) + self.terminal.reaching(block.text)
                 exec(compile(source, str(page.path), "exec", dont_inherit=True), self.module.__dict__)
             elif not block.file.startswith("test_"):
                 importlib.invalidate_caches()

@@ -114,6 +114,9 @@ async def _told(process: Process) -> str:
 async def work(url: str, concurrency: int) -> None:
     """What a worker process does."""
     loop = asyncio.get_running_loop()
+    # What is imported when it is first needed is here from the beginning.
+    async with make_app("memory://") as app, working(Worker(app)):
+        await (await app.enqueue("steps", 3)).result()
     async with make_app(url) as app:
         await app.log()
         print("ready", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -249,6 +250,38 @@ async def test_a_run_that_waits_for_its_next_attempt_makes_it_at_once(url: str) 
             await until_entry(log, queued.run_id, "delayed")
             assert await app.retry(queued.run_id) == queued.run_id
             assert (await queued.result()).output == 2
+
+
+async def test_a_run_that_is_cancelled_while_its_attempt_fails_waits_for_no_other(url: str) -> None:
+    """The order comes when its worker has no ear for it: the code holds up everything beside it."""
+    async with evrt.App(url) as app:
+        log = await app.log()
+        asked: list[str] = []
+
+        async def cancel() -> None:
+            if url == "memory://":
+                await app.cancel(asked[0])
+                return
+            async with evrt.App(url) as outside:
+                await outside.cancel(asked[0])
+
+        @evrt.tool(effect="read")
+        async def flaky() -> None:
+            outside = threading.Thread(target=lambda: asyncio.run(cancel()))
+            outside.start()
+            outside.join()
+            raise OSError("away")
+
+        @app.workflow(retry=evrt.Retry(2, base_seconds=300.0, cap_seconds=300.0), on_error=lambda error: True)
+        async def tries(ctx: Ctx) -> None:
+            await ctx.call(flaky)
+
+        queued = await app.enqueue(tries)
+        asked.append(queued.run_id)
+        async with working(Worker(app)):
+            assert (await queued.result()).status == "cancelled"
+        assert "run.retry_scheduled" not in await types_of(log, queued.run_id)
+        assert await log.coordination.entries() == []
 
 
 async def test_orders_about_unknown_runs_say_so(url: str) -> None:

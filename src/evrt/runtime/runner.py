@@ -346,32 +346,47 @@ class Runner:
         operation = error.operation if isinstance(error, OperationFailed) else ""
         if may_retry is False or (not operation and not may_retry):
             return None
-        await execution.barrier()
-        journal = (await load_last_chapter(self._world.log, execution.run)).journal
-        attempt = journal.failed_attempts + 1
-        if attempt + journal.lost_claims >= policy.attempts_max:
-            return None
-        if operation and not journal.may_reopen(operation):
-            return None
-        delay_seconds = policy.delay_seconds(attempt, execution.chance())
-        failure = self._failure(error)
+        while True:
+            await execution.barrier()
+            journal = (await load_last_chapter(self._world.log, execution.run)).journal
+            if journal.cancel_requested is not None:
+                # Whoever is to hear of it may be about to: it would be too late after the wait.
+                await execution.look_outside()
+                return await self._stopped(Stop("cancelled"))
+            attempt = journal.failed_attempts + 1
+            if attempt + journal.lost_claims >= policy.attempts_max:
+                return None
+            if operation and not journal.may_reopen(operation):
+                return None
+            delay_seconds = policy.delay_seconds(attempt, execution.chance())
+            failure = self._failure(error)
+            scheduled = RunRetryScheduled(
+                reopens=operation, attempt=attempt, delay_ms=delay_seconds * 1000, failure=failure
+            )
+            if await self._wait_for_retry(scheduled, journal.version):
+                return Ending(
+                    "waiting",
+                    failure=failure,
+                    reason="retry",
+                    waiting_for=(operation,) if operation else (),
+                    delay_seconds=delay_seconds,
+                )
+
+    async def _wait_for_retry(self, scheduled: RunRetryScheduled, version: int) -> bool:
+        """Record that the run waits for another attempt, unless it has gone beyond this version. Whether it was."""
+        writer, run = self._writer, self._journal.run
+        assert writer is not None
         beside: list[Yield] = []
         if self._world.worker is not None:
             now = await self._world.log.coordination.now()
-            beside.append(self._yielded(due=now + int(delay_seconds * 1_000_000)))
-        execution.record(
-            RunRetryScheduled(
-                reopens=operation, attempt=attempt, delay_ms=delay_seconds * 1000, failure=failure
-            ),
-            beside=beside,
-        )
-        return Ending(
-            "waiting",
-            failure=failure,
-            reason="retry",
-            waiting_for=(operation,) if operation else (),
-            delay_seconds=delay_seconds,
-        )
+            beside.append(self._yielded(due=now + int(scheduled.delay_ms * 1000)))
+        try:
+            await writer.append_now(
+                [writer.draft(scheduled)], {run: Exact(version)}, too_late=lambda: None, beside=beside
+            )
+        except WrongVersion:
+            return False
+        return True
 
     def _may_retry(self, error: Exception) -> bool | None:
         try:
@@ -540,7 +555,7 @@ class Runner:
         while True:
             await writer.barrier()
             journal = (await load_last_chapter(self._world.log, run)).journal
-            wanted = journal.has_cause or (waiting.reason == "paused" and not journal.paused)
+            wanted = _is_wanted_again(journal, waiting.reason)
             park = Park(
                 run,
                 self._requested.target,
@@ -566,6 +581,21 @@ class Runner:
 
     def _history_waits_for(self) -> WaitReason | None:
         return self._journal.reason_to_wait()
+
+
+def _is_wanted_again(journal: Journal, reason: WaitReason) -> bool:
+    """Whether a run whose code was stopped is to be taken again at once.
+
+    What the code has not come to keeps until it goes on: taken for it while paused, or diverged, the run would be
+    put away again, over and over.
+    """
+    match reason:
+        case "paused":
+            return journal.cancel_requested is not None or not journal.paused
+        case "diverged":
+            return journal.cancel_requested is not None
+        case _:
+            return journal.has_cause
 
 
 def _waits(waiting: RunWaiting) -> Ending:

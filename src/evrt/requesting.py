@@ -90,7 +90,7 @@ def key_of(requested: RunRequested) -> Key | None:
     key = requested.idempotency_key
     if key is None:
         return None
-    if not key or not key.isprintable() or len(key.encode()) > NAME_BYTES_MAX:
+    if not isinstance(key, str) or not key or not key.isprintable() or len(key.encode()) > NAME_BYTES_MAX:
         raise InvalidInput(
             f"An idempotency key is a text of 1 to {NAME_BYTES_MAX} bytes without control characters; not {key!r:.80}."
         )

@@ -650,6 +650,21 @@ async def test_a_watch_hears_of_commits_and_of_none_when_there_is_none(open_last
         assert await watch.wait(10)
 
 
+async def test_a_watch_hears_nothing_of_claims_in_vain(open_lasting: Open) -> None:
+    """Else workers would have one another claim without end wherever there is work and no room for it."""
+    async with open_lasting() as log:
+        queue = log.coordination
+        await enqueue(log, "run-a", "a")
+        await queue.renew("w")
+        watch = log.watch()
+        while await watch.wait(0.1):
+            pass
+        assert await claim(queue, "w", 10, a=0) == []
+        assert not await watch.wait(0.1)
+        assert await claim(queue, "w", 10, a=1) == ["run-a"]
+        assert await watch.wait(10)
+
+
 async def test_a_watch_hears_of_what_was_committed_before_it_waits(open_lasting: Open) -> None:
     async with open_lasting() as log:
         watch = log.watch()

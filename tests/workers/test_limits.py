@@ -83,6 +83,34 @@ async def test_no_more_runs_of_a_target_than_its_cap_are_executed_by_all_workers
     assert seen.most["free"] >= 3
 
 
+async def test_a_worker_rests_where_a_cap_leaves_no_room_for_what_a_lost_one_had(url: str) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow(runs_max=1)
+        async def capped(ctx: Ctx) -> None: ...
+
+        log = await app.log()
+        queue = log.coordination
+        await queue.renew("lost")
+        await app.enqueue(capped)
+        assert await queue.claim("lost", targets={"capped": None}, limit=1)
+        await queue.renew("busy")
+        await app.enqueue(capped)
+        assert await queue.claim("busy", targets={"capped": None}, limit=1)
+        await queue.renew("lost", seconds=0.001)
+        while (await queue.outlook(["capped"])).due_in_seconds:  # noqa: ASYNC110  (a clock rings no bell)
+            await asyncio.sleep(0.01)
+        worker = Worker(app, poll_seconds=7.0)
+        await queue.renew(worker.id)
+        worker._log = log
+        assert await worker._look() == 7.0
+        assert not worker.running
+        await queue.leave("busy")
+        assert await worker._look() < 7.0
+        assert len(worker.running) == 1
+        await asyncio.gather(*(executing.task for executing in worker.running.values()))
+
+
 async def test_a_run_that_waits_takes_no_room_of_a_cap(url: str) -> None:
     async with evrt.App(url) as app:
 

@@ -34,7 +34,7 @@ from evrt.log.coordination import Coordination
 from evrt.log.ids import new_event_id, new_ref
 from evrt.log.plan import SALT_BYTES, End, check_external, check_request, places_of, plan, settle_repeat
 from evrt.log.queue_tables import for_sqlite
-from evrt.log.queueing import Coordinator, Queue, QueueWork, local_now
+from evrt.log.queueing import Coordinator, Queue, QueueWork, gave_nothing, local_now
 from evrt.log.subscribe import PAGE_EVENTS, Bells, Following, Watching, call_in
 
 T = TypeVar("T")
@@ -190,7 +190,8 @@ class MemoryLog:
         with self._lock:
             self._queue.begin()
             done = work.do(self._queue, local_now(), self._end.position)
-        self._ring()
+        if not gave_nothing(work, done):
+            self._ring()
         return done
 
     async def _look(self, statement: Statement) -> list[Any]:

@@ -164,6 +164,11 @@ QueueWork = Changing | Claiming | Renewing | Leaving | TellingNews
 QUEUE_WORK = (Changing, Claiming, Renewing, Leaving, TellingNews)
 
 
+def gave_nothing(work: object, result: object) -> bool:
+    """Whether this was a claim in vain. Nobody is to hear of those: whoever did would claim in vain in his turn."""
+    return isinstance(work, Claiming) and not result
+
+
 # ---------------------------------------------------------------------------------- from outside
 
 Submit = Callable[[QueueWork], Awaitable[Any]]

@@ -241,6 +241,7 @@ class Worker:
             return self._poll_seconds
         caps = await self._caps()
         outlook = await queue.outlook(list(caps))
+        due = outlook.due_in_seconds
         if outlook.ready:
             self._unsure = True
             claimed = await queue.claim(self.id, targets=caps, limit=free, claimed_max=self._claimed_max)
@@ -249,7 +250,9 @@ class Worker:
                 self._start(entry)
             if len(claimed) == free:
                 return 0.0
-        due = outlook.due_in_seconds
+            if not claimed and due is not None and due <= 0:
+                # There is no room for what is due, and who makes some is heard of.
+                due = None
         return self._poll_seconds if due is None else min(self._poll_seconds, max(due, PAUSE_SECONDS))
 
     async def _make_sure(self) -> None:

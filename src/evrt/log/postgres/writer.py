@@ -12,6 +12,7 @@ from evrt.errors import Unavailable
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.committing import Committer
 from evrt.log.postgres.connect import translate
+from evrt.log.queueing import gave_nothing
 from evrt.log.subscribe import Bells
 from evrt.log.writing import UNKNOWN, Answer, Job, Stop, WritingThread, refuse
 
@@ -57,10 +58,10 @@ class Writer(WritingThread):
         return not last
 
     def _write(self, batch: Sequence[Job]) -> bool:
-        """Whether anything was committed."""
+        """Whether anything was committed that others want to hear of."""
         if not batch or isinstance(batch[0].work, Stop):
             return False
-        return self._committer.commit(batch)
+        return self._committer.commit(batch) and not all(gave_nothing(job.work, job.result) for job in batch)
 
     def _announce(self) -> None:
         # Those who were not reached look by themselves before long.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from evrt.errors import EvrtError, Unavailable
+from evrt.log.queueing import gave_nothing
 from evrt.log.sqlite.committing import Committer
 from evrt.log.sqlite.connect import file_identity, hold, inspect, let_go, lock_path, make, translate
 from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Answer, Job, Stop, refuse
@@ -135,10 +136,10 @@ class Writer(WritingThread):
             self._waiting_for_lock = False
 
     def _write(self, batch: Sequence[Job]) -> bool:
-        """Whether anything was committed."""
+        """Whether anything was committed that others want to hear of."""
         if not batch or isinstance(batch[0].work, Stop):
             return False
-        return self._committer.commit(batch)
+        return self._committer.commit(batch) and not all(gave_nothing(job.work, job.result) for job in batch)
 
     def _close(self) -> None:
         # Before the lock is let go, because the last connection to close copies the WAL as well.

@@ -45,12 +45,13 @@ _UNPAUSE = (
     f"UPDATE queue SET state = CASE WHEN {_NOT_FIRST} THEN 'behind' WHEN due > :now THEN 'delayed' ELSE 'ready' END "
     "WHERE run = :run AND state = 'paused'"
 )
-# Before the entry goes, for it knows the lane. Where it was not the first, the first is not behind.
+# Before the entry goes, for it knows the lane. Where it was not the first, the first is not behind. Not a join: without
+# statistics PostgreSQL walks over all places to save itself the sorting of a lane.
 _MOVE_UP = (
     "UPDATE queue SET state = CASE WHEN due > :now THEN 'delayed' ELSE 'ready' END "
-    "WHERE state = 'behind' AND run = (SELECT other.run FROM queue AS gone "
-    "JOIN queue AS other ON other.lane = gone.lane AND other.run <> gone.run "
-    "WHERE gone.run = :run ORDER BY other.place, other.run LIMIT 1)"
+    "WHERE state = 'behind' AND run = (SELECT other.run FROM queue AS other "
+    "WHERE other.lane = (SELECT lane FROM queue WHERE run = :run) AND other.run <> :run "
+    "ORDER BY other.place, other.run LIMIT 1)"
 )
 _REMOVE = "DELETE FROM queue WHERE run = :run"
 _KEY = "INSERT INTO keys (owner, key, run) VALUES (:owner, :key, :run)"

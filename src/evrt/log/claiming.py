@@ -105,7 +105,11 @@ TICKS = "SELECT schedule, tick FROM ticks"
 _NONE = "CAST(NULL AS BIGINT)"
 _READY = "SELECT CASE WHEN {ready} THEN 1 ELSE 0 END AS ready, {none} AS due, {none} AS begun, {none} AS ends"
 _READY_ONE = "EXISTS (SELECT 1 FROM queue WHERE state = 'ready' AND target = :t{number})"
-_FIRST_DUE = "SELECT 0, min(due), {none}, {none} FROM queue WHERE state IN ('delayed', 'waiting') AND target = :t{number}"
+# Not min(due): without statistics PostgreSQL reads all that is due some time to find it.
+_FIRST_DUE = (
+    "SELECT 0, (SELECT due FROM queue WHERE state IN ('delayed', 'waiting') AND target = :t{number} "
+    "AND due IS NOT NULL ORDER BY due LIMIT 1), {none}, {none}"
+)
 _LAPSES = (
     "SELECT 0, {none}, leases.begun, leases.ends FROM leases WHERE EXISTS (SELECT 1 FROM queue "
     "WHERE queue.worker = leases.worker AND queue.state = 'claimed' AND queue.target IN ({targets}))"

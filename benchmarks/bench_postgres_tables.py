@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -18,12 +20,11 @@ from queued import drain, postgres_url
 
 TABLES = ("head", "streams", "events", "queue", "turns", "leases", "keys")
 OFF = "ALTER TABLE {table} SET (autovacuum_enabled = off)"
-PROPOSED = (
-    "ALTER TABLE {schema}.queue SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, "
-    "autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)",
-    "ALTER TABLE {schema}.turns SET (fillfactor = 10)",
-    "ALTER TABLE {schema}.head SET (fillfactor = 10)",
-)
+PROPOSED = """
+ALTER TABLE {schema}.queue SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE {schema}.turns SET (fillfactor = 10);
+ALTER TABLE {schema}.head SET (fillfactor = 10);
+"""
 
 FIGURES = """
 SELECT s.n_dead_tup, s.n_tup_ins, s.n_tup_upd, s.n_tup_hot_upd, s.n_tup_del, s.autovacuum_count,
@@ -46,18 +47,12 @@ def figures(url: str) -> dict[str, tuple[Any, ...]]:
         return found
 
 
-class connected:
+@contextmanager
+def connected(url: str) -> Iterator[tuple[psycopg.Connection[Any], str]]:
     """A connection of one's own, and the schema of the log."""
-
-    def __init__(self, url: str) -> None:
-        address, self._schema = url.split("schema=")
-        self._connection = psycopg.connect(address.rstrip("?&"), autocommit=True)
-
-    def __enter__(self) -> tuple[psycopg.Connection[Any], str]:
-        return self._connection, self._schema
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
+    address, schema = url.split("schema=")
+    with psycopg.connect(address.rstrip("?&"), autocommit=True) as connection:
+        yield connection, schema
 
 
 async def make(url: str) -> None:
@@ -81,7 +76,18 @@ def measure(title: str, settings: list[str], runs: int, steps: int) -> None:
         found = figures(url)
     print(f"\n{title}: {runs:,} runs of {steps} steps, {drained.rate:,.0f} runs/s\n")
     rows = [
-        ["", "live", "dead", "inserts", "updates", "of them hot", "deletes", "vacuums", "table KiB", "indexes KiB"]
+        [
+            "",
+            "live",
+            "dead",
+            "inserts",
+            "updates",
+            "of them hot",
+            "deletes",
+            "vacuums",
+            "table KiB",
+            "indexes KiB",
+        ]
     ]
     for table, (*counts, size, indexes) in found.items():
         rows.append(
@@ -106,7 +112,7 @@ def main() -> None:
     off = [OFF.format(table="{schema}." + table) for table in ("queue", "turns", "head", "streams")]
     measure("Without any vacuum", off, runs, 0)
     measure("As it comes", [], runs, 0)
-    measure("With the settings proposed", list(PROPOSED), runs, 0)
+    measure("With the settings proposed", [PROPOSED], runs, 0)
     measure("Ten steps in each", [], runs // 10, 10)
 
 

@@ -21,7 +21,7 @@ from evrt.log import Log
 from evrt.worker.worker import Worker, working
 
 AT_ONCE = 200
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.04
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -64,7 +64,8 @@ async def enqueue(app: evrt.App, runs: int, steps: int) -> None:
 
 
 async def until_empty(log: Log) -> None:
-    while await log.coordination.counts():
+    # Whoever looked at every commit would be in the way of what is measured.
+    while await log.coordination.counts():  # noqa: ASYNC110
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -33,7 +33,7 @@ class Costs:
     """Service times of one machine and one kind of log, in seconds. ``cpu``: of the interpreter, which is held."""
 
     cpu_run: float
-    """The event loop, for a run without steps, its claim and two appends."""
+    """The event loop, for a run without steps, its claims and its one append."""
     cpu_step: float
     """The event loop, for each step beyond."""
     cpu_batch: float
@@ -46,15 +46,39 @@ class Costs:
     """The same for each request in it."""
     sync: float
     """The disk, while the head is held, no core: once for a batch."""
+    handover: float
+    """A core, while the head is held: what a writer needs beyond where another has written since it last did."""
     store_run: float
     """A core of the store's, the head free, for what else a run needs: its history is read."""
     local: bool
     """Whether the store's work is done by the worker's own process (SQLite), on its cores."""
 
 
-# Two shared virtual cores, a commit of 0.2 ms; see --measure.
-SQLITE = Costs(1.0e-3, 0.15e-3, 30e-6, 30e-6, 60e-6, 60e-6, 0.2e-3, 0.3e-3, local=True)
-POSTGRES = Costs(1.1e-3, 0.16e-3, 0.3e-3, 90e-6, 0.4e-3, 110e-6, 0.25e-3, 0.3e-3, local=False)
+# Of two shared virtual cores, in an hour when others used them little; see --measure.
+SQLITE = Costs(
+    cpu_run=0.37e-3,
+    cpu_step=0.07e-3,
+    cpu_batch=0.09e-3,
+    cpu_request=0.012e-3,
+    head_batch=0.18e-3,
+    head_request=0.025e-3,
+    sync=0.1e-3,
+    handover=0.0,
+    store_run=0.15e-3,
+    local=True,
+)
+POSTGRES = Costs(
+    cpu_run=0.82e-3,
+    cpu_step=0.16e-3,
+    cpu_batch=0.74e-3,
+    cpu_request=0.068e-3,
+    head_batch=0.58e-3,
+    head_request=0.04e-3,
+    sync=2.2e-3,
+    handover=0.0,
+    store_run=0.27e-3,
+    local=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +214,8 @@ class LogModel:
 
     def __init__(self, clock: Clock, server: Resource) -> None:
         self.head = Resource(clock, 1)
+        self.last: Writer | None = None
+        """Who had the head last."""
         self.server = server
         self.ready: deque[float] = deque()
         """When the runs that wait were put there."""
@@ -227,7 +253,9 @@ class Writer:
             yield 2 * world.plan.round_trip_seconds
             if self._interpreter is not None:
                 yield from world.compute(self._interpreter, costs.cpu_batch + costs.cpu_request * len(batch))
-            yield from log.server.use(costs.head_batch + costs.head_request * len(batch))
+            other = costs.handover if log.last not in (None, self) else 0.0
+            log.last = self
+            yield from log.server.use(costs.head_batch + other + costs.head_request * len(batch))
             yield costs.sync
             log.head.give(world.clock.now - since)
             for done in batch:
@@ -268,9 +296,8 @@ class WorkerModel:
     def _run(self, arrived: float) -> Process:
         world, plan, costs = self._world, self._world.plan, self._world.plan.costs
         yield from self._log.server.use(costs.store_run)
-        # Half before the run is claimed in the log, half before it ends.
+        # Its claim is written with its first intent, the outcome of each step with what comes next.
         yield from world.compute(self._interpreter, costs.cpu_run / 2)
-        yield from self._writer.commit()
         for _ in range(plan.steps):
             yield from world.compute(self._interpreter, costs.cpu_step)
             yield from self._writer.commit()
@@ -366,7 +393,9 @@ def percentile(figures: Sequence[float], share: float) -> float:
 def simulate(plan: Plan) -> Outcome:
     """Pure: the same plan gives the same outcome."""
     if plan.workers < plan.logs:
-        raise ValueError("A log without a worker is never worked off: there have to be as many workers as logs.")
+        raise ValueError(
+            "A log without a worker is never worked off: there have to be as many workers as logs."
+        )
     return World(plan).run()
 
 

@@ -16,6 +16,7 @@ NOTHING = Costs(
     head_batch=0.0,
     head_request=0.0,
     sync=0.0,
+    handover=0.0,
     store_run=0.0,
     local=False,
 )
@@ -28,6 +29,7 @@ USUAL = Costs(
     head_batch=4e-4,
     head_request=1e-4,
     sync=2e-4,
+    handover=1e-4,
     store_run=3e-4,
     local=False,
 )
@@ -93,3 +95,12 @@ def test_the_same_seed_gives_the_same_outcome_and_another_one_another() -> None:
 def test_a_log_without_a_worker_is_refused() -> None:
     with pytest.raises(ValueError, match="as many workers as logs"):
         simulate(Plan(USUAL, workers=1, logs=2))
+
+
+def test_commits_to_one_log_are_one_after_the_other_and_those_to_several_side_by_side() -> None:
+    # A run at a time: a claim and an end, a millisecond each, alone in their batches.
+    syncing = replace(NOTHING, sync=0.001)
+    one = simulate(Plan(syncing, workers=4, concurrency=1, runs=400))
+    four = simulate(Plan(syncing, workers=4, concurrency=1, logs=4, runs=400))
+    assert one.runs_per_second == pytest.approx(500, rel=0.02)
+    assert four.runs_per_second == pytest.approx(2_000, rel=0.02)

@@ -113,8 +113,8 @@ def stored(task: Task) -> int:
 
     address, schema = server()
     with psycopg.connect(address, options=f"-csearch_path={schema}") as connection:
-        row = connection.execute(STEPS_STORED).fetchone()
-        return int(row[0])
+        [(found,)] = connection.execute(STEPS_STORED).fetchall()
+        return int(found)
 
 
 def rate(task: Task, runs: int) -> Sample:
@@ -145,9 +145,7 @@ def resume(task: Task) -> Sample:
     while not Seen.live_at:
         time.sleep(0.001)
     replayed = 1_000 * (Seen.live_at - Seen.began_at)
-    return Sample(
-        1_000 * (Seen.live_at - start), task.steps, stored(task), {"ms of it replay": replayed}
-    )
+    return Sample(1_000 * (Seen.live_at - start), task.steps, stored(task), {"ms of it replay": replayed})
 
 
 def states(task: Task) -> Sample:

@@ -23,8 +23,11 @@ from evrt.log import NEW, Append, Claim, Draft, Fence, Log, open_log
 from evrt.log.coordination import Change, Enqueue, Hold, Remove
 from evrt.log.ids import new_event_id
 from harness import Bench, Case, Ratio
+from queued import drain
 
 UNDER_WAY = 32
+RUNS_A_SECOND = 500
+"""What two worker processes are given to work off, for each second that a sample may take."""
 WORKER = "bench:1:a"
 
 claims: dict[str, list[float]] = {}
@@ -87,6 +90,17 @@ def sqlite(seconds: float) -> float:
         return evrt("SQLite", f"sqlite:///{folder}/evrt.db", seconds)
 
 
+def processes(url: str, seconds: float) -> float:
+    """Empty runs per second that two worker processes work off, their workflow executed and all."""
+    runs = max(int(RUNS_A_SECOND * seconds), 50)
+    return asyncio.run(drain(url, workers=2, runs=runs, steps=0, concurrency=20)).rate
+
+
+def processes_sqlite(seconds: float) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return processes(f"sqlite:///{folder}/evrt.db", seconds)
+
+
 def raw_sqlite(seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         connection = sqlite3.connect(Path(folder) / "raw.db", isolation_level=None)
@@ -119,15 +133,22 @@ def raw_postgres(server: str, seconds: float) -> float:
 
 def main() -> None:
     cases = [Case("raw SQLite, 1 row per commit", raw_sqlite), Case("evrt on SQLite", sqlite)]
-    ratios = [Ratio("evrt on SQLite", "raw SQLite, 1 row per commit")]
+    cases.append(Case("two workers on SQLite", processes_sqlite))
+    ratios = [
+        Ratio(case, "raw SQLite, 1 row per commit") for case in ("evrt on SQLite", "two workers on SQLite")
+    ]
     server = os.environ.get("EVRT_TEST_POSTGRES")
     if server:
         url = f"{server}{'&' if '?' in server else '?'}schema=bench_{uuid4().hex[:8]}"
         cases += [
             Case("raw PostgreSQL, 1 row per commit", lambda seconds: raw_postgres(server, seconds)),
             Case("evrt on PostgreSQL", lambda seconds: evrt("PostgreSQL", url, seconds)),
+            Case("two workers on PostgreSQL", lambda seconds: processes(f"{url}_w", seconds)),
         ]
-        ratios.append(Ratio("evrt on PostgreSQL", "raw PostgreSQL, 1 row per commit"))
+        ratios += [
+            Ratio(case, "raw PostgreSQL, 1 row per commit")
+            for case in ("evrt on PostgreSQL", "two workers on PostgreSQL")
+        ]
     Bench(__doc__, "runs/s").run(cases=cases, ratios=ratios)
     for store, times in claims.items():
         p99 = statistics.quantiles(times, n=100)[98] if len(times) > 1 else times[0]

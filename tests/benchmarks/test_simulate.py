@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_more_workers_do_more_until_the_head_of_their_log_is_always_taken() -> N
     plans = [Plan(USUAL, workers=n, cores=n, server_cores=4, runs=400) for n in (1, 2, 4, 8, 16)]
     found = [simulate(plan) for plan in plans]
     rates = [outcome.runs_per_second for outcome in found]
-    for fewer, more in zip(rates, rates[1:], strict=False):
+    for fewer, more in pairwise(rates):
         assert more > fewer * 0.97
     assert rates[2] > rates[0] * 1.15
     assert found[-1].head_busy > 0.95

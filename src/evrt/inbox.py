@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import orjson
 
 from evrt.codec import encode, meta_for
-from evrt.errors import Conflict, NotFound, UsageError, WrongVersion
+from evrt.errors import Conflict, Fenced, NotFound, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ApprovalDecided, QuestionAnswered, ToolCallRequested, ToolCallSettled
 from evrt.events.conversation import ConversationStarted
@@ -18,7 +18,7 @@ from evrt.folds.journal import Journal, Operation
 from evrt.folds.waits import checked_signal
 from evrt.history import CONTINUED, Run, load_run
 from evrt.log import NEW, Append, Draft, Exact, Log
-from evrt.log.coordination import Wake
+from evrt.log.coordination import Hold, Wake
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id
 
@@ -43,6 +43,17 @@ def verdict(*, completed: bool, result: JsonValue, error: str | None, again: boo
     if error is not None:
         return Verdict("failed", failure=Failure(error_type="settled", message=error))
     return Verdict("completed", result)
+
+
+async def held_by_worker(log: Log, run: str) -> tuple[Hold, ...]:
+    """What refuses an append unless a worker executes the run still; empty where none does.
+
+    Beside it nothing has to be expected of the version: a busy run writes faster than anybody can read it.
+    """
+    entry = await log.coordination.entry(run)
+    if entry is None or entry.state != "claimed" or entry.worker is None:
+        return ()
+    return (Hold(run, entry.worker),)
 
 
 async def answer_question(
@@ -80,7 +91,7 @@ async def signal_run(log: Log, run: str, name: str, payload: JsonValue, *, by: s
             raise Conflict(f"{run} has ended ({history.status}), so nobody would receive the signal {name}.")
         return "", RunSignalled(name=name, payload=payload, by=by)
 
-    await _append(log, run, decide, actor="person" if by is not None else "outside")
+    await _append(log, run, decide, actor="person" if by is not None else "outside", at_any_time=True)
 
 
 async def settle_write(
@@ -123,9 +134,17 @@ async def ensure_conversation(log: Log, conversation: str, *, target: str, owner
 
 
 async def _append(
-    log: Log, run: str, decide: Callable[[Run], tuple[str, Event]], actor: str = "person"
+    log: Log,
+    run: str,
+    decide: Callable[[Run], tuple[str, Event]],
+    actor: str = "person",
+    *,
+    at_any_time: bool = False,
 ) -> str:
-    """Append an event that follows from the run's history, to just that history; and wake the run."""
+    """Append an event that follows from the run's history, and wake the run.
+
+    To just that history; or, where it may come ``at_any_time`` until the run ends, to what its worker makes of it.
+    """
     events = list((await load_run(log, run)).events)
     for _ in range(TRIES_MAX):
         history = Run(run, events)
@@ -134,10 +153,12 @@ async def _append(
         if history.journal.continued:
             meta[CONTINUED] = history.journal.continued
         draft = _draft(run, events[0].correlation, event, meta)
+        held = await held_by_worker(log, run) if at_any_time else ()
+        expect = {} if held else {run: Exact(len(events))}
         try:
-            await log.append(Append([draft], {run: Exact(len(events))}, beside=(Wake(run),)))
+            await log.append(Append([draft], expect, beside=(*held, Wake(run))))
             return operation
-        except WrongVersion:
+        except (WrongVersion, Fenced):
             events += envelopes(await log.read_stream(run, after=len(events)))
     raise Conflict(f"{run} is being written too fast to add to it; try again.")
 

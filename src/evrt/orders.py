@@ -17,7 +17,7 @@ from evrt.errors import Conflict, Fenced, WrongVersion
 from evrt.events import Event, JsonObject
 from evrt.events.run import RunCancelled, RunCancelRequested, RunClaimed, RunPaused, RunUnpaused
 from evrt.history import LastChapter, Run, load_run
-from evrt.inbox import TRIES_MAX
+from evrt.inbox import TRIES_MAX, held_by_worker
 from evrt.log import Append, Claim, Draft, Exact, Expectation, Log
 from evrt.log.coordination import Change, Pause, Remove, Unpause, Wake
 from evrt.log.ids import new_event_id
@@ -34,7 +34,7 @@ async def cancel_run(log: Log, run: str, *, by: str | None, reason: str | None) 
         asked = RunCancelRequested(by=by, reason=reason)
         try:
             if history.status == "running":
-                await _append(log, history, [asked], Exact(len(history.events)), (Wake(run),))
+                await _append_held(log, history, asked, Wake(run))
                 return "requested"
             await end_unclaimed(log, history, RunCancelled(by=by, reason=reason), asked)
             return "cancelled"
@@ -51,9 +51,9 @@ async def pause_run(log: Log, run: str, *, by: str | None) -> None:
         if history.journal.paused:
             raise Conflict(f"{run} is paused already: `evrt runs resume` lets it go on.")
         try:
-            await _append(log, history, [RunPaused(by=by)], Exact(len(history.events)), (Pause(run),))
+            await _append_held(log, history, RunPaused(by=by), Pause(run))
             return
-        except WrongVersion:
+        except (WrongVersion, Fenced):
             continue
     raise _too_fast(run)
 
@@ -97,11 +97,17 @@ def refuse_ended(history: Run) -> None:
         raise Conflict(f"{history.id} has ended ({history.status}): nothing can become of it any more.")
 
 
+async def _append_held(log: Log, history: Run, event: Event, change: Change) -> None:
+    """Append an order that a worker obeys whatever it has come to; where none has the run, to just this history."""
+    held = await held_by_worker(log, history.id)
+    await _append(log, history, [event], None if held else Exact(len(history.events)), (*held, change))
+
+
 async def _append(
     log: Log,
     history: Run | LastChapter,
     events: Sequence[Event],
-    expect: Expectation,
+    expect: Expectation | None,
     beside: Sequence[Change],
     *,
     epoch: int | None = None,
@@ -114,7 +120,8 @@ async def _append(
         Draft(history.id, event.type, new_event_id(), correlation, meta_for(event, meta), encode(event))
         for event in events
     ]
-    await log.append(Append([*drafts, *others], {history.id: expect}, beside=beside))
+    expected = {} if expect is None else {history.id: expect}
+    await log.append(Append([*drafts, *others], expected, beside=beside))
 
 
 def _too_fast(run: str) -> Conflict:

@@ -117,7 +117,7 @@ async def test_no_append_falls_between_a_read_and_the_wait_after_it() -> None:
         return page
 
     following = Following(read, bells, after=0, wait_seconds=3600)
-    assert (await asyncio.wait_for(anext(following), 10)).position == 1
+    assert (await anext(following)).position == 1
 
 
 async def test_the_bell_of_this_process_needs_no_poller(open_lasting: Open) -> None:
@@ -132,7 +132,7 @@ async def test_the_bell_of_this_process_needs_no_poller(open_lasting: Open) -> N
         for _ in range(20):
             await asyncio.sleep(0.001)
             await write(log, 1)
-        assert await asyncio.wait_for(waiting, 10) == list(range(1, 21))
+        assert await waiting == list(range(1, 21))
 
 
 async def test_a_bell_that_nobody_rings_costs_a_time_out_not_an_event() -> None:

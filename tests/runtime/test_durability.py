@@ -226,7 +226,7 @@ async def test_what_follows_a_call_that_was_cut_off_while_its_intent_was_written
                 async with asyncio.timeout(0.01):
                     await ctx.call(look)
             await ctx.emit("given up")
-            await asyncio.wait_for(until(app, "run.emitted"), 10)
+            await until(app, "run.emitted")
 
         assert (await app.run(impatient)).status == "succeeded"
         assert late.types == [

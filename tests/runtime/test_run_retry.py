@@ -151,7 +151,7 @@ async def test_what_goes_on_beside_an_operation_that_fails_does_not_give_it_more
         await ctx.gather(work(), beat())
 
     async with running(url, flow, a=1_000) as app:
-        run = await asyncio.wait_for(app.run("flow"), 20)
+        run = await app.run("flow")
         assert run.status == "failed"
         # Fewer, where a beat began behind the failure: it might have been told of it.
         assert 1 <= len(app.deps.made) <= 3
@@ -235,7 +235,7 @@ async def test_a_run_whose_branches_may_have_told_each_other_of_a_failure_ends_w
         await ctx.gather(fails(), goes_on_after_it())
 
     async with running(url, flow, a=1) as app:
-        run = await asyncio.wait_for(app.run("flow"), 20)
+        run = await app.run("flow")
         assert run.status == "failed"
         assert app.deps.made == ["a", "b"]
         assert (await app.replay(run.run_id)).complete

@@ -27,6 +27,10 @@ LEASE_SECONDS = 1.0
 PATIENT_EVERY = 5
 """One run in so many waits for a signal."""
 
+RUNS_MIN = 40
+WORKER_FAULTS_MIN = 6
+"""So much has to have been done to workers for a verdict to mean something, and to their server once, if it is ours."""
+
 ENDING_SECONDS = 60.0
 """How long after the last fault everything has to have ended at the latest. It takes a few seconds."""
 
@@ -36,6 +40,9 @@ class Figures:
     kills: int = 0
     freezes: int = 0
     servers: int = 0
+
+    def suffice(self, *, servers: bool) -> bool:
+        return self.kills + self.freezes >= WORKER_FAULTS_MIN and (self.servers > 0 or not servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +55,12 @@ class Told:
     faults: Figures
 
 
-async def fill(app: LabourApp, runs: int, until: float = float("inf")) -> dict[str, list[str]]:
-    """Ask for so many runs, or as many as there is time for; what each of them has to come to."""
+async def fill(app: LabourApp, runs: int, until: float) -> dict[str, list[str]]:
+    """Ask for so many runs, or as many as there is time for, but not for too few; what each has to come to."""
     wanted: dict[str, list[str]] = {}
     for number in range(runs):
         item, waits = f"crate {number}", number % PATIENT_EVERY == 0
-        while time.monotonic() < until:
+        while number < RUNS_MIN or time.monotonic() < until:
             with suppress(Unavailable):  # Asked again with its key, it is the same run.
                 queued = await app.enqueue("patient" if waits else "steady", item, idempotency_key=item)
                 wanted[queued.run_id] = expected(item, waits=waits)
@@ -64,9 +71,12 @@ async def fill(app: LabourApp, runs: int, until: float = float("inf")) -> dict[s
 async def rage(
     one: Site, chance: random.Random, done: asyncio.Event, until: float, kick: Callable[[], None] | None
 ) -> Figures:
-    """Kill and freeze workers at random until every run has ended, or the time is over."""
+    """Kill and freeze workers at random until every run has ended, or the time is over.
+
+    On a machine that has no time for the tests it may be over before anything was done: then it goes on.
+    """
     figures = Figures()
-    while time.monotonic() < until and not done.is_set():
+    while not done.is_set() and (time.monotonic() < until or not figures.suffice(servers=kick is not None)):
         await asyncio.sleep(chance.uniform(0.01, 0.12))
         awake = [pid for pid in one.alive if pid not in one.frozen]
         roll = chance.random()
@@ -75,7 +85,7 @@ async def rage(
             figures.kills += 1
         elif roll < 0.7 and awake:
             figures.freezes += one.freeze(chance.choice(awake), chance.uniform(0.5, 3.0) * one.lease_seconds)
-        elif roll < 0.8 and kick is not None:
+        elif kick is not None and (roll < 0.8 or not figures.servers):
             kick()
             figures.servers += 1
         while len(one.alive) < WORKERS:
@@ -169,7 +179,7 @@ async def test_every_queued_run_ends_once_however_its_workers_and_their_database
     told = await endure(own_server.url(schema="chaos"), tmp_path, runs, seconds, kick)
     with capsys.disabled():
         print(f"\n{told}")
-    assert told.faults.servers > 0
+    assert told.faults.suffice(servers=True)
 
 
 @pytest.mark.parametrize(
@@ -181,4 +191,4 @@ async def test_every_queued_run_ends_once_however_its_workers_die(
     told = await endure(f"sqlite:///{tmp_path}/log.db", tmp_path, runs, seconds)
     with capsys.disabled():
         print(f"\n{told}")
-    assert told.faults.kills + told.faults.freezes > 5
+    assert told.faults.suffice(servers=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -153,8 +154,10 @@ async def test_a_worker_that_drains_lets_a_write_without_a_key_come_to_its_end(u
         queued = await app.enqueue(twice)
         async with working(quick(app)) as worker:
             await until_written(log, queued.run_id, "tool_call.requested")
+            executing = worker.running[queued.run_id]
             worker.drain()
-            await asyncio.sleep(0.05)
+            # Before it is told, its second call would begin as well.
+            await until(lambda: executing._stop is not None)
             go_on.set()
             await until_entry(log, queued.run_id, "ready")
         assert "tool_call.in_doubt" not in await types_of(log, queued.run_id)
@@ -222,20 +225,18 @@ async def test_a_run_that_was_lost_is_taken_over_and_goes_on(url: str) -> None:
             return sum([await ctx.call(look, number=number) for number in (1, 2, 3)])
 
         queued = await app.enqueue(count)
-        await claim_and_die_at(app, queued.run_id, "tool_call.completed")
+        await work_and_die(app, lambda: 2 in made)
         async with working(quick(app)):
             assert (await queued.result()).output == 6
         assert made == [1, 2, 2, 3]
         assert (await app.replay(queued.run_id)).ok
 
 
-async def claim_and_die_at(app: evrt.App, run: str, kind: str) -> None:
-    """A worker that is lost once the run's stream holds an event of this type, and its lease ends soon."""
-    log = await app.log()
+async def work_and_die(app: evrt.App, holds: Callable[[], bool]) -> None:
+    """A worker that is lost as soon as something holds, and its lease ends soon."""
     worker = Worker(app, lease_seconds=0.2)
     task = asyncio.create_task(worker.run())
-    await until_written(log, run, kind)
-    await asyncio.sleep(0.05)
+    await until(holds)
     for each in worker.running.values():
         each.task.cancel()
     await asyncio.wait([each.task for each in worker.running.values()])

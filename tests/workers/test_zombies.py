@@ -103,7 +103,7 @@ def refusals(folder: Path) -> int:
 
 async def until_overtaken(log: Log, runs: int, one: Site) -> None:
     """Until another has claimed each run anew, in the queue, or has ended it."""
-    for _ in range(600):
+    for _ in range(1_800):
         leases = {lease.worker for lease in await log.coordination.leases() if lease.left_seconds > 0}
         entries = await log.coordination.entries(state="claimed")
         if all(entry.worker in leases for entry in entries) and len(leases) == 1:

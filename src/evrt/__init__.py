@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
     from evrt.agents.workflow import Workflow
-    from evrt.app import App, Queued, Running
+    from evrt.app import App, Running
     from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest
     from evrt.effects.reconcile import Completed, Failed, NotDone, Unknown
     from evrt.effects.tools import Tool, ToolContext, tool
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from evrt.runtime.reply import Reply, ToolOutcome
     from evrt.runtime.transcript import Transcript
     from evrt.secret_patterns import redact_secrets
+    from evrt.waiting import Queued
     from evrt.worker.worker import Worker, working
 
 HOMES = {
@@ -79,7 +80,7 @@ HOMES = {
     "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
     "Projection": "evrt.projection",
-    "Queued": "evrt.app",
+    "Queued": "evrt.waiting",
     "RateLimit": "evrt.limits",
     "ReplayDivergence": "evrt.errors",
     "ReplayReport": "evrt.result",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -14,20 +13,16 @@ from typing import Any, Self
 from evrt.attempts import execute_run, run_logger
 from evrt.config import as_url, read_config
 from evrt.control import Control
-from evrt.conversations import read_last_assistant_message, read_messages
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
 from evrt.errors import Conflict, EvrtError, NotFound, UsageError
-from evrt.events import JsonObject, JsonValue
 from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
 from evrt.folds.run import ERASED
-from evrt.history import Run, executable, load_last_chapter, load_run, resolve_run
+from evrt.history import executable, load_last_chapter, resolve_run
 from evrt.inbox import ensure_conversation
 from evrt.limits import check_priority
-from evrt.live.following import follow
-from evrt.live.frames import Delta, Place
-from evrt.live.opening import make_reader, make_store
+from evrt.live.opening import make_store
 from evrt.live.store import LiveReader
 from evrt.live.writer import LiveWriter
 from evrt.log import Log, open_log
@@ -36,18 +31,17 @@ from evrt.log.coordination import Tick
 from evrt.log.ids import new_ref
 from evrt.orders import unpause_run
 from evrt.projection import AnyProjection
-from evrt.projector.moments import Moment
 from evrt.projector.views import Views, open_views
+from evrt.reading import Reading
 from evrt.registry import Registry, Target
 from evrt.replaying import replay_run
-from evrt.requesting import Terms, enqueue_run, request_of
+from evrt.requesting import Terms, enqueue_run, not_before, request_of
 from evrt.result import ReplayReport, Result
-from evrt.retry import parse_seconds
 from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
-from evrt.waiting import LOOK_SECONDS, wait_for_end
+from evrt.waiting import Queued
 
 DEFAULT_URL = "sqlite:///evrt.db"
 
@@ -63,20 +57,7 @@ class Running:
         return self._task.__await__()
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """A run that a worker executes. ``new`` is False where an idempotency key had been used for it before."""
-
-    run_id: str
-    new: bool
-    _log: Log
-
-    async def result(self) -> Result:
-        """Wait until it has ended, however long that takes."""
-        return await wait_for_end(self._log, self.run_id)
-
-
-class App(Control, Registry):
+class App(Control, Reading, Registry):
     """Agents, workflows, and the log that their runs live on. Opens the log when it is first needed.
 
     url
@@ -256,7 +237,7 @@ class App(Control, Registry):
         requested = requested.model_copy(
             update={
                 "priority": check_priority(priority),
-                "not_before": await _not_before(log, delay, at),
+                "not_before": await not_before(log, delay, at),
                 "idempotency_key": idempotency_key,
             }
         )
@@ -334,59 +315,6 @@ class App(Control, Registry):
         target = self.target(executable(history).target)
         return await replay_run(self.make_world(await self.log()), target, history)
 
-    async def get(self, run: str) -> Run:
-        """A run's history by its id or a unique beginning of it. Raises NotFound, UsageError."""
-        log = await self.log()
-        return await load_run(log, await resolve_run(log, run))
-
-    async def deltas(
-        self, run: str, *, after: Mapping[str, Place] | None = None
-    ) -> AsyncGenerator[Delta, None]:
-        """What models say in a run while they say it, in whatever process it is executed; ends when the run has ended.
-
-        ``after`` tells how far each operation has been read before: ``delta.end`` by ``delta.operation``. Of a message
-        that has been recorded nothing is told any more but its ``end``: read it from the run. Raises NotFound, UsageError,
-        and what reading the log raises.
-        """
-        log = await self.log()
-        found = await self._recorded(log, run)
-        if self._live_reader is None:
-            self._live_reader = make_reader(log)
-        async with aclosing(follow(log, self._live_reader, found, after or {})) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def _recorded(self, log: Log, run: str) -> str:
-        """The id of a run; of one that is being started here once its first event is in the log."""
-        watch = log.watch()
-        while True:
-            try:
-                return await resolve_run(log, run)
-            except NotFound:
-                if all(task.get_name() != run for task in self._running):
-                    raise
-            await watch.wait(LOOK_SECONDS)
-
-    # Conversations
-
-    async def message_history(
-        self, conversation: str, *, include_failed_runs: bool = False, as_of: Moment | None = None
-    ) -> list[JsonValue]:
-        """What was said in a conversation, in all of its runs: see ``evrt.conversations.read_messages``.
-
-        ``as_of`` is a position of the log, a time, or a revision of a run such as ``RUN@42``. Raises NotFound (no such
-        conversation, no such moment), InvalidInput, and what ``Views.family`` raises.
-        """
-        views = await self.views()
-        return await read_messages(views, conversation, include_failed_runs=include_failed_runs, as_of=as_of)
-
-    async def last_assistant_message(
-        self, conversation: str, *, as_of: Moment | None = None
-    ) -> JsonObject | None:
-        """The last message of an assistant in words, or None where there is none. See ``message_history``."""
-        views = await self.views()
-        return await read_last_assistant_message(views, conversation, as_of=as_of)
-
     # Executing
 
     async def _request(
@@ -434,6 +362,9 @@ class App(Control, Registry):
         except EvrtError as error:
             run_logger.warning("%s, the hook of a run that has ended, could not be executed: %s", run, error)
 
+    def _starting(self) -> Collection[str]:
+        return {task.get_name() for task in self._running}
+
     def _own(self, task: asyncio.Task[Any]) -> None:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -465,21 +396,6 @@ class App(Control, Registry):
         if self._provider is None:
             self._provider = LiteLLM(api_base=self.api_base)
         return self._provider
-
-
-async def _not_before(log: Log, delay: str | float | None, at: datetime | None) -> int | None:
-    """When a run may begin at the earliest, in microseconds since 1970. Raises UsageError."""
-    if delay is not None and at is not None:
-        raise UsageError("Give a delay or a time to begin at, not both.")
-    if at is not None:
-        if at.tzinfo is None:
-            raise UsageError(
-                f"{at.isoformat()} has no time zone: write datetime(…, tzinfo=UTC), or another zone."
-            )
-        return round(at.timestamp() * 1_000_000)
-    if delay is None:
-        return None
-    return await log.coordination.now() + round(parse_seconds(delay) * 1_000_000)
 
 
 def _in_event_loop() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import orjson
@@ -22,6 +23,7 @@ from evrt.log import NAME_BYTES_MAX, NEW, Append, Draft, Log
 from evrt.log.coordination import Change, Enqueue, Key, Rate
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id, new_ref
+from evrt.retry import parse_seconds
 
 
 class Startable(Protocol):
@@ -175,3 +177,18 @@ def rate_of(limit: RateLimit | None, requested: RunRequested) -> Rate | None:
         limit.by
     ]
     return Rate(f"{requested.target}/{limit.by}/{whose}", limit.count, limit.per_seconds)
+
+
+async def not_before(log: Log, delay: str | float | None, at: datetime | None) -> int | None:
+    """When a run may begin at the earliest, in microseconds since 1970. Raises UsageError."""
+    if delay is not None and at is not None:
+        raise UsageError("Give a delay or a time to begin at, not both.")
+    if at is not None:
+        if at.tzinfo is None:
+            raise UsageError(
+                f"{at.isoformat()} has no time zone: write datetime(…, tzinfo=UTC), or another zone."
+            )
+        return round(at.timestamp() * 1_000_000)
+    if delay is None:
+        return None
+    return await log.coordination.now() + round(parse_seconds(delay) * 1_000_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from evrt.folds.run import RunState, evolve_run
 from evrt.history import load_run
 from evrt.log import Log
@@ -21,3 +23,16 @@ async def wait_for_end(log: Log, run: str) -> Result:
         for envelope in envelopes(await log.read_stream(run, after=state.events)):
             state = evolve_run(state, envelope)
     return Result(run, state.status, state.output, state.failure, None, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A run that a worker executes. ``new`` is False where an idempotency key had been used for it before."""
+
+    run_id: str
+    new: bool
+    _log: Log
+
+    async def result(self) -> Result:
+        """Wait until it has ended, however long that takes."""
+        return await wait_for_end(self._log, self.run_id)

@@ -27,9 +27,9 @@ FAMILIES = (
     ),
     mutant(
         "a child that waits in the conversation of the parent that waits for it",
-        "runtime/children.py",
-        "lane = None if requested.conversation == execution.correlation else requested.conversation",
-        "lane = requested.conversation",
+        "folds/queued.py",
+        'return None if conversation == meta.get("parent_correlation") else conversation',
+        "return conversation",
         f"{CHILDREN}test_a_child_with_a_conversation_of_its_own_belongs_to_that",
     ),
     mutant(

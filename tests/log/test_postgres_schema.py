@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +18,7 @@ from evrt.log.postgres import connect, schema
 from evrt.log.postgres.address import parse_postgres_url
 from evrt.log.postgres.roles import Roles, roles_sql
 from log.copies import copied
+from log.postgres_users import Users
 from log.stores import append, claimed, draft, url
 from postgres import fresh_url, shared
 
@@ -166,25 +166,6 @@ async def test_a_writer_that_somebody_went_behind_says_so(attacked: Attacker, po
 # --------------------------------------------------------------------------------------------- roles
 
 
-class Users:
-    """Three users of one log, each with a role of its own."""
-
-    def __init__(self, url: str) -> None:
-        end = secrets.token_hex(4)
-        self.roles = Roles(*[f"{name}_{end}" for name in Roles._fields])
-        self.url = url
-        with psycopg.connect(shared().superuser, autocommit=True) as connection:
-            connection.execute(roles_sql(parse_postgres_url(url), self.roles))
-            for role in self.roles:
-                user = sql.Identifier(f"user_of_{role}")
-                connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(user, sql.Identifier(role))
-                )
-
-    def url_of(self, role: str) -> str:
-        return self.url.replace("://evrt@", f"://user_of_{role}@")
-
-
 async def make(url: str) -> None:
     async with aclosing(await open_log(url)) as log:
         await log.append(append(draft(payload=b"first")))
@@ -235,6 +216,9 @@ def trusted_writer(standing: Attacker) -> Iterator[Attacker]:
         "UPDATE head SET schema_version = 9",
         "UPDATE streams SET name = 'other'",
         "DELETE FROM streams",
+        "TRUNCATE queue",
+        "ALTER TABLE queue ADD mine integer",
+        "UPDATE head SET moved_to = 'elsewhere'",
         "CREATE TABLE mine (number integer)",
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
     ],
@@ -283,7 +267,7 @@ async def test_roles_can_be_given_again(postgres: str) -> None:
     await make(postgres)
     users = Users(postgres)
     with psycopg.connect(shared().superuser, autocommit=True) as connection:
-        connection.execute(roles_sql(parse_postgres_url(postgres), users.roles))
+        users.grant(connection)
 
 
 @pytest.mark.parametrize("name", ["", "Writer", "a b", 'x"; DROP TABLE events', "pg_writer", "x" * 64])

@@ -6,7 +6,7 @@ from evrt.cli.output import out
 from evrt.cli.place import Place, default_url
 from evrt.errors import UsageError
 from evrt.log.address import is_postgres
-from evrt.log.postgres.address import parse_postgres_url
+from evrt.log.postgres.address import needing_psycopg, parse_postgres_url
 from evrt.log.postgres.roles import Roles, roles_sql
 
 
@@ -19,4 +19,7 @@ def print_roles(place: Place, *, owner: str, writer: str, reader: str) -> None:
             "Only a log on PostgreSQL has roles; name it with --db postgresql://… or in EVRT_DB. Of a log in a file, "
             "the rights are those of the file and its folder."
         )
-    out(roles_sql(parse_postgres_url(url), Roles(owner, writer, reader)).removesuffix("\n"))
+    with needing_psycopg():
+        from evrt.projector.roles import views_roles_sql
+    address, roles = parse_postgres_url(url), Roles(owner, writer, reader)
+    out((roles_sql(address, roles) + views_roles_sql(address, roles)).removesuffix("\n"))

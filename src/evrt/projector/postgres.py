@@ -2,6 +2,9 @@
 
 Like the file, the schema can be dropped at any time (``DROP SCHEMA evrt_views CASCADE``): it is built again from the
 log. Commits of views need not be durable at once, for what a crash of the server loses of them is folded again.
+
+Whoever keeps views does so in the name of the schema's owner, of whom he has to be a member: so several users can keep
+the same ones, each dropping what another has made. Who is none may read them by SQL, and builds his own.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, TypeVar, Union
 import psycopg
 from psycopg import sql as sql_of
 
-from evrt.errors import EvrtError, InvalidInput, UnusableLog
+from evrt.errors import Denied, EvrtError, InvalidInput, UnusableLog
 from evrt.log.postgres.address import NAME_BYTES_MAX, Address
 from evrt.log.postgres.connect import connect_reading, connect_writing, is_lost, translate
 from evrt.log.postgres.listening import Listener
@@ -147,7 +150,7 @@ class SchemaStore(ViewStore):
         with connection.transaction():
             if writes:
                 connection.execute("SET LOCAL synchronous_commit = off")
-                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 46))", (schema,))
+                _take_turn(connection, self._address)
             else:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             done = work(Translated(connection, schema))
@@ -177,7 +180,7 @@ class SchemaStore(ViewStore):
 async def open_schema(address: Address, log: str) -> SchemaStore:
     """The views of the log with this id; made where there are none, emptied where they are of another log.
 
-    Raises UnusableLog where the schema is another program's, Denied (this user may not make it), Unavailable.
+    Raises UnusableLog where the schema is another program's, Denied (this user may not make or change it), Unavailable.
     """
     store = SchemaStore(address, log)
     try:
@@ -189,18 +192,21 @@ async def open_schema(address: Address, log: str) -> SchemaStore:
 
 
 def _prepare(connection: psycopg.Connection[Any], address: Address, log: str) -> None:
-    """Have the schema be there, of this version and this log. Raises UnusableLog."""
+    """Have the schema be there, of this version and this log. Raises UnusableLog, Denied."""
     if _is_prepared(connection, address, log):
         return
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 46))", (address.quoted_schema,))
+        _take_turn(connection, address)
         if _is_prepared(connection, address, log):
             return
         schema = address.quoted_schema
         first = secrets.randbits(FIRST_ID_BITS) + 1
+        # One that is there stays, with its owner and the rights to it: who keeps the views may be unable to make it.
+        old = connection.execute(_TABLES, (address.schema,)).fetchall()
+        gone = [f"DROP TABLE {schema}.{_quoted(name)} CASCADE;" for (name,) in old]
         made: Any = f"""
-            DROP SCHEMA IF EXISTS {schema} CASCADE;
-            CREATE SCHEMA {schema};
+            {"".join(gone)}
+            {"" if _look(connection, address) else f"CREATE SCHEMA {schema};"}
             CREATE TABLE {schema}.log (
                 one integer PRIMARY KEY CHECK (one = 1), id text NOT NULL, version integer NOT NULL
             );
@@ -224,18 +230,59 @@ def _prepare(connection: psycopg.Connection[Any], address: Address, log: str) ->
         connection.execute(filled, (log, SCHEMA_VERSION))
 
 
+_LOOK = """
+SELECT
+    pg_catalog.obj_description(n.oid, 'pg_namespace'),
+    EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = n.oid AND c.relname = 'log'),
+    pg_catalog.pg_has_role(n.nspowner, 'MEMBER'),
+    pg_catalog.pg_get_userbyid(n.nspowner)
+FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %s
+"""
+
+_TABLES = """
+SELECT c.relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relkind = 'r'
+"""
+
+_TURN = """
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 46)), (
+    SELECT pg_catalog.set_config('role', pg_catalog.pg_get_userbyid(n.nspowner), true)
+    FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %s
+)
+"""
+
+
+def _take_turn(connection: psycopg.Connection[Any], address: Address) -> None:
+    """For one transaction: keep the other writers out, and be the schema's owner, where there is one."""
+    connection.execute(_TURN, (address.quoted_schema, address.schema))
+
+
+def _look(connection: psycopg.Connection[Any], address: Address) -> tuple[Any, ...] | None:
+    found = connection.execute(_LOOK, (address.schema,)).fetchone()
+    return None if found is None else tuple(found)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _is_prepared(connection: psycopg.Connection[Any], address: Address, log: str) -> bool:
-    found = connection.execute(
-        "SELECT pg_catalog.obj_description(oid, 'pg_namespace') FROM pg_catalog.pg_namespace WHERE nspname = %s",
-        (address.schema,),
-    ).fetchone()
+    found = _look(connection, address)
     if found is None:
         return False
-    if found[0] != MARK:
+    mark, inhabited, member, owner = found
+    if mark != MARK:
         raise UnusableLog(
             f"The schema {address.schema} of {address.shown} is in the way: views are to be kept there, and it is another "
             "program's. It has been left as it is; rename it, and the views are built from the log."
         )
+    if not member:
+        raise Denied(
+            f"The views in the schema {address.schema} of {address.shown} are kept by members of the role {owner}, and this "
+            "user is none. `evrt db roles` writes the statements that make one a member."
+        )
+    if not inhabited:
+        return False
     told: Any = f"SELECT id, version FROM {address.quoted_schema}.log"
     return connection.execute(told).fetchone() == (log, SCHEMA_VERSION)
 

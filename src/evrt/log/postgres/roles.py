@@ -1,8 +1,8 @@
 """Who may do what to a log: the statements that give an owner, a writer and a reader the least each needs.
 
-The owner makes the schema and brings it to a newer version; only an owner can take triggers away, so nothing that runs
-agents should be one. The writer appends, and changes what may change: a stream's head, the log's end, payloads that
-turn to NULL, refs, blobs and the queue. The reader reads.
+The owner makes the schema, brings it to a newer version and seals a log that moves; only an owner can take triggers
+away, so nothing that runs agents should be one. The writer appends, and changes what may change: a stream's head, the
+log's end, payloads that turn to NULL, refs, blobs and the queue. The reader reads.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def roles_sql(address: Address, roles: Roles = DEFAULT_ROLES) -> str:
     words = {**roles._asdict(), "changing": ", ".join(f"@.{table}" for table in CHANGING)}
     text = "\n".join([_OWNER.replace("{tables}", "\n".join(owned)), _WRITER, _READER]).format(**words)
     return (
-        f"-- The rights to the log in the schema {address.schema}. Run it as a superuser, or as its owner who may create roles:\n"
+        f"-- The rights to the log in the schema {address.schema}. Run it as a superuser, or as its owner who may create roles,\n"
+        f"-- and again after `evrt db migrate`:\n"
         f"-- evrt db roles | psql DATABASE\n"
         f"-- Then: GRANT {roles.writer} TO the users that append, GRANT {roles.reader} TO those that only read.\n"
         f"BEGIN;\n{making}\n{named(text, address.quoted_schema).strip()}\nCOMMIT;\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from evrt.errors import Conflict
 from evrt.events.run import TERMINAL, RunRequested
@@ -54,6 +55,34 @@ async def requeue(log: Log) -> int:
             with suppress(Conflict):  # A worker was first, and further.
                 await log.coordination.change(Tick(schedule, tick))
     return sum(one.state is not None for one in reading.runs.values())
+
+
+class Astray(NamedTuple):
+    """A run that stands otherwise in the queue than the log says: ``missing`` or, having ended, still in it."""
+
+    run: str
+    missing: bool
+
+
+async def astray(log: Log) -> list[Astray]:
+    """Runs that have no entry though they are to be executed, and entries of runs that have ended or never were.
+
+    The log may be in use: a run that something was recorded of meanwhile is left out. Raises Unavailable.
+    """
+    reading = _Reading(log)
+    await reading.go_on()
+    there = await _runs_in_queue(log)
+    changed = await reading.go_on()
+    found = [
+        Astray(one.run, missing=True)
+        for one in reading.by_place()
+        if one.state is not None and one.run not in there
+    ]
+    for run in sorted(there):
+        one = reading.runs.get(run)
+        if one is None or one.requested is None:
+            found.append(Astray(run, missing=False))
+    return [one for one in found if one.run not in changed]
 
 
 class _Reading:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import evrt
 from evrt.codec import encode, meta_for
 from evrt.errors import Conflict
 from evrt.events import Event
@@ -42,7 +43,7 @@ from evrt.log.coordination import (
     Yield,
 )
 from evrt.log.ids import new_event_id
-from evrt.requeue import requeue
+from evrt.requeue import Astray, astray, requeue
 
 LATER = 4_000_000_000_000_000
 WORKER = "host:1:abc"
@@ -251,3 +252,54 @@ async def test_what_a_worker_has_claimed_stays_with_it() -> None:
         assert await requeue(log) == 1
         [entry] = await log.coordination.entries()
         assert (entry.state, entry.worker) == ("claimed", WORKER)
+
+
+# ------------------------------------------------------------------------- the queue against the log
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kept_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres"))
+    return f"sqlite:///{tmp_path}/evrt.db"
+
+
+async def test_a_queue_that_is_not_what_the_log_says_is_found_and_made_anew(kept_url: str) -> None:
+    async with aclosing(await open_log(kept_url)) as log:
+        history = History(log)
+        for run in RUNS[:4]:
+            await history.request(run, None, 0, later=False, key=None)
+        queue = log.coordination
+        await queue.renew(WORKER)
+        await queue.claim(WORKER, targets={"t": None}, limit=1)
+        assert await astray(log) == []
+        # Lost; and left behind by a run that there never was.
+        await queue.change(Remove("run-b"), Enqueue("run-of-nobody", "t"))
+        # Ended, its entry left behind.
+        await history.write("run-c", RunSucceeded(), beside=[])
+        assert await astray(log) == [
+            Astray("run-b", missing=True),
+            Astray("run-c", missing=False),
+            Astray("run-of-nobody", missing=False),
+        ]
+        await requeue(log)
+        assert await astray(log) == []
+
+
+async def test_a_run_that_is_executed_outside_of_the_queue_is_not_missing_in_it(kept_url: str) -> None:
+    async with evrt.App(kept_url) as app:
+
+        @app.workflow
+        async def one(ctx: evrt.Context[None]) -> str:
+            found.extend(await astray(await app.log()))
+            seen.append(await (await app.log()).coordination.entries())
+            return str(await ctx.ask("Go on?"))
+
+        found: list[Astray] = []
+        seen: list[object] = []
+        run = await app.run(one)
+        assert (found, seen) == ([], [[]])
+        log = await app.log()
+        assert await astray(log) == []
+        await log.coordination.change(Remove(run.run_id))
+        assert await astray(log) == [Astray(run.run_id, missing=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from cli.shell import Shell
@@ -103,3 +105,16 @@ def test_runs_of_a_log_that_had_no_queue_are_put_into_one(shell: Shell) -> None:
     told = shell.evrt("db", "requeue").out
     assert told == "The queue of sqlite:///evrt.db is as its events say: 1 waiting.\n"
     assert "There is no log at" in shell.refused("db", "requeue", "--db", "no.db", code=3)
+
+
+def test_a_queue_that_has_lost_a_run_is_a_finding_of_the_check(shell: Shell) -> None:
+    shutil.copy(PAST, shell.folder / "evrt.db")
+    assert "is sound" in shell.evrt("db", "check").out
+    told = shell.evrt("db", "migrate").out
+    assert "Its queue was made from its events: 1 run in it, for workers to go on with." in told
+    with closing(sqlite3.connect(shell.folder / "evrt.db")) as connection, connection:
+        connection.execute("DELETE FROM queue")
+    told = shell.evrt("db", "check", expect=1).out
+    assert "is to be executed and has no entry in the queue: `evrt db requeue` makes it." in told
+    shell.evrt("db", "requeue")
+    assert "is sound" in shell.evrt("db", "check").out

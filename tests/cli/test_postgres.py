@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from cli.shell import Shell
 from evrt.log import open_log
+from evrt.log.postgres.schema import SCHEMA_VERSION
 from log.stores import append, draft
 
 
@@ -35,3 +36,17 @@ def test_commands_read_a_log_on_postgresql_and_show_no_password(shell: Shell, po
     assert "is sound: 1 event in 1 stream" in checked.out
     for told in (nothing, listed, checked):
         assert "hidden" not in told.out + told.err
+
+
+def test_a_log_on_postgresql_is_migrated_where_there_is_anything_to_do(shell: Shell, postgres: str) -> None:
+    url = f"{postgres}&password=hidden"
+    shell.refused("db", "migrate", "--db", url, code=3)
+
+    async def make() -> None:
+        async with aclosing(await open_log(url)) as log:
+            await log.append(append(draft()))
+
+    asyncio.run(make())
+    told = shell.evrt("db", "migrate", "--db", url)
+    assert f"has today's schema already, version {SCHEMA_VERSION}." in told.out
+    assert "hidden" not in told.out + told.err

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import aclosing, closing
+from dataclasses import replace
 
 from evrt.cli.output import out, out_json, paint, progress
-from evrt.cli.place import Place
+from evrt.cli.place import Place, drive
 from evrt.cli.text import counted
 from evrt.errors import UnusableLog
+from evrt.log import open_log
 from evrt.log.address import parse_url
 from evrt.log.check import CheckReport, Finding, check
+from evrt.log.ends import open_source
 from evrt.log.postgres.address import shown_url
+from evrt.requeue import Astray, astray
 
 SOUND = 0
 UNSOUND = 1
@@ -23,6 +28,9 @@ def check_log(place: Place, *, as_json: bool) -> int:
     try:
         with progress("Checking") as advance:
             report = check(url, progress=advance)
+        if report.ok:
+            # An event that cannot be believed says nothing of a queue.
+            report = replace(report, findings=tuple(drive(_queue_findings(url))))
     except UnusableLog as error:
         if not isinstance(error.__cause__, sqlite3.Error):
             raise
@@ -34,6 +42,25 @@ def check_log(place: Place, *, as_json: bool) -> int:
     else:
         _out_report(url, report)
     return SOUND if report.ok else UNSOUND
+
+
+async def _queue_findings(url: str) -> list[Finding]:
+    """Where the queue is not what the events say that it is."""
+    with closing(open_source(url)) as source:
+        if source.standing().copied_from is not None:
+            return []  # Its queue comes when all events have.
+    async with aclosing(await open_log(url, read_only=True)) as log:
+        try:
+            await log.coordination.counts()
+        except UnusableLog:
+            return []  # An older schema without a queue; migrating makes one.
+        return [Finding(None, _told(one)) for one in await astray(log)]
+
+
+def _told(one: Astray) -> str:
+    if one.missing:
+        return f"{one.run} is to be executed and has no entry in the queue: `evrt db requeue` makes it."
+    return f"{one.run} has ended and still has an entry in the queue: `evrt db requeue` removes it."
 
 
 def _damaged(url: str, error: sqlite3.Error) -> CheckReport:

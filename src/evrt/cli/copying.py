@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 from evrt.cli.output import note, out, out_json, progress
-from evrt.cli.place import Place
+from evrt.cli.place import Place, drive
+from evrt.cli.requeueing import requeued
 from evrt.cli.text import counted
-from evrt.errors import UsageError
 from evrt.log.address import SQLITE_PREFIX, is_postgres
 from evrt.log.backup import backup, check_free
 from evrt.log.check import CheckReport, check
-from evrt.log.migrate import migrate
-from evrt.log.postgres.address import shown_url
+from evrt.log.migrate import Migrated, migrate
+from evrt.log.postgres.address import needing_psycopg, parse_postgres_url, shown_url
 from evrt.moving import copy
 
 
@@ -54,19 +54,29 @@ def _from_postgres(url: str, target: str) -> CheckReport:
 
 
 def bring_up_to_date(place: Place, *, as_json: bool) -> None:
-    """Migrate a log to today's schema, and tell of it."""
+    """Migrate a log to today's schema, have its waiting runs in the queue, and tell of it."""
     url = place.existing_url()
-    if is_postgres(url):
-        raise UsageError(
-            f"{shown_url(url)} has the only schema there is on PostgreSQL so far: there is nothing to migrate."
-        )
-    with progress("Copying and checking") as advance:
-        migrated = migrate(url, copying=advance, checking=advance)
+    migrated = _migrated(url)
+    # An older schema may have kept no queue: without an entry no worker would go on with what waits.
+    queued = drive(requeued(url)) if migrated.before < migrated.after else None
+    shown = shown_url(url)
     if as_json:
-        out_json({"url": url, "from": migrated.before, "to": migrated.after, "copy": migrated.copy})
-    elif migrated.copy is None:
-        out(f"{url} has today's schema already, version {migrated.after}.")
+        told = {"from": migrated.before, "to": migrated.after, "copy": migrated.copy, "queued": queued}
+        out_json({"url": shown, **told})
+    elif queued is None:
+        out(f"{shown} has today's schema already, version {migrated.after}.")
     else:
-        out(f"{url} went from version {migrated.before} of the schema to version {migrated.after}.")
-        out(f"{migrated.copy} is the log as it was; remove it when you do not need it any more.")
-        note("Processes of an older evrt that still have the log open go on writing to it: end them.")
+        out(f"{shown} went from version {migrated.before} of the schema to version {migrated.after}.")
+        out(f"Its queue was made from its events: {counted(queued, 'run')} in it, for workers to go on with.")
+        if migrated.copy is not None:
+            out(f"{migrated.copy} is the log as it was; remove it when you do not need it any more.")
+            note("Processes of an older evrt that still have the log open go on writing to it: end them.")
+
+
+def _migrated(url: str) -> Migrated:
+    if is_postgres(url):
+        with needing_psycopg():
+            from evrt.log.postgres.migrating import migrate_postgres
+        return Migrated(*migrate_postgres(parse_postgres_url(url)), copy=None)
+    with progress("Copying and checking") as advance:
+        return migrate(url, copying=advance, checking=advance)

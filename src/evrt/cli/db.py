@@ -20,8 +20,8 @@ def group() -> None:
 def check(app: AppOption = None, db: DbOption = None, as_json: JsonOption = False) -> None:
     """Check the log from its first event to its last.
 
-    Computes digests, chains, positions and heads again, looks at the database itself, and writes
-    nothing. Exit code 0 if all is sound, 1 if not.
+    Computes digests, chains, positions and heads again, looks at the database itself and at the queue, whether it is
+    what the events say, and writes nothing. Exit code 0 if all is sound, 1 if not.
     """
     from evrt.cli.checking import check_log
 
@@ -84,7 +84,8 @@ def copy(
 def migrate(app: AppOption = None, db: DbOption = None, as_json: JsonOption = False) -> None:
     """Bring a log that an older evrt wrote to today's schema.
 
-    Forward only. A checked copy of it as it was stays beside it. No event is changed.
+    Forward only, and no event is changed. Its queue is made from its events, as by `evrt db requeue`. Of a log in a
+    file a checked copy as it was stays beside it; on PostgreSQL all is one transaction, and copies are pg_dump's.
     """
     from evrt.cli.copying import bring_up_to_date
 

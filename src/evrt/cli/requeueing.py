@@ -10,6 +10,12 @@ from evrt.log import open_log
 from evrt.requeue import requeue
 
 
+async def requeued(url: str) -> int:
+    """Make the queue of the log at this URL; how many runs stand in it."""
+    async with aclosing(await open_log(url)) as log:
+        return await requeue(log)
+
+
 async def make_queue(place: Place, *, as_json: bool) -> None:
     """Make the queue of a log that is there, and tell how it stands."""
     url = place.existing_url()

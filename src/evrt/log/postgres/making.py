@@ -52,15 +52,20 @@ def judge(found: tuple[Any, ...], address: Address) -> State:
 
 def check_version(version: int, address: Address) -> None:
     """Raises UnusableLog for a schema that is not this program's."""
-    if version > SCHEMA_VERSION:
-        raise UnusableLog(
-            f"The log {address.shown} has schema version {version}, and this evrt knows {SCHEMA_VERSION}: a newer one "
-            "wrote it. Upgrade evrt."
-        )
+    refuse_newer(version, address)
     if version < SCHEMA_VERSION:
         raise UnusableLog(
             f"The log {address.shown} has schema version {version}, and this evrt writes {SCHEMA_VERSION}. End what "
             "uses it, then run `evrt db migrate`."
+        )
+
+
+def refuse_newer(version: int, address: Address, *, known: int = SCHEMA_VERSION) -> None:
+    """Raises UnusableLog for a schema of a version that is not known yet."""
+    if version > known:
+        raise UnusableLog(
+            f"The log {address.shown} has schema version {version}, and this evrt knows {known}: a newer one wrote it. "
+            "Upgrade evrt."
         )
 
 

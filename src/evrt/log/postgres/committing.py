@@ -30,7 +30,7 @@ from evrt.log.postgres.connect import (
     translate,
 )
 from evrt.log.postgres.jobs import Erasure, WantedRef
-from evrt.log.postgres.making import make_sure
+from evrt.log.postgres.making import make_sure, warn_of_unsafe
 from evrt.log.postgres.transaction import Planned, Transaction
 from evrt.log.queueing import QUEUE_WORK, Changing
 from evrt.log.writing import NOTHING, UNKNOWN, Job, Stop, refuse
@@ -54,6 +54,7 @@ class Committer:
         connection = connect_writing(address, lock_timeout_seconds=lock_timeout_seconds)
         try:
             self.log_id = make_sure(connection, address)
+            warn_of_unsafe(connection, address)
         except BaseException:
             connection.close()
             raise

@@ -201,6 +201,7 @@ _REFUSED_LOGIN = re.compile(
     r"|role .* does not exist|not permitted to log in",
     re.IGNORECASE,
 )
+_NO_TRANSACTIONS = "statement pooling mode"
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
 _TOO_MANY = re.compile(r"too many clients|too many connections|remaining connection slots", re.IGNORECASE)
 
@@ -241,7 +242,13 @@ def translate(error: psycopg.Error, address: Address, what: str) -> EvrtError:
     if state == READ_ONLY_STATE:
         return Unavailable(
             f"{begin}: the server takes no writes: {said}. It is a standby or was set to be read only; name the primary "
-            "in the URL, or several hosts with target_session_attrs=read-write."
+            "in the URL, or several hosts with target_session_attrs=read-write. Or there is a pooler before it that gives "
+            "each transaction another session: then say ?prepare_threshold=none."
+        )
+    if _NO_TRANSACTIONS in said:
+        return UsageError(
+            f"{begin}: the pooler before the server gives each statement another session, and a log needs transactions. "
+            "Set its pool_mode to transaction and say ?prepare_threshold=none here, or set it to session."
         )
     if state == "55P03":
         return Unavailable(f"{begin}: another session holds the log's head for too long.")

@@ -17,6 +17,7 @@ from evrt.errors import EvrtError, NotFound
 from evrt.log.diagnosis import CHECKED_EVENTS_MAX, Diagnosis, examine_events, examine_python, examine_standing
 from evrt.log.postgres.address import Address
 from evrt.log.postgres.connect import connect_walking, translate
+from evrt.log.postgres.making import UNSAFE_WHEN_OFF
 from evrt.log.postgres.rows import PostgresRows, open_postgres_rows
 from evrt.log.postgres.schema import SCHEMA_VERSION, named
 
@@ -30,7 +31,6 @@ _SESSIONS = """
 SELECT current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
 """
-_UNSAFE = ("fsync", "full_page_writes")
 _HELD = """
 SELECT a.application_name, extract(epoch FROM clock_timestamp() - a.xact_start)::float8
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -107,7 +107,7 @@ def _server(connection: psycopg.Connection[Any]) -> Diagnosis:
 
 
 def _settings(connection: psycopg.Connection[Any]) -> Diagnosis:
-    for setting in _UNSAFE:
+    for setting in UNSAFE_WHEN_OFF:
         row = connection.execute("SELECT current_setting(%s)", (setting,)).fetchone()
         if row is not None and row[0] != "on":
             return Diagnosis(

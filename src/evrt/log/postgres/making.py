@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Literal
 
@@ -14,6 +15,11 @@ from evrt.log.postgres.schema import MARK, SCHEMA, SCHEMA_VERSION, named
 from evrt.log.standing import Origin
 
 State = Literal["new", "ready"]
+
+log_logger = logging.getLogger("evrt.log")
+
+UNSAFE_WHEN_OFF = ("fsync", "full_page_writes")
+"""Settings of a server without which nothing that it acknowledges is certain to be there after a power cut."""
 
 # Catalogs are looked at without the table's name being resolved, for a schema that may not be entered has none.
 LOOK = """
@@ -67,6 +73,21 @@ def refuse_newer(version: int, address: Address, *, known: int = SCHEMA_VERSION)
             f"The log {address.shown} has schema version {version}, and this evrt knows {known}: a newer one wrote it. "
             "Upgrade evrt."
         )
+
+
+_SWITCHES = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
+
+
+def warn_of_unsafe(connection: psycopg.Connection[Any], address: Address) -> None:
+    """Say it where the server is set not to care for power cuts. That may be meant, as for tests, so it is no error."""
+    [values] = connection.execute(_SWITCHES).fetchall()
+    for name, value in zip(UNSAFE_WHEN_OFF, values, strict=True):
+        if value == "off":
+            log_logger.warning(
+                "The server of %s has %s = off: a power cut loses or damages what was acknowledged. Set it to on.",
+                address.shown,
+                name,
+            )
 
 
 def make_sure(connection: psycopg.Connection[Any], address: Address, origin: Origin | None = None) -> str:

@@ -58,7 +58,7 @@ def judge(found: tuple[Any, ...], address: Address) -> State:
 
 def check_version(version: int, address: Address) -> None:
     """Raises UnusableLog for a schema that is not this program's."""
-    refuse_newer(version, address)
+    refuse_newer(version, address, known=SCHEMA_VERSION)
     if version < SCHEMA_VERSION:
         raise UnusableLog(
             f"The log {address.shown} has schema version {version}, and this evrt writes {SCHEMA_VERSION}. End what "
@@ -66,7 +66,7 @@ def check_version(version: int, address: Address) -> None:
         )
 
 
-def refuse_newer(version: int, address: Address, *, known: int = SCHEMA_VERSION) -> None:
+def refuse_newer(version: int, address: Address, *, known: int) -> None:
     """Raises UnusableLog for a schema of a version that is not known yet."""
     if version > known:
         raise UnusableLog(

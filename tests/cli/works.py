@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,13 +112,11 @@ def followed(shell: Shell, *words: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def next_event(shell: Shell, type: str, run: str) -> Any:
-    """The event of this type of a run, as soon as there is one."""
-    with shell.begin("log", run, "--follow", "--type", type, "--json") as follower:
-        assert follower.stdout is not None
-        try:
-            return json.loads(follower.stdout.readline())
-        finally:
-            follower.kill()
+    """The first event of this type of a run, as soon as there is one."""
+    # Asked again and again: a command that follows would be an interpreter more, and has tests of its own.
+    while not (out := shell.evrt("log", run, "--type", type, "--json").out):
+        time.sleep(0.02)
+    return json.loads(out.partition("\n")[0])
 
 
 def ending_of(process: subprocess.Popen[str]) -> Any:

@@ -23,7 +23,7 @@ from evrt.log import NAME_BYTES_MAX, NEW, Append, Draft, Log
 from evrt.log.coordination import Change, Enqueue, Key, Rate
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id, new_ref
-from evrt.retry import parse_seconds
+from evrt.retry import WAIT_SECONDS_MAX, parse_length
 
 
 class Startable(Protocol):
@@ -180,7 +180,7 @@ def rate_of(limit: RateLimit | None, requested: RunRequested) -> Rate | None:
 
 
 async def not_before(log: Log, delay: str | float | None, at: datetime | None) -> int | None:
-    """When a run may begin at the earliest, in microseconds since 1970. Raises UsageError."""
+    """When a run may begin at the earliest, in microseconds since 1970. Raises UsageError, InvalidInput."""
     if delay is not None and at is not None:
         raise UsageError("Give a delay or a time to begin at, not both.")
     if at is not None:
@@ -188,7 +188,11 @@ async def not_before(log: Log, delay: str | float | None, at: datetime | None) -
             raise UsageError(
                 f"{at.isoformat()} has no time zone: write datetime(…, tzinfo=UTC), or another zone."
             )
-        return round(at.timestamp() * 1_000_000)
-    if delay is None:
+        begin = round(at.timestamp() * 1_000_000)
+    elif delay is not None:
+        begin = await log.coordination.now() + round(parse_length(delay) * 1_000_000)
+    else:
         return None
-    return await log.coordination.now() + round(parse_seconds(delay) * 1_000_000)
+    if begin > await log.coordination.now() + round(WAIT_SECONDS_MAX * 1_000_000):
+        raise InvalidInput(f"{at} is too far away for a run to begin: a hundred years is the most.")
+    return begin

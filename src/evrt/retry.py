@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from evrt.errors import InvalidInput, UsageError
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+WAIT_SECONDS_MAX = 36_525 * 86_400.0
+"""The longest that can be waited at a time: a hundred years."""
+
+Length = str | float
+"""A length of time: seconds, or a text such as "2d"."""
+
 LENGTH_OF_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 
 
@@ -111,3 +117,11 @@ NO_RETRY = Retry(attempts_max=1)
 
 RUN_RETRY = Retry(attempts_max=3, base_seconds=1.0, cap_seconds=300.0)
 """Three attempts in all: the default of runs whose code lets the error of an operation escape."""
+
+
+def parse_length(length: Length) -> float:
+    """Seconds to wait. Raises InvalidInput, also for more than can be waited."""
+    seconds = parse_seconds(length)
+    if seconds > WAIT_SECONDS_MAX:
+        raise InvalidInput(f"{length!r:.40} is too long to wait for: a hundred years is the most.")
+    return seconds

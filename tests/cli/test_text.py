@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from evrt.cli.details import detail
+from evrt.cli.output import Cell, out_table
 from evrt.cli.text import ago, counted, duration, json_or_text, listed, rfc3339, short, words
 from evrt.events import EVENT_TYPES, Erased, Unknown
 from evrt.folds.clip import clip
@@ -97,3 +98,8 @@ def _value(annotation: Any) -> Any:
         return {"role": "assistant", "content": NASTY}
     values: dict[Any, Any] = {str: NASTY, int: 3, float: 12.5, bool: True, Any: {NASTY: [NASTY, None]}}
     return values[annotation]
+
+
+def test_a_row_of_a_table_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    out_table(("TARGET", "ABOUT"), [(Cell("a\nb"), Cell("\x1b[31mred\nnew"))])
+    assert capsys.readouterr().out.splitlines() == ["TARGET  ABOUT", "a\\nb    \\x1b[31mred\\nnew"]

@@ -28,7 +28,7 @@ async def test_workers_with_clocks_an_hour_off_take_nothing_from_one_another(
 ) -> None:
     with site(log_url, tmp_path, lease_seconds=10.0) as one:
         async with one.app() as app:
-            wanted = await fill(app, RUNS)
+            wanted = await fill(app, RUNS, float("inf"))
             for hours in HOURS:
                 one.hire(hours=hours, concurrency=3)
             await until_all_ended(Person(app, one.world, random.Random()), 60.0, one)

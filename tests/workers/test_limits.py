@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
 import evrt
+from evrt.errors import InvalidInput
 from evrt.limits import RateLimit
 from evrt.log.coordination import OLDEST_FIRST_EVERY, State
 from evrt.worker.worker import Worker, working
@@ -305,6 +307,32 @@ async def test_one_key_makes_one_run_however_many_ask_at_once(shared_url: str) -
         with pytest.raises(evrt.Conflict):
             await other.enqueue("pay", 43, idempotency_key="order-7")
         assert (await other.enqueue("pay", 43, idempotency_key="order-7", user="ann")).new
+
+
+@pytest.mark.parametrize(
+    "when",
+    [{"delay": "3000000d"}, {"delay": 1e300}, {"at": datetime.max.replace(tzinfo=UTC)}],
+    ids=["delay", "delay beyond numbers", "at"],
+)
+async def test_a_run_that_is_to_begin_when_nobody_lives_any_more_is_refused(when: dict[str, Any]) -> None:
+    async with evrt.App("memory://") as app:
+
+        @app.workflow
+        async def work(ctx: Ctx) -> None: ...
+
+        with pytest.raises(InvalidInput, match="a hundred years is the most"):
+            await app.enqueue(work, **when)
+        assert await (await app.log()).coordination.entries() == []
+
+
+async def test_a_key_that_is_no_text_is_refused() -> None:
+    async with evrt.App("memory://") as app:
+
+        @app.workflow
+        async def work(ctx: Ctx) -> None: ...
+
+        with pytest.raises(InvalidInput, match="An idempotency key is a text"):
+            await app.enqueue(work, idempotency_key=cast(str, 7))
 
 
 async def test_a_run_begins_no_earlier_than_it_may(url: str, seen: Seen) -> None:

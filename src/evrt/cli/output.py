@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from evrt.cli.text import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -138,9 +140,10 @@ def fit(text: str, columns: int) -> str:
 
 
 def out_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """Rows under headings, aligned; on a terminal the last column is cut to what is left of its width."""
+    """Rows under headings, aligned and of one line each; on a terminal the last column is cut to the width left."""
     terminal = on_terminal(sys.stdout)
-    lines = [[Cell(heading, "dim") for heading in headings], *rows]
+    told = [[cell._replace(text=one_line(cell.text)) for cell in row] for row in rows]
+    lines = [[Cell(heading, "dim") for heading in headings], *told]
     widths = [max(len(line[column].text) for line in lines) for column in range(len(headings) - 1)]
     left = max(width() - sum(widths) - 2 * len(widths), COLUMNS_MIN) if terminal else 0
     for line in lines:

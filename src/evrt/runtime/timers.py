@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from evrt.errors import InvalidInput
 from evrt.events import JsonValue
 from evrt.events.run import TimerFired, TimerSet
+from evrt.retry import Length, parse_length
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
-from evrt.runtime.waiting import Length, due_in, parse_length, wait
+from evrt.runtime.waiting import due_in, wait
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter, time_ns
 
-from evrt.errors import InvalidInput, TimedOut, WrongVersion
+from evrt.errors import TimedOut, WrongVersion
 from evrt.events import Envelope, Event
 from evrt.events.run import WaitCancelled, WaitReason
 from evrt.log.contract import Draft, Exact
-from evrt.retry import parse_seconds
+from evrt.retry import Length, parse_length
 from evrt.runtime.execution import Execution
 from evrt.runtime.latency import milliseconds_since
 
@@ -23,20 +23,6 @@ TIMEOUT = "timeout"
 
 DUE_LONGEST = 2**63 - 1
 """Written no shorter than any moment, in microseconds since 1970: to see whether an event would be too large."""
-
-SECONDS_MAX = 36_525 * 86_400.0
-"""The longest that can be waited at a time: a hundred years."""
-
-Length = str | float
-"""A length of time: seconds, or a text such as "2d"."""
-
-
-def parse_length(length: Length) -> float:
-    """Seconds. Raises InvalidInput: before the operation begins, so that a replay comes to the same."""
-    seconds = parse_seconds(length)
-    if seconds > SECONDS_MAX:
-        raise InvalidInput(f"{length!r:.40} is too long to wait for: a hundred years is the most.")
-    return seconds
 
 
 def parse_timeout(timeout: Length | None) -> float | None:

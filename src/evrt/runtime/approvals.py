@@ -8,10 +8,11 @@ from evrt.errors import UsageError
 from evrt.events.calls import ApprovalDecided, ApprovalRequested
 from evrt.events.run import InputReceived
 from evrt.log.contract import Draft
+from evrt.retry import Length
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
-from evrt.runtime.waiting import DUE_LONGEST, TIMEOUT, Length, due_in, parse_timeout, wait
+from evrt.runtime.waiting import DUE_LONGEST, TIMEOUT, due_in, parse_timeout, wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from evrt.events import Event, JsonValue
 from evrt.events.calls import QuestionAnswered, QuestionAsked, QuestionExpired
 from evrt.events.run import CANCELLED
 from evrt.log.contract import Draft
+from evrt.retry import Length
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
 from evrt.runtime.latency import milliseconds_since
-from evrt.runtime.waiting import DUE_LONGEST, TIMEOUT, Length, due_in, parse_timeout, timed_out, wait
+from evrt.runtime.waiting import DUE_LONGEST, TIMEOUT, due_in, parse_timeout, timed_out, wait
 
 
 async def ask(

@@ -9,10 +9,11 @@ from __future__ import annotations
 from evrt.events import JsonValue
 from evrt.events.run import RunSignalled, TimerFired
 from evrt.folds.waits import SIGNAL, checked_signal
+from evrt.retry import Length
 from evrt.runtime.execution import Execution
 from evrt.runtime.identity import digest_of
 from evrt.runtime.timers import set_timer
-from evrt.runtime.waiting import Length, parse_timeout, timed_out, wait
+from evrt.runtime.waiting import parse_timeout, timed_out, wait
 
 
 async def receive(execution: Execution, name: str, timeout: Length | None) -> JsonValue:

@@ -55,7 +55,7 @@ class Told:
     faults: Figures
 
 
-async def fill(app: LabourApp, runs: int, until: float) -> dict[str, list[str]]:
+async def fill(app: LabourApp, runs: int, until: float = float("inf")) -> dict[str, list[str]]:
     """Ask for so many runs, or as many as there is time for, but not for too few; what each has to come to."""
     wanted: dict[str, list[str]] = {}
     for number in range(runs):

@@ -22,7 +22,7 @@ worker_logger = logging.getLogger("evrt.worker")
 TROUBLE_SECONDS = 5.0
 """After so long a run is tried again that could not be executed, for want of the log say."""
 
-UNKNOWN_SECONDS = 60.0
+UNKNOWN_SECONDS = 600.0
 """A run of a target that no worker knows is failed when it is older: until then one that knows it may be coming."""
 
 

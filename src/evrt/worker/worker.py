@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from evrt.app import App
-from evrt.errors import EvrtError, UsageError
+from evrt.errors import Denied, EvrtError, UsageError
 from evrt.log import Log
 from evrt.log.coordination import LEASE_SECONDS, Claimed
 from evrt.runtime.stop import Stop
@@ -197,6 +197,8 @@ class Worker:
             await asyncio.sleep(seconds)
             try:
                 await self._log.coordination.renew(self.id, seconds=self._lease_seconds)
+            except Denied:
+                raise  # As of a log that has moved: nothing can be done here any more.
             except EvrtError as error:
                 worker_logger.warning("The lease of %s could not be renewed: %s", self.id, error)
 

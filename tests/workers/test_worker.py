@@ -13,6 +13,7 @@ from evrt.events.run import ClaimReason, RunClaimed
 from evrt.history import executable
 from evrt.runtime.runner import Runner
 from evrt.worker import executing
+from evrt.worker import worker as worker_module
 from evrt.worker.worker import Worker, working
 from workers.waits import Ctx, types_of, until, until_entry, until_written
 
@@ -323,6 +324,7 @@ async def test_a_run_that_has_begun_is_not_failed_for_a_target_that_is_missing(
         target = app._targets.pop("asks")
         await app.answer(queued.run_id, "yes")
         monkeypatch.setattr(executing, "UNKNOWN_SECONDS", 0.1)
+        monkeypatch.setattr(worker_module, "STRANGERS_SECONDS", 0.05)
         async with working(quick(app)):
             await until_entry(log, queued.run_id, "delayed")
         assert not (await app.get(queued.run_id)).state.ended

@@ -16,6 +16,7 @@ from evrt.log.coordination import Claimed, Hold, Remove, Yield
 from evrt.orders import end_unclaimed
 from evrt.runtime.runner import Runner
 from evrt.runtime.stop import Stop
+from evrt.worker.queue import ready_since
 
 worker_logger = logging.getLogger("evrt.worker")
 
@@ -23,7 +24,11 @@ TROUBLE_SECONDS = 5.0
 """After so long a run is tried again that could not be executed, for want of the log say."""
 
 UNKNOWN_SECONDS = 600.0
-"""A run of a target that no worker knows is failed when it is older: until then one that knows it may be coming."""
+"""A run of a target that no worker knows is failed when it has been ready for longer: until then one may be coming."""
+
+
+PAUSE_SECONDS = 60.0
+"""How long one that has begun is then left alone by those who do not know its target."""
 
 
 class Outcome(enum.Enum):
@@ -106,7 +111,7 @@ class Executing:
         age_seconds = (await self._log.coordination.now() - asked) / 1_000_000
         if history.journal.epoch or age_seconds < UNKNOWN_SECONDS:
             worker_logger.warning("%s asks for %r, which this app does not have.", self.run, self.target)
-            return await self._give_back(UNKNOWN_SECONDS)
+            return await self._give_back(min(UNKNOWN_SECONDS, PAUSE_SECONDS))
         known = ", ".join(sorted(self._app.targets)) or "none"
         failure = Failure(
             error_type=UNKNOWN_TARGET,
@@ -130,6 +135,18 @@ class Executing:
             except EvrtError as error:
                 worker_logger.warning("%s could not be given back: %s", self.run, error)
                 await asyncio.sleep(TROUBLE_SECONDS)
+
+
+async def is_left(log: Log, target: str) -> bool:
+    """Whether the first run of a target has been ready for so long that nobody will take it who knows the target.
+
+    Until then a worker that does not know it leaves it alone: another may have it, or be coming, as while a program is
+    replaced.
+    """
+    ready = await log.coordination.entries(state="ready", target=target, limit=1)
+    if not ready:
+        return False
+    return await log.coordination.now() - await ready_since(log, ready[0]) >= UNKNOWN_SECONDS * 1_000_000
 
 
 def reason_of(history: LastChapter) -> ClaimReason:

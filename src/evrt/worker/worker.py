@@ -20,7 +20,7 @@ from evrt.errors import Denied, EvrtError, UsageError
 from evrt.log import Log
 from evrt.log.coordination import LEASE_SECONDS, Claimed
 from evrt.runtime.stop import Stop
-from evrt.worker.executing import Executing, Outcome
+from evrt.worker.executing import Executing, Outcome, is_left
 from evrt.worker.schedules import Ticker
 
 worker_logger = logging.getLogger("evrt.worker")
@@ -279,7 +279,8 @@ class Worker:
         now = asyncio.get_running_loop().time()
         if now >= self._strangers_next:
             self._strangers_next = now + STRANGERS_SECONDS
-            self._strangers = {target for target, _ in await self._log.coordination.counts()} - own.keys()
+            unknown = {target for target, _ in await self._log.coordination.counts()} - own.keys()
+            self._strangers = {target for target in unknown if await is_left(self._log, target)}
         return own | dict.fromkeys(self._strangers)
 
     def _start(self, claimed: Claimed) -> None:

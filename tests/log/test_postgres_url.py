@@ -75,6 +75,10 @@ def test_what_stands_behind_a_pooler_says_so() -> None:
         f"postgresql://ann:top#secret@x/agents?schema={'x' * 64}",
         "postgresql://ann:top#secret@x/agents?prepare_threshold=maybe",
         "postgresql://ann:top#secret@x/agents?nonsense",
+        "postgresql://ann:top@secret/rest@localhost/agents",
+        "postgresql://ann:top/secret@localhost/agents",
+        "postgresql://ann:1?secret=rest@localhost/agents",
+        "postgresql://ann:top@x?secret@localhost/agents",
         "postgresql://ann:top#secret@localhost/agents?sslmode=nonsense",
         "postgresql://ann:top#secret@localhost/agents?no_such_parameter=1",
     ],
@@ -97,6 +101,7 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
             ) as refused:
                 await open_log(f"postgresql://ann:hidden@127.0.0.1:{port}/agents", read_only=read_only)
             assert "hidden" not in str(refused.value)
+            assert "?" not in str(refused.value)  # What is asked there, nobody can answer.
 
 
 async def test_a_wrong_password_is_denied_and_not_shown() -> None:

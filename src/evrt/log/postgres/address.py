@@ -73,6 +73,9 @@ def parse_postgres_url(url: str) -> Address:
     user, colon, password = who.partition(":")
     parameters: dict[str, str] = {}
     try:
+        if "@" in database + query:
+            # More likely than not what stands before it is a password, which would be taken for a name and shown.
+            raise ValueError("an '@' stands behind its host")
         if user:
             parameters["user"] = _decoded(user)
         if colon and password:
@@ -85,7 +88,8 @@ def parse_postgres_url(url: str) -> Address:
     except ValueError as error:
         raise UsageError(
             f"The URL of a log on PostgreSQL cannot be read: {error}. Write "
-            "postgresql://user:password@host:port/database?schema=name, with %40 for '@' and %2F for '/' in a password."
+            "postgresql://user:password@host:port/database?schema=name, with %40 for '@', %2F for '/' and %3F for '?' "
+            "in a password."
         ) from None
     schema, pooled = DEFAULT_SCHEMA, False
     for name, value in given:

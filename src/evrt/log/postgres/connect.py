@@ -203,6 +203,7 @@ _REFUSED_LOGIN = re.compile(
 )
 _NO_TRANSACTIONS = "statement pooling mode"
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
+_QUESTION = re.compile(r"\sIs the server running[^?]*\?")
 _TOO_MANY = re.compile(r"too many clients|too many connections|remaining connection slots", re.IGNORECASE)
 
 
@@ -264,6 +265,6 @@ def translate(error: psycopg.Error, address: Address, what: str) -> EvrtError:
 
 
 def _said(error: psycopg.Error) -> str:
-    """What the server or libpq said, in one line without a full stop."""
+    """What the server or libpq said, in one line without a full stop and without libpq's questions."""
     text = error.diag.message_primary or str(error) or type(error).__name__
-    return " ".join(text.split()).removesuffix(".")
+    return " ".join(_QUESTION.sub("", text).split()).removesuffix(".")

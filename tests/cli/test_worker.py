@@ -290,6 +290,13 @@ def test_a_password_in_the_url_of_a_log_is_not_shown(works: Shell) -> None:
     assert "ann@127.0.0.1:1/evrt" in refused
 
 
+def test_several_processes_say_once_that_their_log_cannot_be_opened(works: Shell) -> None:
+    """And with the exit code that one process has."""
+    said = works.refused("worker", "--processes", "3", "--db", "postgresql://ann@127.0.0.1:1/evrt", code=6)
+    assert said.count("cannot be opened") == 1
+    assert "started again" not in said
+
+
 def test_a_worker_of_several_processes_serves_a_log_on_postgresql(works: Shell, postgres: str) -> None:
     """What is printed of it has no password; queue and workers are seen from elsewhere."""
     works.environment["EVRT_DB"] = postgres

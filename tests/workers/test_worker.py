@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import evrt
-from evrt.errors import Conflict, UsageError
+from evrt.errors import Conflict, Unavailable, UsageError
 from evrt.events.run import ClaimReason, RunClaimed
 from evrt.history import executable
 from evrt.runtime.runner import Runner
@@ -382,3 +382,34 @@ async def test_the_same_key_and_body_give_the_same_run_and_another_body_is_a_con
         assert sum(each.new for each in racing) == 1
         log = await app.log()
         assert len(await log.coordination.entries()) == 3
+
+
+class CutOff(Worker):
+    """A worker that finds no queue the first few times it looks."""
+
+    looks_in_vain = 0
+
+    async def _look(self) -> float:
+        if self.looks_in_vain < 5:
+            self.looks_in_vain += 1
+            raise Unavailable("The log is away.")
+        return await super()._look()
+
+
+async def test_that_the_queue_cannot_be_looked_at_is_said_once_and_that_it_can_again(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def greet(ctx: Ctx) -> str:
+            return "hello"
+
+        queued = await app.enqueue(greet)
+        async with working(CutOff(app, poll_seconds=0.001)) as worker:
+            assert (await queued.result()).output == "hello"
+        said = [record.getMessage() for record in caplog.records if record.name == "evrt.worker"]
+        assert said == [
+            f"{worker.id} cannot look at the queue: The log is away.",
+            f"{worker.id} can look at the queue again.",
+        ]

@@ -53,7 +53,10 @@ REPORT_BYTES_MAX = 1024 * 1024
 
 
 def start(place: Place, settings: Settings, *, processes: int, reload: bool | None, as_json: bool) -> int:
-    """Work until told to end, in as many processes; returns the exit code. Raises UsageError, what loading the app raises."""
+    """Work until told to end, in as many processes; returns the exit code.
+
+    Raises UsageError, what loading the app raises, and what opening the log does.
+    """
     if reload and processes > 1:
         raise UsageError("--reload is for one process: leave it out, or --processes.")
     app = place.load_app()
@@ -66,7 +69,13 @@ def start(place: Place, settings: Settings, *, processes: int, reload: bool | No
         reload = processes == 1 and not as_json and on_terminal(sys.stderr)
     if processes == 1 and not reload:
         return work_alone(app, settings, as_json=as_json)
+    asyncio.run(_open_once(app.url))
     return asyncio.run(Supervisor(place, app, settings, processes, reload, as_json=as_json).run())
+
+
+async def _open_once(url: str) -> None:
+    """What is wrong with the log is to be said once as well, before any process meets it. Raises that."""
+    await (await open_log(url)).aclose()
 
 
 class Child:
@@ -262,7 +271,7 @@ class Supervisor:
         look = QueueLook(live=self._voice.live)
         try:
             while True:
-                if log is None:  # The first process makes it, where there is none.
+                if log is None:
                     with suppress(EvrtError):
                         log = await open_log(self._app.url, read_only=True)
                 figures = None if log is None else await look.figures(log)

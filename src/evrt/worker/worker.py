@@ -42,6 +42,9 @@ ENTRIES_MAX = 10_000
 STRANGERS_SECONDS = 10.0
 """How often it is looked for runs of targets that the app does not have."""
 
+SAY_AGAIN_SECONDS = 10.0
+"""How often it is said that the queue cannot be looked at, while it is for the same reason."""
+
 
 @dataclass(slots=True)
 class Figures:
@@ -206,11 +209,18 @@ class Worker:
 
     async def _claim_and_start(self) -> None:
         watch = self._log.watch()
+        loop = asyncio.get_running_loop()
+        trouble, say_again = "", 0.0
         while True:
             try:
                 seconds = await self._look()
+                if trouble:
+                    worker_logger.warning("%s can look at the queue again.", self.id)
+                trouble = ""
             except EvrtError as error:
-                worker_logger.warning("%s cannot look at the queue: %s", self.id, error)
+                if str(error) != trouble or loop.time() >= say_again:
+                    worker_logger.warning("%s cannot look at the queue: %s", self.id, error)
+                    trouble, say_again = str(error), loop.time() + SAY_AGAIN_SECONDS
                 seconds = self._poll_seconds
             if seconds > 0:
                 await self._rest(watch.wait(max(seconds, PAUSE_SECONDS)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import stat
@@ -15,6 +16,8 @@ import pytest
 
 from cli.forker import Forker
 from cli.shell import NOBODY, Shell, new_shell
+from postgres import shared
+from postgres_server import PASSWORD
 
 
 @pytest.fixture(scope="session")
@@ -264,3 +267,13 @@ def test_verifying_writes_nothing(audited: Shell) -> None:
         audited.folder / "evrt.db-shm",
         audited.folder / "evrt.db-wal",
     }
+
+
+def test_a_verdict_on_a_log_on_postgresql_shows_no_password(shell: Shell) -> None:
+    shell.environment["EVRT_DB"] = f"{shared().network}?schema=test_{secrets.token_hex(8)}"
+    shell.evrt("runs", "start", "helper", "Weather?")
+    shell.evrt("audit", "head", "--tree", "tree")
+    for words in ((), ("--json",)):
+        said = shell.evrt("audit", "verify", "--tree", "tree", *words)
+        assert PASSWORD not in said.out + said.err
+        assert "postgresql://evrt@127.0.0.1" in said.out

@@ -13,6 +13,7 @@ from evrt.cli.output import out, out_json, paint, progress
 from evrt.cli.place import Place
 from evrt.cli.text import counted
 from evrt.errors import InvalidInput, UsageError
+from evrt.log.postgres.address import shown_url
 
 SOUND = 0
 UNSOUND = 1
@@ -41,9 +42,9 @@ def verify_log(
     with progress("Verifying") as advance:
         verdict = verify(url, folder, key=key, checkpoints=held, proofs=held_proofs, progress=advance)
     if as_json:
-        out_json(_document(url, verdict))
+        out_json(_document(shown_url(url), verdict))
     else:
-        _out_verdict(url, verdict)
+        _out_verdict(shown_url(url), verdict)
     return SOUND if verdict.ok else UNSOUND
 
 

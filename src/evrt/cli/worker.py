@@ -61,8 +61,8 @@ def worker(
     """Execute queued runs until it is told to end.
 
     SIGTERM or Ctrl-C: it takes no more runs, lets those it has go on for the grace period, hands the
-    others over, and exits with 0. A second time: it ends at once, and other workers take over as after
-    a crash. Without --app it executes what installed packages register as evrt.agents.
+    others over, and exits with 0. A second time: it hands over what it can at once and exits with 130; the
+    rest is taken over as after a crash. Without --app it executes what installed packages register as evrt.agents.
     """
     from evrt.cli.settings import Settings, seconds
 

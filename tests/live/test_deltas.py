@@ -26,6 +26,7 @@ from evrt.live.opening import make_reader, make_store
 from evrt.live.store import Batch, Call, LiveReader, Piece
 from evrt.log import open_log
 from evrt.retry import Retry
+from evrt.testing import ScriptedModel
 from evrt.worker.worker import Worker
 
 TESTS = Path(__file__).parent.parent
@@ -416,3 +417,28 @@ async def test_a_token_costs_few_bytes_on_the_disk(tmp_path: Path) -> None:
         store.close()
     size = (tmp_path / "log.db-live").stat().st_size
     assert size < tokens * 12 + 50_000
+
+
+def test_an_app_that_lives_through_several_event_loops_streams_in_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+    app = evrt.App(
+        f"sqlite:///{tmp_path}/log.db",
+        models={"script": ScriptedModel(["one two three", "four five six"])},
+        live=True,
+        on_delta=lambda run, operation, text: heard.append(text),
+    )
+    talker = app.agent("talker", model="script")
+
+    async def talk() -> str:
+        output = str((await app.run(talker, "Say something.")).output)
+        await asyncio.sleep(3 * writing.GATHER_SECONDS)
+        return output
+
+    try:
+        assert [asyncio.run(talk()) for _ in range(2)] == ["one two three", "four five six"]
+    finally:
+        asyncio.run(app.aclose())
+    assert "".join(heard) == "one two threefour five six"
+    assert [record.getMessage() for record in caplog.records if record.name in ("asyncio", "evrt.live")] == []

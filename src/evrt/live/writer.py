@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evrt.errors import EvrtError, NotFound
@@ -66,7 +67,7 @@ class _Streaming:
 
 
 class LiveWriter:
-    """What the runs of one process stream into. For one event loop; ``store`` is opened when there is something to write."""
+    """What the runs of one process stream into. For one event loop at a time; ``store`` is opened when there is something to write."""
 
     def __init__(self, log: Log, store: LiveStore, redact: Redact = keep) -> None:
         self._log = log
@@ -80,7 +81,9 @@ class LiveWriter:
         self._waiting = 0
         self._writing: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._closing = asyncio.Event()
+        self._closed = False
+        self._closing: asyncio.Event | None = None
+        """What ends a rest of the task that writes: one for each, as an app may live through several event loops."""
         self._pause_seconds = 0.0
         self._sweep_next = 0.0
 
@@ -93,7 +96,7 @@ class LiveWriter:
         )
 
         def hear(text: str) -> None:
-            if text and not streaming.ended and not self._closing.is_set():
+            if text and not streaming.ended and not self._closed:
                 self._streaming[run, operation] = streaming
                 self._hear(streaming, text)
 
@@ -135,7 +138,7 @@ class LiveWriter:
         streaming.gathered.clear()
 
     def _remove(self, removal: Removal) -> None:
-        if len(self._removals) < REMOVALS_MAX and not self._closing.is_set():
+        if len(self._removals) < REMOVALS_MAX and not self._closed:
             self._removals[removal] = None
             self._write_soon()
 
@@ -143,18 +146,21 @@ class LiveWriter:
 
     def _write_soon(self) -> None:
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.get_running_loop().create_task(self._write(), name="evrt live")
+            self._closing = asyncio.Event()
+            self._writing = asyncio.get_running_loop().create_task(
+                self._write(self._closing), name="evrt live"
+            )
 
-    async def _write(self) -> None:
+    async def _write(self, closing: asyncio.Event) -> None:
         while self._news or self._removals:
-            await self._rest(self._pause_seconds or GATHER_SECONDS)
+            await _rest(closing, self._pause_seconds or GATHER_SECONDS)
             removals, self._removals = self._removals, {}
             try:
                 await self._write_once(list(removals))
             except Exception as error:  # noqa: BLE001  (whatever it is, no run is to fail of it)
                 self._failed(error)
                 self._removals = removals | self._removals
-                if self._closing.is_set():
+                if self._closed:
                     return
 
     async def _write_once(self, removals: Sequence[Removal]) -> None:
@@ -223,16 +229,11 @@ class LiveWriter:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="evrt live")
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        except TimeoutError:
-            pass
-
     async def aclose(self) -> None:
         """Write and remove what waits, if that is done in a few seconds, then close. Idempotent."""
-        self._closing.set()
+        self._closed = True
+        if self._closing is not None:
+            self._closing.set()
         if self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing], timeout=CLOSE_SECONDS_MAX)
             self._writing.cancel()
@@ -240,6 +241,12 @@ class LiveWriter:
             self._thread.submit(self._store.close)
             self._thread.shutdown(wait=False)
             self._thread = None
+
+
+async def _rest(closing: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await closing.wait()
 
 
 def _storable(text: str) -> str:

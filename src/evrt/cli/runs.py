@@ -165,8 +165,8 @@ def answer(
 ) -> None:
     """Answer a question that a run waits for.
 
-    With --app, the app's redaction is applied to the answer before it is recorded. The run goes on
-    when it is resumed.
+    With --app, the app's redaction is applied to the answer before it is recorded. A worker
+    goes on with the run then, or `evrt runs resume`.
     """
     from evrt.cli import waiting
 
@@ -204,7 +204,7 @@ def approve(
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Grant what a run asks leave for. It goes on when it is resumed."""
+    """Grant what a run asks leave for. A worker goes on with it then, or `evrt runs resume`."""
     from evrt.cli import waiting
 
     place = Place(app, db)
@@ -221,7 +221,7 @@ def deny(
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Deny what a run asks leave for. It goes on, without it, when it is resumed."""
+    """Deny what a run asks leave for. A worker goes on with it then, or `evrt runs resume`."""
     from evrt.cli import waiting
 
     place = Place(app, db)
@@ -324,8 +324,8 @@ def settle(
 ) -> None:
     """Say what a write in doubt came to.
 
-    With --app, the app's redaction is applied to what you say before it is recorded. The run goes on
-    when it is resumed.
+    With --app, the app's redaction is applied to what you say before it is recorded. A worker
+    goes on with the run then, or `evrt runs resume`.
     """
     from evrt.cli import waiting
 

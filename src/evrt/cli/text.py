@@ -7,8 +7,6 @@ import math
 import time
 from datetime import UTC, datetime
 
-from evrt.folds import clip
-
 SHORT_CHARACTERS_MAX = 160
 
 CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
@@ -70,6 +68,8 @@ def duration(seconds: float) -> str:
 
 def short(value: object, characters_max: int = SHORT_CHARACTERS_MAX) -> str:
     """A JSON value in one line, cut where it is long; of one that a view has only the beginning of, that."""
+    from evrt.folds import clip
+
     match value:
         case {clip.CLIPPED: {"begins": str(begins)}}:
             return f"{words(begins, characters_max - 1).removesuffix('…')}…"

@@ -46,7 +46,9 @@ REVOKE ALL ON ALL TABLES IN SCHEMA @ FROM {reader};
 GRANT SELECT ON ALL TABLES IN SCHEMA @ TO {reader};
 """
 
+# Whoever runs this may have made the log, and is to go on being able to migrate and move it.
 _OWNER = """
+GRANT {owner} TO CURRENT_USER;
 ALTER SCHEMA @ OWNER TO {owner};
 {tables}
 REVOKE CREATE ON SCHEMA @ FROM PUBLIC;
@@ -84,6 +86,7 @@ def roles_sql(address: Address, roles: Roles = DEFAULT_ROLES) -> str:
         f"-- The rights to the log in the schema {address.schema}. Run it as a superuser, or as its owner who may create roles,\n"
         f"-- and again after `evrt db migrate`:\n"
         f"-- evrt db roles | psql DATABASE\n"
-        f"-- Then: GRANT {roles.writer} TO the users that append, GRANT {roles.reader} TO those that only read.\n"
+        f"-- Then: GRANT {roles.writer} TO the users that append, GRANT {roles.reader} TO those that only read, and\n"
+        f"-- GRANT {roles.owner} TO who migrates the log or moves it; whoever runs this is granted that here.\n"
         f"BEGIN;\n{making}\n{named(text, address.quoted_schema).strip()}\nCOMMIT;\n"
     )

@@ -54,29 +54,29 @@ class Costs:
     """Whether the store's work is done by the worker's own process (SQLite), on its cores."""
 
 
-# Of two shared virtual cores, in an hour when others used them little; see --measure.
+# Of two virtual cores that nobody else used; see --measure. A sync of PostgreSQL was too short to be told from noise.
 SQLITE = Costs(
-    cpu_run=0.37e-3,
-    cpu_step=0.07e-3,
-    cpu_batch=0.09e-3,
-    cpu_request=0.012e-3,
-    head_batch=0.18e-3,
-    head_request=0.025e-3,
-    sync=0.1e-3,
-    handover=0.0,
-    store_run=0.15e-3,
+    cpu_run=0.356e-3,
+    cpu_step=0.104e-3,
+    cpu_batch=0.080e-3,
+    cpu_request=0.013e-3,
+    head_batch=0.160e-3,
+    head_request=0.028e-3,
+    sync=0.101e-3,
+    handover=0.015e-3,
+    store_run=0.200e-3,
     local=True,
 )
 POSTGRES = Costs(
-    cpu_run=0.82e-3,
-    cpu_step=0.16e-3,
-    cpu_batch=0.74e-3,
-    cpu_request=0.068e-3,
-    head_batch=0.58e-3,
-    head_request=0.04e-3,
-    sync=2.2e-3,
-    handover=0.0,
-    store_run=0.27e-3,
+    cpu_run=0.783e-3,
+    cpu_step=0.164e-3,
+    cpu_batch=0.349e-3,
+    cpu_request=0.059e-3,
+    head_batch=0.273e-3,
+    head_request=0.033e-3,
+    sync=0.0,
+    handover=0.354e-3,
+    store_run=0.459e-3,
     local=False,
 )
 

@@ -58,6 +58,7 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "memory.forgotten": ("key", "source"),
     "error.reported": ("operation", "message", "details"),
     "guard.applied": ("operation", "guard", "message"),
+    "shield.evaluated": ("operation", "direction", "shield", "verdict", "message"),
 }
 """What is a fact for an auditor, and which fields of it are repeated, each clipped."""
 

@@ -187,12 +187,20 @@ class RunCancelled(RunEnded):
 
 
 class StepLimitReached(RunEnded):
-    """An agent used up its model turns; ``summary`` is its best effort to say how far it got."""
+    """An agent used up one of its limits.
 
-    def __init__(self, text: str, *, run: str, model_turns_max: int, summary: str | None) -> None:
+    Attributes
+        limit: which one: ``model_turns``, ``tool_rounds``, ``tokens``, ``cost``, ``wall_clock``, ``tool_errors``, ``stuck``
+        summary: the agent's best effort to say how far it got
+    """
+
+    def __init__(
+        self, text: str, *, run: str, model_turns_max: int, summary: str | None, limit: str = "model_turns"
+    ) -> None:
         super().__init__(text, run=run)
         self.model_turns_max = model_turns_max
         self.summary = summary
+        self.limit = limit
 
 
 class RunWaiting(RunEnded):

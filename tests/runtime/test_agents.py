@@ -172,6 +172,7 @@ async def test_ten_turns_are_the_limit_and_a_summary_is_asked_for(url: str) -> N
         assert history.events[-1].event.model_dump() == {
             "model_turns_max": 10,
             "summary": "I asked 23 times.",
+            "limit": None,
         }
         assert [e.event.guard for e in history.events if isinstance(e.event, GuardApplied)] == [
             "model_turns_max"

@@ -8,6 +8,7 @@ from typing import cast
 from evrt.cli.text import counted, duration, json_or_text, one_line, rfc3339, short, words
 from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events import calls as c
+from evrt.events import loop as o
 from evrt.events import memory as m
 from evrt.events import run as r
 from evrt.events.conversation import ConversationStarted
@@ -97,7 +98,7 @@ def _of_run(event: Event) -> str:
             return f"after {event.timeout_seconds:g} s"
         case r.RunStepLimitReached():
             summary = f": {words(event.summary)}" if event.summary else ""
-            return f"after {counted(event.model_turns_max, 'model turn')}{summary}"
+            return f"{_limit(event)}{summary}"
         case r.RunSuperseded():
             return f"by {event.run}"
         case r.InputReceived():
@@ -106,6 +107,13 @@ def _of_run(event: Event) -> str:
             return ""
         case r.MessageProduced():
             return short(event.content)
+        case o.TierSelected():
+            return f"{event.tier} ({words(event.model)}): {words(event.rationale)}"
+        case o.ShieldEvaluated():
+            said = f": {words(event.message)}" if event.message else ""
+            return f"{words(event.shield)} {event.direction} {event.verdict}{said}"
+        case o.ContextCompacted():
+            return f"messages {event.first} to {event.last}, {event.tokens_before} to {event.tokens_after} tokens"
         case r.ErrorReported():
             return words(event.message) + _unless_none(event.details)
         case r.RunEmitted():
@@ -212,6 +220,12 @@ def reason_text(reason: str) -> str:
         "diverged": "the code diverged",
         "handover": "for another worker",
     }.get(reason, reason)
+
+
+def _limit(event: r.RunStepLimitReached) -> str:
+    if event.limit is None:
+        return f"after {counted(event.model_turns_max, 'model turn')}"
+    return f"by its limit of {event.limit.replace('_', ' ')}"
 
 
 def _outcome(failure: r.Failure | None, result: JsonValue) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
+from evrt.effects.json_schema import JsonSchema
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.calls import EffectKind
@@ -43,6 +44,33 @@ class ToolContext(Generic[Deps]):
     blobs: Blobs = NO_BLOBS
 
 
+class Given(BaseModel):
+    """Arguments that were checked against a JSON schema."""
+
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """What a function's signature says of where it is called: with which context, with a key or not."""
+
+    parameters: Mapping[str, inspect.Parameter]
+    hints: dict[str, Any]
+    context: str | None
+    in_run: bool
+    key: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], name: str) -> _Place:
+        hints = _hints(function, name)
+        parameters = inspect.signature(function).parameters
+        run = next((n for n in parameters if _is_run_context(hints.get(n))), None)
+        call = next((n for n in parameters if _is_context(hints.get(n))), None)
+        if run is not None and call is not None:
+            raise UsageError(f"Tool {name} takes a Context or a ToolContext, not both.")
+        return cls(parameters, hints, run or call, run is not None, KEY_PARAMETER in parameters)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tool:
     """A registered tool. Made by ``evrt.tool`` or ``Tool.from_function``.
@@ -67,6 +95,16 @@ class Tool:
     _async: bool
     reconcile: Tool | None = None
     """What is asked about a write in doubt: a function of the same arguments that only reads."""
+    in_run: bool = False
+    """Whether it is part of the run's code: it works through the context, and what it does there is recorded by itself."""
+    confirm: bool = False
+    """Whether an agent may call it only with a person's leave for each call."""
+    trusted: bool = False
+    """Whether what it returns is as good as the operator's own word; else the run is distrusted once it has read that."""
+    client: bool = False
+    """Whether the client of the run executes it, so that the run waits for its result."""
+    json_schema: JsonSchema | None = None
+    """The schema of its arguments, where that is not made from a signature."""
 
     @classmethod
     def from_function(
@@ -80,6 +118,8 @@ class Tool:
         timeout: str | float | None = None,
         key: KeyFunction | None = None,
         reconcile: Callable[..., Any] | None = None,
+        confirm: bool = False,
+        trusted: bool = False,
     ) -> Tool:
         """A tool from a plain function: its schema from the signature, its description from the docstring.
 
@@ -97,29 +137,30 @@ class Tool:
             doubt. It takes arguments of the tool by name, as many as it needs, and a ``ToolContext`` if it
             has a parameter annotated so, and returns ``evrt.Completed(result)``, ``evrt.Failed(message)``,
             ``evrt.NotDone()`` (the call is made again) or ``evrt.Unknown()`` (a person is asked). It must only read.
+        confirm
+            an agent calls it only where a person has approved that very call.
+        trusted
+            what it returns is as good as your own word. Otherwise a run that has read it is distrusted: see
+            ``Context.untrusted``.
+
+        A function with a parameter annotated ``evrt.Context`` is part of the run's code (``in_run``): it is async,
+        and what it does through the context is recorded by itself, so ``effect``, ``retry``, ``timeout``, ``key`` and
+        ``reconcile`` are not for it.
 
         Raises UsageError when the function cannot be a tool.
         """
         tool_name = name or str(getattr(function, "__name__", ""))
-        if not NAME.fullmatch(tool_name):
-            raise UsageError(
-                f"{tool_name!r} cannot name a tool: take 1 to 64 letters, digits, _ or -, a letter first."
-            )
-        if effect not in ("pure", "read", "write"):
-            raise UsageError(f"Tool {tool_name}: effect must be 'pure', 'read' or 'write', not {effect!r}.")
-        hints = _hints(function, tool_name)
-        parameters = inspect.signature(function).parameters
-        context = next((n for n in parameters if _is_context(hints.get(n))), None)
-        takes_key = key is not None or KEY_PARAMETER in parameters
-        if effect == "write" and not takes_key and retry is not None and retry.attempts_max > 1:
-            raise UsageError(
-                f"Tool {tool_name} is a write without an idempotency key, so it can never be retried. "
-                f"Give it a parameter `{KEY_PARAMETER}: str` that its service understands, or drop retry=."
-            )
-        hidden = {context, KEY_PARAMETER}
+        place = _Place.of(function, tool_name)
+        if place.in_run:
+            _check_in_run(tool_name, function, effect, (retry, timeout, key, reconcile))
+            effect = "pure"
+        takes_key = key is not None or place.key
+        _check_declared(tool_name, effect, takes_key=takes_key, retry=retry)
+        hints = place.hints
+        hidden = {place.context, KEY_PARAMETER}
         returned = hints.get("return", Any)
         try:
-            model = _arguments_model(tool_name, parameters, hints, hidden)
+            model = _arguments_model(tool_name, place.parameters, hints, hidden)
             result = None if returned is Any else TypeAdapter(returned)
         except PydanticUserError as error:
             raise UsageError(
@@ -137,8 +178,8 @@ class Tool:
             takes_key=takes_key,
             _function=function,
             _key=key,
-            _key_parameter=KEY_PARAMETER in parameters,
-            _context_parameter=context,
+            _key_parameter=place.key,
+            _context_parameter=place.context,
             _result=result,
             _schema=_openai_function(tool_name, text, model),
             _names=tuple(model.model_fields),
@@ -148,6 +189,66 @@ class Tool:
             else _reconciling(
                 reconcile, tool_name, tuple(model.model_fields), unkeyed=effect == "write" and not takes_key
             ),
+            in_run=place.in_run,
+            confirm=confirm,
+            trusted=trusted,
+        )
+
+    @classmethod
+    def from_schema(
+        cls,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        description: str,
+        parameters: JsonObject,
+        effect: EffectKind = "write",
+        retry: Retry | None = None,
+        timeout: str | float | None = None,
+        key: KeyFunction | None = None,
+        confirm: bool = False,
+        trusted: bool = False,
+        client: bool = False,
+    ) -> Tool:
+        """A tool whose arguments have this JSON schema, an object's. They are checked, and given to the function by name.
+
+        The function takes ``**arguments``, and first a ``Context`` or a ``ToolContext`` if it has a parameter annotated
+        so. The rest is as for ``from_function``. Raises UsageError.
+        """
+        if not isinstance(parameters, dict) or parameters.get("type") != "object":
+            raise UsageError(
+                f'Tool {name}: the schema of its arguments has to be an object\'s, with "type": "object".'
+            )
+        schema = JsonSchema(parameters, of=f"tool {name}")
+        place = _Place.of(function, name)
+        if place.in_run:
+            _check_in_run(name, function, effect, (retry, timeout, key))
+            effect = "pure"
+        takes_key = key is not None or place.key
+        _check_declared(name, effect, takes_key=takes_key, retry=retry)
+        properties = parameters.get("properties")
+        shown: JsonObject = {"name": name, "description": description, "parameters": parameters}
+        return cls(
+            name=name,
+            description=description,
+            effect=effect,
+            retry=retry or NO_RETRY,
+            timeout_seconds=None if timeout is None else parse_seconds(timeout),
+            arguments=Given,
+            takes_key=takes_key,
+            _function=function,
+            _key=key,
+            _key_parameter=place.key,
+            _context_parameter=place.context,
+            _result=None,
+            _schema={"type": "function", "function": shown},
+            _names=tuple(properties) if isinstance(properties, dict) else (),
+            _async=inspect.iscoroutinefunction(function),
+            in_run=place.in_run,
+            confirm=confirm,
+            trusted=trusted,
+            client=client,
+            json_schema=schema,
         )
 
     @property
@@ -173,7 +274,12 @@ class Tool:
         return {**bound, **kwargs}
 
     def validate(self, arguments: Mapping[str, object]) -> BaseModel:
-        """Arguments checked against the signature. Raises InvalidInput that names each fault."""
+        """Arguments checked against the signature, or the schema. Raises InvalidInput that names each fault."""
+        if self.json_schema is not None:
+            faults = self.json_schema.faults(dict(arguments))  # type: ignore[arg-type]  # JSON, where it comes from a model
+            if faults is not None:
+                raise InvalidInput(f"The arguments of {self.name} are not valid. {faults}.")
+            return Given(values=dict(arguments))
         try:
             checked: BaseModel = self.arguments.__pydantic_validator__.validate_python(arguments)
             return checked
@@ -193,8 +299,8 @@ class Tool:
             )
         return str(key)
 
-    async def __call__(self, arguments: BaseModel, context: ToolContext[Any]) -> Any:
-        """Call the function; a sync one runs in a thread. Whatever it raises comes through."""
+    async def __call__(self, arguments: BaseModel, context: Any) -> Any:
+        """Call the function with a ``ToolContext``, or the run's context where it is ``in_run``; a sync one runs in a thread. Whatever it raises comes through."""
         given = _by_name(arguments)
         if self._context_parameter is not None:
             given[self._context_parameter] = context
@@ -252,7 +358,7 @@ def _openai_function(name: str, description: str, arguments: type[BaseModel]) ->
 
 
 def _by_name(arguments: BaseModel) -> dict[str, Any]:
-    return dict(arguments.__dict__)
+    return dict(arguments.values if isinstance(arguments, Given) else arguments.__dict__)
 
 
 def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
@@ -270,6 +376,37 @@ def _is_context(hint: Any) -> bool:
     return (
         get_origin(hint) is ToolContext or hint is ToolContext or any(map(_is_context, _alternatives(hint)))
     )
+
+
+def _is_run_context(hint: Any) -> bool:
+    """``Context``, with or without its parameter. It is known by a mark, as it lies above this layer."""
+    return getattr(get_origin(hint) or hint, "is_run_context", False) is True
+
+
+def _check_in_run(name: str, function: Callable[..., Any], effect: str, others: tuple[object, ...]) -> None:
+    """Raises UsageError where a tool that is part of the run's code is declared as an effect."""
+    if effect == "read" or any(other is not None for other in others):
+        raise UsageError(
+            f"Tool {name} takes the run's Context, so it is part of the run's code, and what it does through the context "
+            "is recorded by itself: drop effect=, retry=, timeout=, key= and reconcile=, or take a ToolContext."
+        )
+    if not inspect.iscoroutinefunction(function):
+        raise UsageError(f"Tool {name} takes the run's Context, so it must be an `async def` function.")
+
+
+def _check_declared(name: str, effect: str, *, takes_key: bool, retry: Retry | None) -> None:
+    """Raises UsageError where name, effect and retry cannot be a tool's."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a tool: take 1 to 64 letters, digits, _ or -, a letter first."
+        )
+    if effect not in ("pure", "read", "write"):
+        raise UsageError(f"Tool {name}: effect must be 'pure', 'read' or 'write', not {effect!r}.")
+    if effect == "write" and not takes_key and retry is not None and retry.attempts_max > 1:
+        raise UsageError(
+            f"Tool {name} is a write without an idempotency key, so it can never be retried. "
+            f"Give it a parameter `{KEY_PARAMETER}: str` that its service understands, or drop retry=."
+        )
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -315,6 +452,8 @@ def tool(
     timeout: str | float | None = None,
     key: KeyFunction | None = None,
     reconcile: Callable[..., Any] | None = None,
+    confirm: bool = False,
+    trusted: bool = False,
 ) -> Callable[[F], Tool]: ...
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Make a function a tool: ``@evrt.tool`` or ``@evrt.tool(effect="read", timeout="20s")``.

@@ -34,6 +34,9 @@ class Event(BaseModel):
     volatile: ClassVar[frozenset[str]] = frozenset()
     """Fields left out of a history's digest: times, ids, positions, attempts, clock and random values."""
 
+    came_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came with a later version: left out of the digest while they are at their default, as they once were."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.TOPIC = cls.type

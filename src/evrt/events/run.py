@@ -17,6 +17,9 @@ ClaimReason = Literal["start", "resume", "retry", "takeover", "cancel"]
 """takeover: whoever had claimed it is gone. That counts as an attempt."""
 
 
+StepLimit = Literal["model_turns", "tool_rounds", "tokens", "cost", "wall_clock", "tool_errors", "stuck"]
+"""Limits of an agent's loop; tool_errors: too many in a row; stuck: it repeats itself."""
+
 CANCELLED = "cancelled"
 """Error type of an operation that the code itself cut off, by a time-out of its own for example."""
 
@@ -56,8 +59,11 @@ class RunRequested(Event):
             "tick",
             "on_end",
             "on_end_timeout_seconds",
+            "agent",
+            "system",
         }
     )
+    came_later: ClassVar[frozenset[str]] = frozenset({"revision", "system_revision", "model", "untrusted"})
 
     target: str
     kind: Kind
@@ -81,6 +87,16 @@ class RunRequested(Event):
     on_end: str | None = None
     """The workflow that is run when this one has ended, and how long that may take."""
     on_end_timeout_seconds: float | None = None
+    agent: str | None = None
+    """Ref of the agent, where it is defined as data, and its revision, which the run keeps to."""
+    revision: int | None = None
+    system: str | None = None
+    """Ref of the system that the agent works in, and its revision."""
+    system_revision: int | None = None
+    model: str | None = None
+    """The model that was asked for in place of the agent's own."""
+    untrusted: tuple[str, ...] = ()
+    """Where what its input holds may come from, beyond those who may be trusted: see ``Context.untrusted``."""
 
 
 @register
@@ -170,12 +186,15 @@ class RunTimedOut(Event):
 
 @register
 class RunStepLimitReached(Event):
-    """The agent used up its model turns; the summary is its best effort to say how far it got."""
+    """The agent used up one of its limits; the summary is its best effort to say how far it got."""
 
     type: ClassVar[str] = "run.step_limit_reached"
+    came_later: ClassVar[frozenset[str]] = frozenset({"limit"})
 
     model_turns_max: int
     summary: str | None = None
+    limit: StepLimit | None = None
+    """Which of the agent's limits it was, where it was not the turns."""
 
 
 @register
@@ -261,10 +280,12 @@ class RunCancelled(Event):
     """The run ended because somebody wanted it to."""
 
     type: ClassVar[str] = "run.cancelled"
-    volatile: ClassVar[frozenset[str]] = frozenset({"by"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"by", "summary"})
 
     by: str | None = None
     reason: str | None = None
+    summary: str | None = None
+    """The last that the run said or did, where it had got that far."""
 
 
 @register

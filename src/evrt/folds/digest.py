@@ -49,4 +49,7 @@ def _outcome(event: Event) -> tuple[str, JsonObject]:
 
 def _fields(event: Event) -> JsonObject:
     left_out = event.volatile | NOT_OUTCOME
+    if event.came_later:
+        fields = type(event).model_fields
+        left_out |= {name for name in event.came_later if getattr(event, name) == fields[name].default}
     return {name: value for name, value in event.model_dump(mode="json").items() if name not in left_out}

@@ -85,6 +85,9 @@ AT_ONCE = frozenset(
         "message.produced",
         "error.reported",
         "guard.applied",
+        "tier.selected",
+        "shield.evaluated",
+        "context.compacted",
     }
 )
 """Outcomes the code never waits for, so that they take no part in the order of release."""

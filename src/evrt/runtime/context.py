@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
@@ -24,6 +24,7 @@ from evrt.runtime import (
     approvals,
     children,
     differences,
+    in_run,
     model_calls,
     questions,
     signals,
@@ -68,6 +69,9 @@ class Context(Generic[Deps_co]):
     ``state``: what the code continued as (``continue_as``); None at first.
     """
 
+    is_run_context: ClassVar[bool] = True
+    """By this a tool that takes one is known to be part of the run's code: see ``Tool.in_run``."""
+
     def __init__(
         self, execution: Execution, *, target: str, input: JsonValue, state: JsonValue = None
     ) -> None:
@@ -105,6 +109,21 @@ class Context(Generic[Deps_co]):
         """Whether the code is being led through its recorded past. For what only readers see; never branch on it."""
         return not self._execution.progress.live or self._execution.offline
 
+    # Whom to trust
+
+    @property
+    def untrusted(self) -> tuple[str, ...]:
+        """Where what the run has read comes from beyond those whom its operator trusts; empty where nothing does.
+
+        Such as ``tool:search``, ``memory:user:city``, ``child:helper``. Whatever the run does from then on may have been
+        prompted by it. Results of tools count unless they are ``trusted``, and so does memory that was set in such a run.
+        """
+        return tuple(self._execution.untrusted)
+
+    def distrust(self, source: str) -> None:
+        """Say that the run has read something from there that its operator does not answer for."""
+        self._execution.untrusted.setdefault(source)
+
     # Tools, agents, steps
 
     async def call(self, target: Tool | Callee, /, *args: Any, **kwargs: Any) -> Any:
@@ -114,7 +133,7 @@ class Context(Generic[Deps_co]):
         its turns, UsageError for something that is neither.
         """
         if isinstance(target, Tool):
-            event = await tool_calls.call_tool(self._execution, target, target.bind(args, kwargs))
+            event = await self._call_tool(target, target.bind(args, kwargs), None)
             succeeded, value = established(event)
             if not succeeded:
                 raise _failed(ToolFailed, operation_of(event), value)
@@ -147,8 +166,18 @@ class Context(Generic[Deps_co]):
             return await self._refuse(
                 name, text, Failure(error_type="invalid_arguments", message=str(error)), tool_call_id
             )
-        event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
+        event = await self._call_tool(tool, arguments, tool_call_id)
         return ToolOutcome(operation_of(event), tool_call_id, event)
+
+    async def _call_tool(
+        self, tool: Tool, arguments: Mapping[str, object], tool_call_id: str | None
+    ) -> Event:
+        if tool.in_run:
+            return await in_run.perform(self._execution, self, tool, arguments, tool_call_id)
+        event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
+        if not tool.trusted:
+            self.distrust(f"tool:{tool.name}")
+        return event
 
     async def _refuse(self, name: str, text: str, failure: Failure, tool_call_id: str) -> ToolOutcome:
         event = await tool_calls.refuse_call(self._execution, name, text, failure, tool_call_id)
@@ -392,6 +421,17 @@ class Context(Generic[Deps_co]):
         self._note(
             "checkpoint", lambda operation: CheckpointSaved(operation=operation, name=name, state=shown)
         )
+
+    def record(self, kind: type[Event], **fields: Any) -> None:
+        """Record one of evrt's own events as a note of the run. Its texts are as they are given: admit them first."""
+        self._note(
+            kind.type.partition(".")[0],
+            lambda operation: kind.model_validate({"operation": operation, **fields}),
+        )
+
+    def admit(self, value: object) -> JsonValue:
+        """A value as it is recorded: JSON, redacted. Raises InvalidInput."""
+        return self._execution.admit(value)
 
     def guard(self, guard: str, message: str) -> None:
         """Record that a loop stepped in, and how."""

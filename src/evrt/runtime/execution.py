@@ -147,6 +147,8 @@ class Execution:
     tools_recorded: set[str] = field(default_factory=set)
     patches: dict[str, bool] = field(default_factory=dict)
     """What this execution has been told of changes of its code (``ctx.patched``)."""
+    untrusted: dict[str, None] = field(default_factory=dict)
+    """Where what the code has read may come from, beyond those who are trusted: see ``Context.untrusted``."""
     stopped: Stop | None = None
     winding_down: Stop | None = None
     """Why the code is to be stopped as soon as no write without a key is being made."""
@@ -157,6 +159,8 @@ class Execution:
 
     def __post_init__(self) -> None:
         self.unasked = Unasked(self.journal)
+        if self.journal.requested is not None:
+            self.untrusted.update(dict.fromkeys(self.journal.requested.untrusted))
         if self.writer is not None:
             # What a worker before this one left open is as much under way as what this one will begin.
             self.under_way.update(unkeyed_writes_left_open(self.journal))

@@ -10,7 +10,7 @@ from typing import TypeVar
 from evrt.errors import WrongTask
 from evrt.runtime.branches import Branches
 from evrt.runtime.execution import Execution
-from evrt.runtime.identity import current_scope, escape
+from evrt.runtime.identity import Scope, current_scope, escape
 
 T = TypeVar("T")
 
@@ -30,6 +30,19 @@ def in_scope(execution: Execution, name: str, *, adopt: bool = False) -> Iterato
     else:
         parent = execution.scope()
         path = f"{parent.next(name)}/"
+    with _entered(execution, path, parent, adopt=adopt):
+        yield
+
+
+@contextmanager
+def below(execution: Execution, identity: str) -> Iterator[None]:
+    """Enter the scope of an operation that is made of others, in the task that began it."""
+    with _entered(execution, f"{identity}/", execution.scope(), adopt=False):
+        yield
+
+
+@contextmanager
+def _entered(execution: Execution, path: str, parent: Scope, *, adopt: bool) -> Iterator[None]:
     task = asyncio.current_task()
     assert task is not None
     assert parent.task is not None

@@ -10,18 +10,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Literal
 
-import orjson
-
-from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, InvalidInput, UsageError, WrongVersion
-from evrt.events import Event, JsonObject, JsonValue
+from evrt.events import Event, JsonValue
 from evrt.events.memory import MemoryForgotten, MemoryRecalled, MemoryScope, MemorySet, MemoryWritten
 from evrt.events.run import CANCELLED
 from evrt.folds.memory import Memory
-from evrt.log.contract import Draft, Exact
-from evrt.log.envelopes import envelopes
-from evrt.log.ids import new_event_id
+from evrt.log.contract import Draft
 from evrt.runtime.execution import Execution
+from evrt.runtime.facts import Facts
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
 
@@ -38,7 +34,10 @@ class RunMemory:
     """
 
     _execution: Execution
-    _folds: dict[str, Memory] = field(default_factory=dict)
+    _facts: Facts[Memory] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._facts = Facts(self._execution, Memory)
 
     async def get(self, key: str, *, scope: MemoryScope = "user", default: JsonValue = None) -> JsonValue:
         """The value of a key, or ``default``. Recorded with the version that was read.
@@ -54,7 +53,7 @@ class RunMemory:
             recalled = known.outcome.event
         else:
             try:
-                memory = await execution.outside(self._fold(stream))
+                memory = await execution.outside(self._facts.fold(stream))
             except asyncio.CancelledError:
                 self._cut_off(
                     MemoryRecalled(operation=identity, digest=digest, scope=scope, key=key, found=False)
@@ -110,12 +109,12 @@ class RunMemory:
             written = known.outcome.event
             assert isinstance(written, MemoryWritten)
         else:
-            fact = self._draft(stream, event)
+            fact = self._facts.draft(stream, event)
             new = MemoryWritten(
                 operation=identity, digest=digest, action=action, scope=scope, key=key, event_id=fact.event_id
             )
             try:
-                memory = await execution.outside(self._fold(stream))
+                memory = await execution.outside(self._facts.fold(stream))
                 written = await self._append(stream, memory, fact, new, if_version)
             except asyncio.CancelledError:
                 self._cut_off(new.model_copy(update={"event_id": None}))
@@ -128,28 +127,20 @@ class RunMemory:
         self, stream: str, memory: Memory, fact: Draft, new: MemoryWritten, if_version: int | None
     ) -> MemoryWritten:
         """Write the fact and the note of it, or the note of a conflict."""
-        writer = self._execution.writer
-        assert writer is not None
         for _ in range(CONFLICT_TRIES_MAX):
             item = memory.items.get(new.key)
             written = new.model_copy(update={"existed": item is not None})
             if if_version is None:
-                writer.record(fact, writer.draft(written))
+                self._facts.record([fact], written)
                 return written
             version = item.version if item is not None else 0
             if version != if_version:
                 return self._conflict(written, f"is at version {version}, not at {if_version}: read it again")
             try:
-                # The code goes on when this is there, so no outcome of another branch may come in between.
-                with self._execution.progress.pinned():
-                    await writer.append_now(
-                        [fact, writer.draft(written)],
-                        {stream: Exact(memory.version)},
-                        too_late=self._execution.strike_next,
-                    )
-                    return written
+                await self._facts.append(stream, memory.version, [fact], written)
+                return written
             except WrongVersion:
-                memory = await self._fold(stream)  # Another key may have changed, or this one.
+                memory = await self._facts.fold(stream)  # Another key may have changed, or this one.
         return self._conflict(new, "is being written too fast to set it with if_version")
 
     def _conflict(self, new: MemoryWritten, what: str) -> MemoryWritten:
@@ -163,30 +154,6 @@ class RunMemory:
         if execution.stopped is None:
             failure = execution.failure(CANCELLED, "The code that awaited this cancelled it.")
             execution.record(event.model_copy(update={"failure": failure}))
-
-    def _draft(self, stream: str, event: Event) -> Draft:
-        execution = self._execution
-        meta: JsonObject = {"run": execution.run, "actor": execution.actor}
-        if execution.owner is not None:
-            meta["on_behalf_of"] = execution.owner
-        return Draft(
-            stream,
-            event.type,
-            new_event_id(),
-            execution.correlation,
-            meta_for(event, orjson.dumps(meta)),
-            encode(event),
-        )
-
-    async def _fold(self, stream: str) -> Memory:
-        """The memory as it is now, this run's own writes included; folds only what is new."""
-        await self._execution.barrier()
-        memory = self._folds.setdefault(stream, Memory())
-        rows = await self._execution.world.log.read_stream(stream, after=memory.version)
-        for envelope in envelopes(rows):
-            if envelope.version > memory.version:
-                memory.apply(envelope)
-        return memory
 
     def _stream(self, scope: MemoryScope) -> str:
         execution = self._execution

@@ -328,7 +328,11 @@ class Runner:
         if scheduled is not None:
             return scheduled
         if isinstance(error, StepLimitReached):
-            event = RunStepLimitReached(model_turns_max=error.model_turns_max, summary=error.summary)
+            event = RunStepLimitReached(
+                model_turns_max=error.model_turns_max,
+                summary=error.summary,
+                limit=None if error.limit == "model_turns" else error.limit,  # type: ignore[arg-type]  # checked by the event
+            )
             return self._close(event, Ending("step_limit", output=error.summary))
         return self._failed(error)
 

@@ -1,0 +1,83 @@
+"""Facts on other streams than the run's own (memory, journeys): folded as they are, written with the run's note of them.
+
+A fact and the note of it in the run are one append, so there is never one without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import orjson
+
+from evrt.codec import encode, meta_for
+from evrt.events import Envelope, Event, JsonObject
+from evrt.log.contract import Draft, Exact
+from evrt.log.envelopes import envelopes
+from evrt.log.ids import new_event_id
+from evrt.runtime.execution import Execution
+
+
+class Fold(Protocol):
+    """A stream as far as it has been folded."""
+
+    version: int
+
+    def apply(self, envelope: Envelope) -> None:
+        """Take in the next event of the stream, and be at its version."""
+
+
+F = TypeVar("F", bound=Fold)
+
+
+class Facts(Generic[F]):
+    """Streams of one kind, as one run folds and writes them."""
+
+    def __init__(self, execution: Execution, initial: Callable[[], F]) -> None:
+        self._execution = execution
+        self._initial = initial
+        self._folds: dict[str, F] = {}
+
+    async def fold(self, stream: str) -> F:
+        """The stream as it is now, this run's own facts included; reads only what is new. Part of a work with the world."""
+        await self._execution.barrier()
+        fold = self._folds.get(stream)
+        if fold is None:
+            fold = self._folds[stream] = self._initial()
+        rows = await self._execution.world.log.read_stream(stream, after=fold.version)
+        for envelope in envelopes(rows):
+            if envelope.version > fold.version:
+                fold.apply(envelope)
+        return fold
+
+    def draft(self, stream: str, event: Event) -> Draft:
+        """A fact, encoded, with who acts and for whom in its meta. Raises InvalidInput, PayloadTooLarge."""
+        execution = self._execution
+        meta: JsonObject = {"run": execution.run, "actor": execution.actor}
+        if execution.owner is not None:
+            meta["on_behalf_of"] = execution.owner
+        return Draft(
+            stream,
+            event.type,
+            new_event_id(),
+            execution.correlation,
+            meta_for(event, orjson.dumps(meta)),
+            encode(event),
+        )
+
+    def record(self, facts: Sequence[Draft], note: Event) -> None:
+        """Write facts with the note of them, whatever the streams have come to meanwhile."""
+        writer = self._execution.writer
+        assert writer is not None
+        writer.record(*facts, writer.draft(note))
+
+    async def append(self, stream: str, version: int, facts: Sequence[Draft], note: Event) -> None:
+        """Write facts with the note of them if the stream is at this version still. Raises WrongVersion."""
+        execution = self._execution
+        writer = execution.writer
+        assert writer is not None
+        # The code goes on when this is there, so no outcome of another branch may come in between.
+        with execution.progress.pinned():
+            await writer.append_now(
+                [*facts, writer.draft(note)], {stream: Exact(version)}, too_late=execution.strike_next
+            )

@@ -15,6 +15,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
+    from evrt.agents.hooks import Hooks
+    from evrt.agents.limits import LoopLimits
+    from evrt.agents.loop import Ended, Loop
+    from evrt.agents.output import Output
+    from evrt.agents.settings import LoopSettings
+    from evrt.agents.shields import Verdict
     from evrt.agents.workflow import Workflow
     from evrt.app import App, Running
     from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest
@@ -67,11 +73,16 @@ HOMES = {
     "Context": "evrt.runtime.context",
     "Correlation": "evrt.projection",
     "Document": "evrt.projection",
+    "Ended": "evrt.agents.loop",
     "Everything": "evrt.projection",
     "EvrtError": "evrt.errors",
     "Failed": "evrt.effects.reconcile",
     "Fenced": "evrt.errors",
+    "Hooks": "evrt.agents.hooks",
     "InvalidInput": "evrt.errors",
+    "Loop": "evrt.agents.loop",
+    "LoopLimits": "evrt.agents.limits",
+    "LoopSettings": "evrt.agents.settings",
     "Model": "evrt.effects.contract",
     "ModelError": "evrt.effects.contract",
     "ModelFailed": "evrt.errors",
@@ -79,6 +90,7 @@ HOMES = {
     "ModelRequest": "evrt.effects.contract",
     "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
+    "Output": "evrt.agents.output",
     "Projection": "evrt.projection",
     "Queued": "evrt.waiting",
     "RateLimit": "evrt.limits",
@@ -102,6 +114,7 @@ HOMES = {
     "Unavailable": "evrt.errors",
     "Unknown": "evrt.effects.reconcile",
     "UsageError": "evrt.errors",
+    "Verdict": "evrt.agents.shields",
     "Views": "evrt.projector.views",
     "Won": "evrt.runtime.race",
     "Worker": "evrt.worker.worker",
@@ -125,11 +138,16 @@ __all__ = [
     "Context",
     "Correlation",
     "Document",
+    "Ended",
     "Everything",
     "EvrtError",
     "Failed",
     "Fenced",
+    "Hooks",
     "InvalidInput",
+    "Loop",
+    "LoopLimits",
+    "LoopSettings",
     "Model",
     "ModelError",
     "ModelFailed",
@@ -137,6 +155,7 @@ __all__ = [
     "ModelRequest",
     "NotDone",
     "NotFound",
+    "Output",
     "Projection",
     "Queued",
     "RateLimit",
@@ -160,6 +179,7 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "UsageError",
+    "Verdict",
     "Views",
     "Won",
     "Worker",

@@ -190,7 +190,7 @@ class StepLimitReached(RunEnded):
     """An agent used up one of its limits.
 
     Attributes
-        limit: which one: ``model_turns``, ``tool_rounds``, ``tokens``, ``cost``, ``wall_clock``, ``tool_errors``, ``stuck``
+        limit: which one: ``model_turns``, ``tool_rounds``, ``tokens``, ``cost``, ``wall_clock``, ``tool_errors``
         summary: the agent's best effort to say how far it got
     """
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import ValidationError
 
-from evrt.agents.agent import MODEL_TURNS_MAX, Agent
+from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
+from evrt.agents.hooks import NO_HOOKS, Hooks
+from evrt.agents.limits import LIMITS, LoopLimits
+from evrt.agents.output import Output
+from evrt.agents.shields import Shield
 from evrt.agents.workflow import Workflow
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import InvalidInput, NotFound, UsageError
@@ -20,6 +25,7 @@ from evrt.seal import admit, keep
 
 Target = Agent | Workflow
 T = TypeVar("T", Agent, Workflow)
+S = TypeVar("S", bound=Shield)
 
 
 class ScheduleArguments(TypedDict, total=False):
@@ -47,6 +53,7 @@ class Registry:
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
         self._schedules: dict[str, Schedule] = {}
+        self._shields: dict[str, Shield] = {}
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:
@@ -65,13 +72,42 @@ class Registry:
         model: str | None = None,
         instructions: str = "",
         tools: Sequence[Tool] = (),
-        model_turns_max: int = MODEL_TURNS_MAX,
+        model_turns_max: int | None = None,
+        limits: LoopLimits = LIMITS,
+        output: Any = None,
+        hooks: Hooks = NO_HOOKS,
+        input_shields: Sequence[str] = (),
+        output_shields: Sequence[str] = (),
+        memory: bool = False,
+        history_messages_max: int = HISTORY_MESSAGES_MAX,
+        terminal_tools: Sequence[str] = (),
+        require_tool_call: bool = False,
+        stop_on_text: bool = True,
+        markers: bool = False,
         timeout: str | float | None = TIMEOUT_SECONDS,
         retry: Retry = RUN_RETRY,
         policy: RunPolicy = PLAIN,
         **parameters: Any,
     ) -> Agent:
         """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
+
+        limits, model_turns_max
+            how far a run may go: see ``LoopLimits``; the number of model turns may be given by itself.
+        output
+            a pydantic type, or a JSON schema: the answer has to fit it, and is asked for again where it does not.
+        hooks
+            async functions that are told what the loop does: see ``Hooks``.
+        input_shields, output_shields
+            names of shields (``app.shield``) that look at what goes to the model, and at the answer.
+        memory
+            whether it remembers: it is told what is remembered, and has the tools remember, recall and forget.
+        history_messages_max
+            how many earlier messages of its conversation it is told; 0 for none.
+        terminal_tools, require_tool_call, stop_on_text
+            tools whose result ends the run; whether a tool has to be called before an answer counts; whether a text
+            without tool calls is an answer at all.
+        markers
+            the model marks its answer with [FINAL] and a question with [ASK_USER], and any other text is reasoning.
 
         ``timeout``, ``retry`` and ``policy`` are those of a run: see ``workflow`` and ``RunPolicy``.
         Raises UsageError when the name, or the name of one of its tools, is taken by something else.
@@ -81,7 +117,18 @@ class Registry:
             model=model,
             instructions=instructions,
             tools=tuple(tools),
-            model_turns_max=model_turns_max,
+            limits=limits if model_turns_max is None else replace(limits, model_turns_max=model_turns_max),
+            output=None if output is None else Output.of(output),
+            hooks=hooks,
+            input_shields=tuple(input_shields),
+            output_shields=tuple(output_shields),
+            shields=self._shields,
+            memory=memory,
+            history_messages_max=history_messages_max,
+            terminal_tools=tuple(terminal_tools),
+            require_tool_call=require_tool_call,
+            stop_on_text=stop_on_text,
+            markers=markers,
             timeout_seconds=None if timeout is None else parse_seconds(timeout),
             retry=retry,
             policy=policy,
@@ -89,6 +136,20 @@ class Registry:
         )
         self._check_tools(agent)
         return self._register(agent)
+
+    def shield(self, name: str) -> Callable[[S], S]:
+        """Register a shield under a name, by which agents refer to it: ``@app.shield("no-secrets")``.
+
+        See ``evrt.agents.shields.Shield`` for what it takes and returns. Raises UsageError when the name is taken.
+        """
+        if name in self._shields:
+            raise UsageError(f"There is a shield {name!r} already: give this one another name.")
+
+        def register(function: S) -> S:
+            self._shields[name] = function
+            return function
+
+        return register
 
     @overload
     def workflow(self, function: Callable[..., Awaitable[Any]], /) -> Workflow: ...

@@ -341,8 +341,8 @@ async def contest(ctx: Context[World], item: str) -> JsonValue:
     return [*first, *second, wired, both, await ctx.call(wire, amount=52)]
 
 
-CLERK = Agent("clerk", model="short", instructions="Write letters.", tools=(send,))
-PORTER = Agent("porter", model="script", tools=(look, book, pay, fetch, peer))
+CLERK = Agent(name="clerk", model="short", instructions="Write letters.", tools=(send,))
+PORTER = Agent(name="porter", model="script", tools=(look, book, pay, fetch, peer))
 WORKFLOWS = (errand, fan, remember, interview, doomed, hurried, contest)
 RUNS = ("errand", "fan", "remember", "interview", "assistant", "doomed", "contest")
 TRIED_AGAIN = frozenset({"contest"})

@@ -163,19 +163,20 @@ async def test_ten_turns_are_the_limit_and_a_summary_is_asked_for(url: str) -> N
     async with app:
         run = await app.run("agent", "Go on and on.")
         assert run.status == "step_limit"
-        assert run.output == "I asked 23 times."
+        assert run.output == "I asked 26 times."
         assert len(model.requests) == 11
         assert model.requests[-1].tools == []
-        assert "used up your turns" in str(model.requests[-1].messages[-1]["content"])
+        assert "its 10 model turns are used up" in str(model.requests[-1].messages[-1]["content"])
         history = await app.get(run.run_id)
         assert history.state.status == "step_limit"
         assert history.events[-1].event.model_dump() == {
             "model_turns_max": 10,
-            "summary": "I asked 23 times.",
+            "summary": "I asked 26 times.",
             "limit": None,
         }
         assert [e.event.guard for e in history.events if isinstance(e.event, GuardApplied)] == [
-            "model_turns_max"
+            *["stuck"] * 3,
+            "model_turns",
         ]
         assert history.request("summary#1")["messages"] == list(model.requests[-1].messages)
         assert (await app.replay(run.run_id)).complete
@@ -419,5 +420,5 @@ def test_two_tools_of_one_name_cannot_serve_one_agent() -> None:
 
 
 def test_an_agent_needs_at_least_one_turn() -> None:
-    with pytest.raises(evrt.UsageError, match="model_turns_max must be at least 1"):
-        evrt.Agent(name="a", model="m", model_turns_max=0)
+    with pytest.raises(evrt.UsageError, match="model_turns_max has to be a whole number of at least 1"):
+        evrt.Agent(name="a", model="m", limits=evrt.LoopLimits(model_turns_max=0))

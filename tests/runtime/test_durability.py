@@ -126,7 +126,7 @@ async def test_what_needs_no_intent_rides_with_the_next_append(url: str) -> None
 
 async def test_an_agent_turn_with_one_tool_call_makes_two_appends(url: str) -> None:
     def script(request: Any) -> Any:
-        return call("look", number=1) if len(request.messages) < 6 else "done"
+        return call("look", number=len(request.messages)) if len(request.messages) < 6 else "done"
 
     async with evrt.App(url, models={"m": ScriptedModel(script)}) as app:
         agent = app.agent("agent", model="m", tools=[look])

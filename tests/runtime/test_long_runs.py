@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import evrt
+from evrt.folds.journal import operation_of
 from evrt.log import Log, Recorded
 from evrt.testing import ScriptedModel, call
 from runtime.logs import Ctx, cut_off, put, watch
@@ -124,7 +125,8 @@ async def test_an_agent_of_many_turns_records_and_reads_no_more_per_turn(
     file_url: str, record_property: Report
 ) -> None:
     def script(request: Any) -> Any:
-        return call("look", number=7) if len(request.messages) < 2 * TURNS else "Done."
+        sent = len(request.messages)
+        return call("look", number=10_000 + sent) if sent < 2 * TURNS else "Done."
 
     def make(app: evrt.App) -> evrt.App:
         app.models["m"] = ScriptedModel(script)
@@ -140,11 +142,17 @@ async def test_an_agent_of_many_turns_records_and_reads_no_more_per_turn(
         assert run.output == "Done."
         assert (log.reads, log.rows) == (0, 0)
         rows = await log.read_stream(run.run_id)
-        first, last = rows[20:420], rows[-420:-20]
+        chapters = [row.payload_length for row in rows if row.type == "run.continued"]
+        assert len(chapters) >= 2
+        assert sum(chapters) < sum(row.payload_length for row in rows if row.type != "run.continued")
+        rows = [row for row in rows if row.type not in ("run.continued", "guard.applied")]
+        first, last = rows[20:220], rows[-420:-220]
         assert abs(bytes_of(first) - bytes_of(last)) < 0.02 * bytes_of(first)
-        assert len(watched.appends) <= 2 * TURNS + 2
-        request = (await app.get(run.run_id)).request(f"model#{TURNS}")
-        assert len(cast(list[Any], request["messages"])) == 2 * TURNS - 1
+        assert len(watched.appends) <= 2 * TURNS + 2 * len(chapters) + 2
+        history = await app.get(run.run_id)
+        [*_, last_asked] = [e for e in history.events if e.type == "model_call.requested"]
+        request = history.request(operation_of(last_asked.event))
+        assert len(cast(list[Any], request["messages"])) == 2 * TURNS + 1
         killed = await cut_off(cast(Log, log), rows[TURNS].position)
     async with put(make(evrt.App("memory://")), killed) as after:
         assert (await after.resume(run.run_id)).output == "Done."

@@ -77,7 +77,8 @@ class ModelCallRequested(Event):
     The messages are the first ``kept`` messages of the request of the model call ``previous`` of the
     same run, followed by ``added``. An added item is a message, or
     ``{"result_of": operation, "tool_call_id": id}`` for what a tool call came to, or
-    ``{"reply_of": operation}`` for a reply. ``messages_digest`` chains over all of them.
+    ``{"reply_of": operation}`` for a reply, or
+    ``{"state": path, "first": index, "count": n}`` for some that stand in the state which the run continued as. ``messages_digest`` chains over all of them.
     ``tools`` is present where this run records this set of tools for the first time.
     """
 

@@ -17,8 +17,8 @@ ClaimReason = Literal["start", "resume", "retry", "takeover", "cancel"]
 """takeover: whoever had claimed it is gone. That counts as an attempt."""
 
 
-StepLimit = Literal["model_turns", "tool_rounds", "tokens", "cost", "wall_clock", "tool_errors", "stuck"]
-"""Limits of an agent's loop; tool_errors: too many in a row; stuck: it repeats itself."""
+StepLimit = Literal["model_turns", "tool_rounds", "tokens", "cost", "wall_clock", "tool_errors"]
+"""Limits of an agent's loop; tool_errors: too many in a row."""
 
 CANCELLED = "cancelled"
 """Error type of an operation that the code itself cut off, by a time-out of its own for example."""

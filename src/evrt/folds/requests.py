@@ -8,7 +8,7 @@ a request costs what is new, and rebuilding it proves that nothing is missing or
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import cast
+from typing import Any, cast
 
 from evrt.errors import NotFound, UnusableLog
 from evrt.events import Event, JsonObject, JsonValue
@@ -81,7 +81,8 @@ def _messages(journal: Journal, operation: str) -> list[JsonObject]:
     messages: list[JsonObject] = []
     for intent in reversed(chain_back):
         del messages[intent.kept :]
-        messages.extend(_resolve(journal, item) for item in intent.added)
+        for item in intent.added:
+            messages += _in_state(journal, item) if "state" in item else [_resolve(journal, item)]
     return messages
 
 
@@ -96,6 +97,20 @@ def _resolve(journal: Journal, item: JsonObject) -> JsonObject:
     if isinstance(outcome, ModelCallCompleted):
         return outcome.message
     return tool_message(outcome, cast(str, item["tool_call_id"]))
+
+
+def _in_state(journal: Journal, item: JsonObject) -> list[JsonObject]:
+    """Messages that stand in the state which the code continued as."""
+    path, first, count = cast(tuple[Any, int, int], (item["state"], item["first"], item["count"]))
+    found: Any = journal.state
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    messages: list[JsonObject] = found[first : first + count] if isinstance(found, list) else []
+    if len(messages) != count:
+        raise UnusableLog(
+            f"A request of {journal.run} refers to messages of the state that it continued as, which are not there."
+        )
+    return messages
 
 
 def _tools(journal: Journal, digest: str) -> tuple[JsonObject, ...]:

@@ -37,6 +37,7 @@ from evrt.runtime.blobs import RunBlobs
 from evrt.runtime.children import Child
 from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
+from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
 from evrt.runtime.memory import RunMemory
 from evrt.runtime.race import Won, race
@@ -98,6 +99,12 @@ class Context(Generic[Deps_co]):
     def user(self) -> str | None:
         """Ref of the run's user."""
         return self._execution.owner
+
+    @property
+    def model_asked(self) -> str | None:
+        """The model that whoever asked for the run wants in place of the agent's own."""
+        requested = self._execution.journal.requested
+        return None if requested is None else requested.model
 
     @property
     def input_messages(self) -> list[JsonObject]:
@@ -178,6 +185,11 @@ class Context(Generic[Deps_co]):
         if not tool.trusted:
             self.distrust(f"tool:{tool.name}")
         return event
+
+    async def refuse(self, call: JsonObject, failure: Failure) -> ToolOutcome:
+        """Record that a tool call which a model asked for is not made, and why: its outcome, for the model to read."""
+        name, text, identifier = tool_calls.wire_arguments(call)
+        return await self._refuse(name, text, failure, identifier or "missing")
 
     async def _refuse(self, name: str, text: str, failure: Failure, tool_call_id: str) -> ToolOutcome:
         event = await tool_calls.refuse_call(self._execution, name, text, failure, tool_call_id)
@@ -339,6 +351,11 @@ class Context(Generic[Deps_co]):
         """
         raise self._execution.continue_as(state)
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether ``continue_as`` may be called here: in the run's own code, with nothing else under way."""
+        return self._execution.can_continue
+
     def patched(self, change: str) -> bool:
         """Whether to go the new way where the code was changed: ``if ctx.patched("ask-twice"): … else: …``.
 
@@ -432,6 +449,10 @@ class Context(Generic[Deps_co]):
     def admit(self, value: object) -> JsonValue:
         """A value as it is recorded: JSON, redacted. Raises InvalidInput."""
         return self._execution.admit(value)
+
+    def digest(self, value: object) -> str:
+        """A digest of a JSON value, the same on every execution."""
+        return digest_of(self._execution.admit(value))
 
     def guard(self, guard: str, message: str) -> None:
         """Record that a loop stepped in, and how."""

@@ -372,9 +372,14 @@ class Execution:
                 self.note(ValueRecorded(operation=f"{mark}#1", kind="patched", value=change))
         return answer
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether the code is outside of every scope, and nothing it has started is still under way."""
+        return not self.scope().path and len(self.tasks) <= 1
+
     def continue_as(self, state: object) -> RunStopped:
         """Stop the code, so that it begins anew with this state. Returns what to raise; raises UsageError."""
-        if self.scope().path or len(self.tasks) > 1:
+        if not self.can_continue:
             raise UsageError(
                 "Only the run's own code can continue as another state, outside of every scope and when nothing it has "
                 "started at the same time is still under way: call ctx.continue_as after `await ctx.gather(...)`."

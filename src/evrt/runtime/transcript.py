@@ -8,6 +8,7 @@ however long the conversation has become.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from evrt.errors import InvalidInput
 from evrt.events import JsonObject
@@ -63,9 +64,32 @@ class Transcript:
         message = tool_message(outcome.event, outcome.tool_call_id)
         self._append(message, {"result_of": outcome.operation, "tool_call_id": outcome.tool_call_id})
 
+    def extend_from_state(self, messages: Sequence[JsonObject], *path: str) -> None:
+        """Add messages that stand in ``ctx.state``, as a list at this path; the log refers to them there."""
+        for index, message in enumerate(messages):
+            self._append(message, {"state": list(path), "first": index, "count": 1})
+
+    def replaced(self, plan: Sequence[int | JsonObject]) -> Transcript:
+        """A transcript of messages of this one, by index, and of new ones. What the log has by reference stays so.
+
+        Raises InvalidInput when a new message cannot be recorded.
+        """
+        fresh = Transcript(self._redact)
+        for item in plan:
+            if isinstance(item, int):
+                fresh._append(self._messages[item], self._sources[item])
+            else:
+                fresh.extend([item])
+        fresh.previous = self.previous
+        for index, item in enumerate(plan[: self.kept]):
+            if item != index:
+                break
+            fresh.kept = index + 1
+        return fresh
+
     def new(self) -> tuple[JsonObject, ...]:
         """What the last model call has not seen, as the log keeps it."""
-        return tuple(self._sources[self.kept :])
+        return tuple(_together(self._sources[self.kept :]))
 
     def requested_by(self, operation: str) -> None:
         """Note that a model call was made with all messages so far."""
@@ -94,3 +118,17 @@ class Transcript:
         self._digests.append(chain(self.digest, message))
         self._messages.append(message)
         self._sources.append(source)
+
+
+def _together(sources: Sequence[JsonObject]) -> list[JsonObject]:
+    """Messages that follow one another in the state are one reference, however many they are."""
+    found: list[JsonObject] = []
+    for source in sources:
+        last = found[-1] if found else {}
+        if "state" in source and last.get("state") == source["state"]:
+            first, count = cast(int, last["first"]), cast(int, last["count"])
+            if first + count == source["first"]:
+                found[-1] = {**last, "count": count + 1}
+                continue
+        found.append(source)
+    return found

@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := src projections tests benchmarks
 
+# Tests wait for disks, databases and processes of their own a third of the time: one more than there are cores
+# keeps these busy. More than four wait for each other's syncs.
+WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); if [ "$$n" -lt 4 ]; then echo $$((n + 1)); else echo 4; fi)
+
 # Left empty, the first supported interpreter of this list is taken. PYTHON=… names another.
 PYTHON ?=
 CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11)
@@ -28,7 +32,7 @@ demo: $(VENV)/.installed ## decide real cases, die by SIGKILL in the middle, res
 
 test: check $(VENV)/.tools ## static checks, then every test but the soak
 	@echo "==> pytest"
-	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed ## ruff format, ruff, mypy --strict, import-linter
 	@echo "==> ruff format --check"

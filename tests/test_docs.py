@@ -13,6 +13,7 @@ import sys
 import tomllib
 import types
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -334,9 +335,15 @@ def test_the_flags_of_a_command_are_those_that_the_pages_use() -> None:
                 assert_known_command(f"{here.name}: {text}", words[1:])
 
 
+@cache
+def the_command_line() -> Any:
+    """Every command with its flags; making them takes as long as a hundred pages."""
+    return typer.main.get_command(cli)
+
+
 def assert_known_command(where: str, words: list[str]) -> None:
     """Whether the command line has such a command, with such flags."""
-    command: Any = typer.main.get_command(cli)
+    command: Any = the_command_line()
     while words and hasattr(command, "commands"):
         if words[0] in command.commands:
             command = command.commands[words.pop(0)]

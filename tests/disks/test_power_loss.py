@@ -23,11 +23,12 @@ from disks.disk import Names
 STORIES = ("alone", "together", "lives")
 MODELS: tuple[Names, ...] = ("journal", "posix")
 
-STATES = 3_600
-"""To be tried of each story with each model of names, which comes to 20,000 and more that differ."""
+STATES = 1_200
+"""To be tried of each story with each model of names, which comes to 6,000 and more that differ; a soak tries a
+million."""
 
-DIFFERENT_MIN = 3_340
-"""The fewest that have to differ: six times this is more than 20,000."""
+DIFFERENT_MIN = 1_010
+"""The fewest that have to differ: six times this is more than 6,000."""
 
 STATES_SOAK = 1_000_000
 STATES_SOAK_ROUND = 6_000

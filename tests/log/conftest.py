@@ -14,7 +14,7 @@ from log.stores import STORES, Open, opener
 def url_for(request: pytest.FixtureRequest, path: Path) -> str:
     """Where the log of a store is to be that is no other test's."""
     if request.param == "postgres":
-        return str(request.getfixturevalue("postgres"))
+        return str(request.getfixturevalue("empty_postgres"))
     return f"sqlite:///{path}"
 
 

@@ -6,12 +6,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from postgres import Server, shared
+from evrt.log import NEW, Append, open_log
+from evrt.log.coordination import Enqueue
+from evrt.log.postgres.schema import GUARDED
+from log.stores import draft
+from postgres import Server, empty, shared
 
 
 def test_who_owns_the_schemas_is_no_superuser() -> None:
@@ -37,6 +42,31 @@ def test_a_server_that_was_killed_starts_again_with_what_was_committed(own_serve
     own_server.start()
     with psycopg.connect(own_server.url()) as connection:
         assert connection.execute("SELECT number FROM kept").fetchone() == (42,)
+
+
+async def test_a_log_that_was_emptied_is_as_guarded_as_a_new_one_and_holds_nothing_of_before(
+    postgres: str, empty_postgres: str
+) -> None:
+    made = []
+    for url in (postgres, empty_postgres, empty_postgres):
+        async with aclosing(await open_log(url)) as log:
+            assert (await log.position(), await log.streams("")) == (0, [])
+            assert await log.coordination.entry("run-1") is None
+            with psycopg.connect(url.partition("schema=")[0].rstrip("?&")) as connection:
+                triggers = connection.execute(TRIGGERS, (url.partition("schema=")[2],)).fetchall()
+            await log.append(Append([draft("run-1")], {"run-1": NEW}, beside=[Enqueue("run-1", "t")]))
+            made.append((log.id, triggers))
+        empty(empty_postgres)
+    assert len({log for log, _ in made}) == 3
+    assert len(made[0][1]) == sum(map(len, GUARDED.values()))
+    assert made[0][1] == made[1][1] == made[2][1]
+
+
+TRIGGERS = """
+SELECT c.relname, t.tgname, t.tgenabled::text
+FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %s ORDER BY 1, 2
+"""
 
 
 def _ask_for_ever(connection: psycopg.Connection) -> None:

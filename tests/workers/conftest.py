@@ -11,7 +11,7 @@ import pytest
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty log."""
     if request.param == "postgres":
-        return str(request.getfixturevalue("postgres"))
+        return str(request.getfixturevalue("empty_postgres"))
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/evrt.db"
 
 
@@ -19,5 +19,5 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty log that several apps can open."""
     if request.param == "postgres":
-        return str(request.getfixturevalue("postgres"))
+        return str(request.getfixturevalue("empty_postgres"))
     return f"sqlite:///{tmp_path}/evrt.db"

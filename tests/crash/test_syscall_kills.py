@@ -12,7 +12,7 @@ from crash.apps import RUNS
 from crash.harness import Crew, soak_seconds
 from crash.judge import Story, violations
 
-KILLS = 200
+KILLS = 100
 KILLS_PLANTED = 30
 KILLS_SOAK = 20_000
 SOAK_SECONDS = soak_seconds(14_000.0)

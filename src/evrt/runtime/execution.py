@@ -37,6 +37,7 @@ from evrt.log.blobs import Blobs
 from evrt.log.contract import Append, Draft, Log
 from evrt.log.coordination import Change, Wake
 from evrt.log.envelopes import envelopes
+from evrt.remembering import KEPT, MemoryPolicy
 from evrt.requesting import Startable
 from evrt.runtime import differences
 from evrt.runtime.differences import Difference, Unasked
@@ -44,6 +45,7 @@ from evrt.runtime.identity import Scope, current_scope, escape
 from evrt.runtime.journal import JournalWriter, Turn, payload_of
 from evrt.runtime.late_cancels import LateCancels
 from evrt.runtime.limit import TimeLimit
+from evrt.runtime.memory_known import KnownMemory
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
@@ -83,6 +85,8 @@ class World:
     """Has other processes see what models say while they say it."""
     find: Callable[[str], Startable] = _nothing_to_start
     """An agent or workflow of the app by its name. Raises NotFound."""
+    memory: MemoryPolicy = KEPT
+    """How long things are remembered, and how many."""
     worker: str | None = None
     """The worker that has been given these runs by the queue; None for runs executed outside of it."""
 
@@ -145,6 +149,8 @@ class Execution:
     waiting_for_branches: dict[asyncio.Task[Any], Callable[[int | None], None]] = field(default_factory=dict)
     """Tasks that wait for branches, each with what cuts those off (see ``Branches.cut_off``)."""
     tools_recorded: set[str] = field(default_factory=set)
+    memory: KnownMemory = field(default_factory=KnownMemory)
+    untrusted: dict[str, None] = field(default_factory=dict)
     patches: dict[str, bool] = field(default_factory=dict)
     """What this execution has been told of changes of its code (``ctx.patched``)."""
     untrusted: dict[str, None] = field(default_factory=dict)
@@ -388,6 +394,9 @@ class Execution:
         payload_of(RunContinued(state=shown))
         self.check_all_asked()
         return self.stop(Stop("continued", state=shown))
+
+    def distrust(self, source: str) -> None:
+        self.untrusted[source] = None
 
     def check_all_asked(self) -> None:
         """Diverge if the code has ended and the history knows operations that it never asked for."""

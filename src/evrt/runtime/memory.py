@@ -1,182 +1,300 @@
-"""Scoped memory as a run sees it: gets, sets and forgets on memory streams, each noted in the run.
+"""Scoped memory as a run sees it (``ctx.memory``): values by key, read, set and forgotten.
 
-Memory is a fold of its stream. A set goes into the memory stream and the run's stream in one
-append. The last one wins, unless ``if_version`` is given: then a conflict is a recorded outcome.
+Memory is a fold of its stream. The last set wins, unless ``if_version`` is given: then a conflict is a recorded
+outcome. How reads and writes are noted in the run is said in ``evrt.runtime.memory_access``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 
-from evrt.errors import Conflict, InvalidInput, UsageError, WrongVersion
 from evrt.events import Event, JsonValue
-from evrt.events.memory import MemoryForgotten, MemoryRecalled, MemoryScope, MemorySet, MemoryWritten
-from evrt.events.run import CANCELLED
-from evrt.folds.memory import Memory
-from evrt.log.contract import Draft
+from evrt.events.memory import MemoryScope, MemoryWritten, Trust
+from evrt.folds.memory import (
+    RECALLED_MAX,
+    Memory,
+    MemoryChange,
+    MemoryItem,
+    begins_with,
+    changes_of,
+    read_back,
+    recorded,
+)
+from evrt.remembering import (
+    FORGOTTEN_MAX,
+    MANY_MAX,
+    Expires,
+    check_key,
+    check_number,
+    check_prefix,
+)
 from evrt.runtime.execution import Execution
-from evrt.runtime.facts import Facts
 from evrt.runtime.identity import digest_of
-from evrt.runtime.journal import payload_of
+from evrt.runtime.memory_access import Fields, MemoryAccess, glance
 
-CONFLICT_TRIES_MAX = 100
-KEY_CHARACTERS_MAX = 512
+Scope = MemoryScope | None
+HISTORY_MAX = 100
+"""Most changes of a key that are read at once, unless more are asked for."""
 
 
-@dataclass(slots=True, eq=False)
 class RunMemory:
-    """``ctx.memory``: values by key, in the scope of the conversation or of the user.
+    """``ctx.memory``: values by key, of the run's user, of its conversation, or shared by the agents of its system.
 
-    Keys are text such as ``user.preferences.theme``. A scope that the run has none of (no ``user=``
-    at its start, say) is an error, never somebody else's memory.
+    Keys are text such as ``user.preferences.theme``. A ``scope`` is ``user``, ``conversation`` or ``system``; without
+    one it is the app's (``MemoryPolicy.scope``, which is ``user``). A scope that the run has none of (no ``user=`` at
+    its start, say) is an error, never somebody else's memory.
+
+    Every method raises UsageError for such a scope, and InvalidInput for a bad key or value.
     """
 
-    _execution: Execution
-    _facts: Facts[Memory] = field(init=False)
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._access = MemoryAccess(execution)
 
-    def __post_init__(self) -> None:
-        self._facts = Facts(self._execution, Memory)
+    # Reading
 
-    async def get(self, key: str, *, scope: MemoryScope = "user", default: JsonValue = None) -> JsonValue:
-        """The value of a key, or ``default``. Recorded with the version that was read.
+    async def get(self, key: str, *, scope: Scope = None, default: JsonValue = None) -> JsonValue:
+        """The value of a key, or ``default``. Recorded with the version that was read."""
+        chosen, stream = self._access.one(scope)
 
-        Raises UsageError for a scope that this run does not have, InvalidInput for a bad key.
-        """
-        execution = self._execution
-        stream = self._stream(scope)
-        identity = execution.bind("memory.get")
-        digest = digest_of([scope, _checked(key)])
-        known = await execution.recorded(identity, "memory", digest)
-        if known is not None and known.outcome is not None:
-            recalled = known.outcome.event
-        else:
-            try:
-                memory = await execution.outside(self._facts.fold(stream))
-            except asyncio.CancelledError:
-                self._cut_off(
-                    MemoryRecalled(operation=identity, digest=digest, scope=scope, key=key, found=False)
-                )
-                raise
-            item = memory.items.get(key)
-            recalled = MemoryRecalled(
-                operation=identity,
-                digest=digest,
-                scope=scope,
-                key=key,
-                found=item is not None,
-                value=item.value if item is not None else None,
-                version=item.version if item is not None else memory.version,
-            )
-            execution.record(recalled)
-        assert isinstance(recalled, MemoryRecalled)
+        async def look() -> Fields:
+            memory = await self._access.fold(stream)
+            moment = await self._access.moment(memory)
+            item = memory.get(key, moment)
+            if item is None:
+                return {"version": memory.version, "at": moment}
+            return {
+                "found": True,
+                "value": item.value,
+                "version": item.version,
+                "trust": item.trust,
+                "at": moment,
+            }
+
+        recalled = await self._access.recall("get", chosen, key, [chosen, check_key(key)], look)
+        if recalled.trust == "untrusted":
+            self._access.distrust(chosen, key)
         return recalled.value if recalled.found else default
 
+    async def item(self, key: str, *, scope: Scope = None) -> MemoryItem | None:
+        """The value of a key with its version, its source and the like; None where there is none."""
+        chosen, stream = self._access.one(scope)
+        check_key(key)
+
+        def choose(memory: Memory, moment: int | None) -> Iterable[MemoryItem]:
+            found = memory.get(key, moment)
+            return [] if found is None else [found]
+
+        items = await self._access.items("item", chosen, key, [stream], [chosen, key], choose)
+        return items[0] if items else None
+
+    async def get_many(self, keys: Sequence[str], *, scope: Scope = None) -> dict[str, JsonValue]:
+        """The values of those of these keys that have one."""
+        chosen, stream = self._access.one(scope)
+        asked = [check_key(key) for key in keys]
+
+        def choose(memory: Memory, moment: int | None) -> Iterable[MemoryItem]:
+            found = (memory.get(key, moment) for key in asked)
+            return [item for item in found if item is not None]
+
+        items = await self._access.items("get_many", chosen, "", [stream], [chosen, asked], choose)
+        return {item.key: item.value for item in items}
+
+    async def list(
+        self,
+        prefix: str = "",
+        *,
+        scope: Scope = None,
+        plain: bool = False,
+        source: str | None = None,
+        min_confidence: float = 0.0,
+        limit: int | None = None,
+    ) -> Sequence[MemoryItem]:
+        """Items whose keys begin with the segments of ``prefix``, those set last first.
+
+        ``user.name`` finds ``user.name.first`` and not ``user.nameplate``, unless ``plain`` takes it letter by letter.
+        ``source`` and ``min_confidence`` keep those that are so.
+        """
+        chosen, stream = self._access.one(scope)
+        check_prefix(prefix)
+
+        def choose(memory: Memory, moment: int | None) -> Iterable[MemoryItem]:
+            found = (
+                item
+                for item in memory.begin_with(prefix, moment, plain=plain)
+                if item.confidence >= min_confidence and source in (None, item.source)
+            )
+            return islice(found, limit)
+
+        asked: JsonValue = [chosen, prefix, plain, source, min_confidence, limit]
+        return await self._access.items("list", chosen, prefix, [stream], asked, choose)
+
+    async def recall(
+        self, key: str, *, scope: MemoryScope | Literal["all"] = "all", limit: int = RECALLED_MAX
+    ) -> Sequence[MemoryItem]:
+        """What is remembered under a key: in each scope its item, or where there is none, what its segments begin.
+
+        Of ``all`` scopes those that the run has are searched: user, system, conversation. ``limit`` is for each.
+        """
+        streams = list(self._access.streams().values()) if scope == "all" else [self._access.one(scope)[1]]
+        asked: JsonValue = [scope, check_key(key), limit]
+        return await self._access.items(
+            "recall", scope, key, streams, asked, lambda memory, moment: memory.recall(key, moment, limit)
+        )
+
+    async def newest(self, limit: int = 50) -> Sequence[MemoryItem]:
+        """What was set last in each scope that the run has, to be put before a model: user, system, conversation.
+
+        Values are text here, or their JSON, cut after GLANCE_CHARACTERS_MAX characters. Where nothing has changed
+        since the code last asked, no more than that is recorded.
+        """
+        execution, streams = self._execution, list(self._access.streams().values())
+        before = execution.memory.glances.get(limit)
+
+        async def look() -> Fields:
+            memories = [await self._access.fold(stream) for stream in streams]
+            versions = {stream: memory.version for stream, memory in zip(streams, memories, strict=True)}
+            moment = await self._access.moment(*memories)
+            same = before is not None and moment is None and before.streams == versions
+            found: Fields = {"streams": versions, "at": moment}
+            if not same:
+                items = [
+                    glance(item) for memory in memories for item in islice(memory.newest_first(moment), limit)
+                ]
+                value, places = recorded(items)
+                found |= {"found": bool(items), "value": value, "places": places}
+                same = before is not None and (before.value, before.places) == (value, places)
+            if same and before is not None:
+                return found | {
+                    "found": before.found,
+                    "value": None,
+                    "places": (),
+                    "same_as": before.operation,
+                }
+            return found
+
+        recalled = await self._access.recall("newest", "all", "", ["all", limit], look)
+        if recalled.same_as is None:
+            items = read_back(MemoryItem, recalled.value, recalled.places)
+            execution.memory.glances[limit] = recalled
+            execution.memory.glanced[recalled.operation] = items
+        return self._access.seen(execution.memory.glanced[recalled.same_as or recalled.operation])
+
+    async def history(
+        self, key: str, *, scope: Scope = None, limit: int = HISTORY_MAX
+    ) -> Sequence[MemoryChange]:
+        """The last ``limit`` things that happened to a key, the first first: set to what, when, by whom, in which run."""
+        chosen, stream = self._access.one(scope)
+
+        async def look() -> Fields:
+            events = await self._access.whole(stream)
+            value, places = recorded(changes_of(key, events)[-limit:])
+            version = events[-1].version if events else 0
+            return {"found": bool(value), "value": value, "places": places, "streams": {stream: version}}
+
+        recalled = await self._access.recall("history", chosen, key, [chosen, check_key(key), limit], look)
+        found = read_back(MemoryChange, recalled.value, recalled.places)
+        if any(change.trust == "untrusted" for change in found):
+            self._access.distrust(chosen, key)
+        return found
+
+    # Writing
+
     async def set(
-        self, key: str, value: JsonValue, *, scope: MemoryScope = "user", if_version: int | None = None
+        self,
+        key: str,
+        value: object,
+        *,
+        scope: Scope = None,
+        expires: Expires = None,
+        source: str | None = None,
+        confidence: float = 1.0,
+        metadata: Mapping[str, object] | None = None,
+        trust: Trust | None = None,
+        if_version: int | None = None,
     ) -> None:
         """Set a key; with ``if_version`` only if that is still the version of its value (0: no value).
 
-        Raises Conflict when it is not, UsageError for a scope that this run does not have, InvalidInput
-        for a bad key or value.
+        expires
+            for how long it is seen ("30d", or seconds), or until when (a time with its zone).
+        source
+            where the value comes from, ``run:…`` unless said otherwise; ``confidence`` how sure that is, from 0 to 1.
+        trust
+            ``untrusted`` where this run has read anything untrusted, unless the code knows better.
+
+        Raises Conflict where ``if_version`` is not the version any more, UsageError where the memory is full.
         """
-        admitted = self._execution.admit(value)
-        event = MemorySet(key=_checked(key), value=admitted, source=f"run:{self._execution.run}")
-        payload_of(event)  # Too large a value is refused here, on the first execution as on replay.
-        await self._write("set", scope, key, event, digest_of([scope, key, admitted]), if_version)
+        more = _more(expires, source, confidence, metadata, trust)
+        chosen, stream = self._access.one(scope)
+        [one] = self._access.settings({key: value}, more)
+        asked: list[JsonValue] = [chosen, key, one.value]
+        if more:
+            asked.append(self._execution.admit(more))
+        new = MemoryWritten(operation="", digest=digest_of(asked), action="set", scope=chosen, key=key)
+        await self._access.set(new, stream, [one], if_version)
 
-    async def forget(self, key: str, *, scope: MemoryScope = "user", if_version: int | None = None) -> bool:
-        """Forget a key; tells whether it had a value. Errors as for ``set``."""
-        event = MemoryForgotten(key=_checked(key), source=f"run:{self._execution.run}")
-        written = await self._write("forget", scope, key, event, digest_of([scope, key]), if_version)
-        return written.existed
-
-    async def _write(
+    async def set_many(
         self,
-        action: Literal["set", "forget"],
-        scope: MemoryScope,
-        key: str,
-        event: Event,
-        digest: str,
-        if_version: int | None,
-    ) -> MemoryWritten:
-        execution = self._execution
-        stream = self._stream(scope)
-        identity = execution.bind(f"memory.{action}")
-        known = await execution.recorded(identity, "memory", digest)
-        if known is not None and known.outcome is not None:
-            written = known.outcome.event
-            assert isinstance(written, MemoryWritten)
-        else:
-            fact = self._facts.draft(stream, event)
-            new = MemoryWritten(
-                operation=identity, digest=digest, action=action, scope=scope, key=key, event_id=fact.event_id
-            )
-            try:
-                memory = await execution.outside(self._facts.fold(stream))
-                written = await self._append(stream, memory, fact, new, if_version)
-            except asyncio.CancelledError:
-                self._cut_off(new.model_copy(update={"event_id": None}))
-                raise
-        if written.conflict is not None:
-            raise Conflict(written.conflict)
-        return written
+        values: Mapping[str, object],
+        *,
+        scope: Scope = None,
+        expires: Expires = None,
+        source: str | None = None,
+        confidence: float = 1.0,
+        metadata: Mapping[str, object] | None = None,
+        trust: Trust | None = None,
+    ) -> None:
+        """Set several keys, all of them or none. Otherwise as ``set``."""
+        more = _more(expires, source, confidence, metadata, trust)
+        chosen, stream = self._access.one(scope)
+        check_number(len(values), MANY_MAX)
+        several = self._access.settings(values, more)
+        if not several:
+            return
+        asked: JsonValue = [chosen, [[one.key, one.value] for one in several], self._execution.admit(more)]
+        new = MemoryWritten(operation="", digest=digest_of(asked), action="set_many", scope=chosen, key="")
+        await self._access.set(new, stream, several)
 
-    async def _append(
-        self, stream: str, memory: Memory, fact: Draft, new: MemoryWritten, if_version: int | None
-    ) -> MemoryWritten:
-        """Write the fact and the note of it, or the note of a conflict."""
-        for _ in range(CONFLICT_TRIES_MAX):
-            item = memory.items.get(new.key)
-            written = new.model_copy(update={"existed": item is not None})
-            if if_version is None:
-                self._facts.record([fact], written)
-                return written
-            version = item.version if item is not None else 0
-            if version != if_version:
-                return self._conflict(written, f"is at version {version}, not at {if_version}: read it again")
-            try:
-                await self._facts.append(stream, memory.version, [fact], written)
-                return written
-            except WrongVersion:
-                memory = await self._facts.fold(stream)  # Another key may have changed, or this one.
-        return self._conflict(new, "is being written too fast to set it with if_version")
+    async def forget(self, key: str, *, scope: Scope = None, if_version: int | None = None) -> bool:
+        """Forget a key; tells whether it had a value. Errors as for ``set``."""
+        chosen, stream = self._access.one(scope)
+        check_key(key)
+        new = MemoryWritten(
+            operation="", digest=digest_of([chosen, key]), action="forget", scope=chosen, key=key
+        )
 
-    def _conflict(self, new: MemoryWritten, what: str) -> MemoryWritten:
-        text = f"Memory {new.key!r} ({new.scope}) {what}."
-        written = new.model_copy(update={"event_id": None, "conflict": text})
-        self._execution.record(written)
-        return written
+        def decide(memory: Memory, moment: int | None) -> tuple[Sequence[Event], bool]:
+            held = [key] if key in memory.items else []
+            return self._access.forgotten(held), memory.get(key, moment) is not None
 
-    def _cut_off(self, event: MemoryRecalled | MemoryWritten) -> None:
-        execution = self._execution
-        if execution.stopped is None:
-            failure = execution.failure(CANCELLED, "The code that awaited this cancelled it.")
-            execution.record(event.model_copy(update={"failure": failure}))
+        return (await self._access.write(new, stream, decide, if_version)).existed
 
-    def _stream(self, scope: MemoryScope) -> str:
-        execution = self._execution
-        if scope == "user" and execution.owner is not None:
-            return f"memory-{execution.owner}"
-        if scope == "conversation" and execution.conversation is not None:
-            return f"memory-{execution.conversation}"
-        if scope in ("user", "conversation"):
-            raise UsageError(
-                f"This run has no {scope}, so it has no {scope} memory. Start it with {scope}=..., or use another scope."
-            )
-        raise UsageError(f"Invalid scope: {scope}. This run has the scopes of its user and its conversation.")
+    async def clear(self, prefix: str = "", *, scope: Scope = None) -> int:
+        """Forget every key that begins with the segments of ``prefix``, at once; with nothing all of them. Tells how many."""
+        chosen, stream = self._access.one(scope)
+        check_prefix(prefix)
+        new = MemoryWritten(
+            operation="", digest=digest_of([chosen, prefix]), action="clear", scope=chosen, key=prefix
+        )
+
+        def decide(memory: Memory, moment: int | None) -> tuple[Sequence[Event], bool]:
+            keys = [key for key in memory.items if begins_with(key, prefix)]
+            check_number(len(keys), FORGOTTEN_MAX)
+            return self._access.forgotten(keys), bool(keys)
+
+        return (await self._access.write(new, stream, decide)).count
 
 
-def _checked(key: str) -> str:
-    if not key.strip() or len(key) > KEY_CHARACTERS_MAX or not _is_unicode(key):
-        raise InvalidInput(f"A memory key is text of 1 to {KEY_CHARACTERS_MAX} characters, not {key!r:.80}.")
-    return key
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # A lone surrogate.
-        return False
-    return True
+def _more(
+    expires: Expires,
+    source: str | None,
+    confidence: float,
+    metadata: Mapping[str, object] | None,
+    trust: Trust | None,
+) -> dict[str, object]:
+    """What is said of a value beside itself, as far as it is not as usual."""
+    given = {"expires": expires, "source": source, "metadata": metadata, "trust": trust}
+    said: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    return said if confidence == 1.0 else {**said, "confidence": confidence}

@@ -42,12 +42,15 @@ if TYPE_CHECKING:
         Unavailable,
         UsageError,
     )
+    from evrt.folds.memory import MemoryChange, MemoryItem
     from evrt.history import Run
     from evrt.limits import RateLimit, RunPolicy
     from evrt.log import open_log
     from evrt.log.blobs import Blob
+    from evrt.principal import Anonymous
     from evrt.projection import Columns, Correlation, Document, Everything, Projection, Stream
     from evrt.projector.views import Views
+    from evrt.remembering import MemoryPolicy
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
     from evrt.runtime.approvals import Approval
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "Agent": "evrt.agents.agent",
+    "Anonymous": "evrt.principal",
     "App": "evrt.app",
     "Approval": "evrt.runtime.approvals",
     "Blob": "evrt.log.blobs",
@@ -83,6 +87,9 @@ HOMES = {
     "Loop": "evrt.agents.loop",
     "LoopLimits": "evrt.agents.limits",
     "LoopSettings": "evrt.agents.settings",
+    "MemoryChange": "evrt.folds.memory",
+    "MemoryItem": "evrt.folds.memory",
+    "MemoryPolicy": "evrt.remembering",
     "Model": "evrt.effects.contract",
     "ModelError": "evrt.effects.contract",
     "ModelFailed": "evrt.errors",
@@ -127,6 +134,7 @@ HOMES = {
 
 __all__ = [
     "Agent",
+    "Anonymous",
     "App",
     "Approval",
     "Blob",
@@ -148,6 +156,9 @@ __all__ = [
     "Loop",
     "LoopLimits",
     "LoopSettings",
+    "MemoryChange",
+    "MemoryItem",
+    "MemoryPolicy",
     "Model",
     "ModelError",
     "ModelFailed",

@@ -29,11 +29,14 @@ from evrt.log import Log, open_log
 from evrt.log.blobs import Blobs
 from evrt.log.coordination import Tick
 from evrt.log.ids import new_ref
+from evrt.memory import AppMemory
 from evrt.orders import unpause_run
+from evrt.principal import kind_of
 from evrt.projection import AnyProjection
 from evrt.projector.views import Views, open_views
 from evrt.reading import Reading
 from evrt.registry import Registry, Target
+from evrt.remembering import KEPT, MemoryPolicy
 from evrt.replaying import replay_run
 from evrt.requesting import Terms, enqueue_run, not_before, request_of
 from evrt.result import ReplayReport, Result
@@ -77,6 +80,8 @@ class App(Control, Reading, Registry):
         whether models stream so that ``deltas`` can follow them from any process; without it they do in workers.
     projections
         of your own, besides those that are installed: see ``views``.
+    memory_policy
+        how long things are remembered, how many, and in which scope where none is named.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class App(Control, Reading, Registry):
         on_delta: Callable[[str, str, str], None] | None = None,
         live: bool | None = None,
         projections: Sequence[AnyProjection] = (),
+        memory_policy: MemoryPolicy = KEPT,
     ) -> None:
         super().__init__()
         self._url = url
@@ -102,6 +108,7 @@ class App(Control, Reading, Registry):
         self.on_delta = on_delta
         self.live = live
         self.projections = tuple(projections)
+        self.memory_policy = memory_policy
         self._log: Log | None = None
         self._turn = Turn()
         self._views: Views | None = None
@@ -126,6 +133,11 @@ class App(Control, Reading, Registry):
         if self._log is not None:
             raise UsageError("The app's log is open already: set its url before the first run.")
         self._url = url
+
+    @property
+    def memory(self) -> AppMemory:
+        """What is remembered of users and in conversations, read and written from outside of runs."""
+        return AppMemory(self)
 
     @property
     def blobs(self) -> Blobs:
@@ -195,7 +207,8 @@ class App(Control, Reading, Registry):
     ) -> Running:
         """Start a run in this process; its id is known at once, its result when awaited.
 
-        ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place.
+        ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place. Of somebody who
+        has not logged in, ``user`` is an ``evrt.Anonymous``.
         Raises NotFound for an unknown target, InvalidInput for an input that does not fit it.
         """
         found, requested = await self._request(target, input, conversation, user)
@@ -327,8 +340,11 @@ class App(Control, Reading, Registry):
         log = await self.log()
         refs = {
             "conversation": None if conversation is None else await log.ref("conversation", conversation),
-            "user": None if user is None else await log.ref("user", user),
+            "user": None if user is None else await log.ref(kind_of(user), user),
         }
+        system = getattr(found, "system", None)
+        if isinstance(system, str):
+            refs["system"] = await log.ref("system", system)
         requested = requested.model_copy(update=refs)
         payload_of(requested)  # With its refs it is longer.
         return found, requested
@@ -381,6 +397,7 @@ class App(Control, Reading, Registry):
             on_delta=self.on_delta,
             live=self._live(log) if self.live or (self.live is None and worker is not None) else None,
             find=self.target,
+            memory=self.memory_policy,
             worker=worker,
         )
 

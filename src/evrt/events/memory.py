@@ -47,7 +47,8 @@ class MemoryWritten(Event):
     """Run side of a set or a forget; in conflict, nothing was written to the memory stream."""
 
     type: ClassVar[str] = "memory.written"
-    volatile: ClassVar[frozenset[str]] = frozenset({"event_id", "count"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"event_id"})
+    came_later: ClassVar[frozenset[str]] = frozenset({"count"})
 
     operation: str
     digest: str
@@ -69,7 +70,8 @@ class MemoryRecalled(Event):
     """Run side of a read: what was read, and at which version of the memory stream."""
 
     type: ClassVar[str] = "memory.recalled"
-    volatile: ClassVar[frozenset[str]] = frozenset({"version", "trust", "places", "streams", "at", "same_as"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"version", "places", "streams", "at"})
+    came_later: ClassVar[frozenset[str]] = frozenset({"trust", "same_as"})
 
     operation: str
     digest: str

@@ -107,6 +107,11 @@ class Context(Generic[Deps_co]):
         return None if requested is None else requested.model
 
     @property
+    def system(self) -> str | None:
+        """Ref of the system that the run's agent works in, together with others."""
+        return self._execution.system
+
+    @property
     def input_messages(self) -> list[JsonObject]:
         """The input as chat messages."""
         return input_messages(self.input)

@@ -45,7 +45,6 @@ from evrt.runtime.identity import Scope, current_scope, escape
 from evrt.runtime.journal import JournalWriter, Turn, payload_of
 from evrt.runtime.late_cancels import LateCancels
 from evrt.runtime.limit import TimeLimit
-from evrt.runtime.memory_known import KnownMemory
 from evrt.runtime.progress import Progress
 from evrt.runtime.stop import RunStopped, Stop
 from evrt.runtime.transcript import Transcript
@@ -149,12 +148,12 @@ class Execution:
     waiting_for_branches: dict[asyncio.Task[Any], Callable[[int | None], None]] = field(default_factory=dict)
     """Tasks that wait for branches, each with what cuts those off (see ``Branches.cut_off``)."""
     tools_recorded: set[str] = field(default_factory=set)
-    memory: KnownMemory = field(default_factory=KnownMemory)
-    untrusted: dict[str, None] = field(default_factory=dict)
     patches: dict[str, bool] = field(default_factory=dict)
     """What this execution has been told of changes of its code (``ctx.patched``)."""
     untrusted: dict[str, None] = field(default_factory=dict)
     """Where what the code has read may come from, beyond those who are trusted: see ``Context.untrusted``."""
+    facts_recorded: int = 0
+    """The last that was recorded with facts of other streams, by its number: whoever folds those waits for it."""
     stopped: Stop | None = None
     winding_down: Stop | None = None
     """Why the code is to be stopped as soon as no write without a key is being made."""
@@ -394,9 +393,6 @@ class Execution:
         payload_of(RunContinued(state=shown))
         self.check_all_asked()
         return self.stop(Stop("continued", state=shown))
-
-    def distrust(self, source: str) -> None:
-        self.untrusted[source] = None
 
     def check_all_asked(self) -> None:
         """Diverge if the code has ended and the history knows operations that it never asked for."""

@@ -11,11 +11,13 @@ from typing import Generic, Protocol, TypeVar
 import orjson
 
 from evrt.codec import encode, meta_for
+from evrt.errors import EvrtError
 from evrt.events import Envelope, Event, JsonObject
 from evrt.log.contract import Draft, Exact
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id
 from evrt.runtime.execution import Execution
+from evrt.runtime.stop import Stop
 
 
 class Fold(Protocol):
@@ -40,15 +42,28 @@ class Facts(Generic[F]):
 
     async def fold(self, stream: str) -> F:
         """The stream as it is now, this run's own facts included; reads only what is new. Part of a work with the world."""
-        await self._execution.barrier()
         fold = self._folds.get(stream)
         if fold is None:
             fold = self._folds[stream] = self._initial()
-        rows = await self._execution.world.log.read_stream(stream, after=fold.version)
-        for envelope in envelopes(rows):
+        for envelope in await self.read(stream, fold.version):
             if envelope.version > fold.version:
                 fold.apply(envelope)
         return fold
+
+    async def read(self, stream: str, after: int = 0) -> list[Envelope]:
+        """The events of the stream after a version, this run's own included. Part of a work with the world.
+
+        A run whose stream cannot be read is stopped, as where it cannot be written: it goes on when it is resumed.
+        """
+        execution = self._execution
+        writer = execution.writer
+        assert writer is not None
+        if writer.landed < execution.facts_recorded:  # Else nothing has to become durable only to be read.
+            await execution.barrier()
+        try:
+            return envelopes(await execution.world.log.read_stream(stream, after=after))
+        except EvrtError as error:
+            raise execution.stop(Stop("log", error)) from error
 
     def draft(self, stream: str, event: Event) -> Draft:
         """A fact, encoded, with who acts and for whom in its meta. Raises InvalidInput, PayloadTooLarge."""
@@ -70,6 +85,7 @@ class Facts(Generic[F]):
         writer = self._execution.writer
         assert writer is not None
         writer.record(*facts, writer.draft(note))
+        self._execution.facts_recorded = writer.recorded
 
     async def append(self, stream: str, version: int, facts: Sequence[Draft], note: Event) -> None:
         """Write facts with the note of them if the stream is at this version still. Raises WrongVersion."""

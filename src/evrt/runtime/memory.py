@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Literal
 
 from evrt.events import Event, JsonValue
-from evrt.events.memory import MemoryScope, MemoryWritten, Trust
+from evrt.events.memory import MemoryRecalled, MemoryScope, MemoryWritten, Trust
 from evrt.folds.memory import (
     RECALLED_MAX,
     Memory,
@@ -52,6 +52,10 @@ class RunMemory:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._access = MemoryAccess(execution)
+        self._glances: dict[int, MemoryRecalled] = {}
+        """The last read of the newest items that recorded them, by how many were asked for."""
+        self._glanced: dict[str, list[MemoryItem]] = {}
+        """What each of those read, by its operation."""
 
     # Reading
 
@@ -60,7 +64,7 @@ class RunMemory:
         chosen, stream = self._access.one(scope)
 
         async def look() -> Fields:
-            memory = await self._access.fold(stream)
+            memory = await self._access.facts.fold(stream)
             moment = await self._access.moment(memory)
             item = memory.get(key, moment)
             if item is None:
@@ -150,11 +154,11 @@ class RunMemory:
         Values are text here, or their JSON, cut after GLANCE_CHARACTERS_MAX characters. Where nothing has changed
         since the code last asked, no more than that is recorded.
         """
-        execution, streams = self._execution, list(self._access.streams().values())
-        before = execution.memory.glances.get(limit)
+        streams = list(self._access.streams().values())
+        before = self._glances.get(limit)
 
         async def look() -> Fields:
-            memories = [await self._access.fold(stream) for stream in streams]
+            memories = [await self._access.facts.fold(stream) for stream in streams]
             versions = {stream: memory.version for stream, memory in zip(streams, memories, strict=True)}
             moment = await self._access.moment(*memories)
             same = before is not None and moment is None and before.streams == versions
@@ -178,9 +182,9 @@ class RunMemory:
         recalled = await self._access.recall("newest", "all", "", ["all", limit], look)
         if recalled.same_as is None:
             items = read_back(MemoryItem, recalled.value, recalled.places)
-            execution.memory.glances[limit] = recalled
-            execution.memory.glanced[recalled.operation] = items
-        return self._access.seen(execution.memory.glanced[recalled.same_as or recalled.operation])
+            self._glances[limit] = recalled
+            self._glanced[recalled.operation] = items
+        return self._access.seen(self._glanced[recalled.same_as or recalled.operation])
 
     async def history(
         self, key: str, *, scope: Scope = None, limit: int = HISTORY_MAX
@@ -189,7 +193,7 @@ class RunMemory:
         chosen, stream = self._access.one(scope)
 
         async def look() -> Fields:
-            events = await self._access.whole(stream)
+            events = await self._access.facts.read(stream)
             value, places = recorded(changes_of(key, events)[-limit:])
             version = events[-1].version if events else 0
             return {"found": bool(value), "value": value, "places": places, "streams": {stream: version}}

@@ -12,24 +12,19 @@ from typing import Any, Literal
 
 import orjson
 
-from evrt.codec import encode, meta_for
-from evrt.errors import Conflict, EvrtError, InvalidInput, PayloadTooLarge, UsageError, WrongVersion
-from evrt.events import Envelope, Event, JsonObject, JsonValue
+from evrt.errors import Conflict, InvalidInput, PayloadTooLarge, UsageError, WrongVersion
+from evrt.events import Event, JsonValue
 from evrt.events.memory import MemoryForgotten, MemoryRecalled, MemoryScope, MemoryWritten, Trust
 from evrt.events.run import CANCELLED
 from evrt.folds.memory import SCOPES, Memory, MemoryItem, own_memory, read_back, recorded, shared_memory
-from evrt.log.contract import Draft, Exact
-from evrt.log.envelopes import envelopes
-from evrt.log.ids import new_event_id
+from evrt.principal import is_anonymous
 from evrt.remembering import Setting, facts_of, setting
 from evrt.runtime.execution import Execution
+from evrt.runtime.facts import Facts
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
-from evrt.runtime.stop import Stop
 
 CONFLICT_TRIES_MAX = 100
-ANONYMOUS = "anonymous-"
-"""How the ref begins of somebody who has not logged in."""
 GLANCE_CHARACTERS_MAX = 1_000
 """What a glance shows of a value."""
 REFUSALS: dict[str, type[UsageError]] = {
@@ -48,6 +43,7 @@ class MemoryAccess:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._policy = execution.world.memory
+        self.facts = Facts(execution, Memory)
 
     # Whose memory
 
@@ -64,7 +60,7 @@ class MemoryAccess:
         execution = self._execution
         user, conversation, system = execution.owner, execution.conversation, execution.system
         found: dict[MemoryScope, str] = {}
-        if user is not None and not user.startswith(ANONYMOUS):
+        if user is not None and not is_anonymous(user):
             found["user"] = own_memory(user)
             if system is not None:
                 found["system"] = shared_memory(system, user)
@@ -99,7 +95,7 @@ class MemoryAccess:
         """Read items of these streams, each in its turn, and record them."""
 
         async def look() -> Fields:
-            memories = [await self.fold(stream) for stream in streams]
+            memories = [await self.facts.fold(stream) for stream in streams]
             moment = await self.moment(*memories)
             found = [item for memory in memories for item in choose(memory, moment)]
             value, places = recorded(found)
@@ -158,7 +154,7 @@ class MemoryAccess:
 
     def distrust(self, scope: MemoryScope, key: str) -> None:
         """The run has read an untrusted value."""
-        self._execution.distrust(f"memory:{scope}:{key}")
+        self._execution.untrusted.setdefault(f"memory:{scope}:{key}")
 
     # Writing
 
@@ -218,7 +214,7 @@ class MemoryAccess:
             new = new.model_copy(update={"operation": identity})
 
             async def look() -> tuple[Memory, int | None]:
-                memory = await self.fold(stream)
+                memory = await self.facts.fold(stream)
                 return memory, await execution.now() if timed else await self.moment(memory)
 
             try:
@@ -243,9 +239,6 @@ class MemoryAccess:
         alone: bool,
     ) -> MemoryWritten:
         """Write the facts and the note of them, or the note of why nothing was written."""
-        execution = self._execution
-        writer = execution.writer
-        assert writer is not None
         for _ in range(CONFLICT_TRIES_MAX):
             if if_version is not None:
                 item = memory.get(new.key, moment)
@@ -258,23 +251,17 @@ class MemoryAccess:
                 facts, existed = decide(memory, moment)
             except UsageError as error:
                 return self._refused(new, error)
-            drafts = [self._draft(stream, fact) for fact in facts]
+            drafts = [self.facts.draft(stream, fact) for fact in facts]
             event_id = drafts[0].event_id if len(drafts) == 1 and new.key else None
             written = new.model_copy(update={"event_id": event_id, "existed": existed, "count": len(facts)})
             if if_version is None and not alone:
-                writer.record(*drafts, writer.draft(written))
+                self.facts.record(drafts, written)
                 return written
             try:
-                # The code goes on when this is there, so no outcome of another branch may come in between.
-                with execution.progress.pinned():
-                    await writer.append_now(
-                        [*drafts, writer.draft(written)],
-                        {stream: Exact(memory.version)},
-                        too_late=execution.strike_next,
-                    )
-                    return written
+                await self.facts.append(stream, memory.version, drafts, written)
+                return written
             except WrongVersion:
-                memory = await self.fold(stream)  # Another key may have changed, or this one.
+                memory = await self.facts.fold(stream)  # Another key may have changed, or this one.
         return self._conflict(new, "is being written too fast to set it now")
 
     def _conflict(self, new: MemoryWritten, what: str, existed: bool = False) -> MemoryWritten:
@@ -296,44 +283,7 @@ class MemoryAccess:
             nothing = {"count": 0} if isinstance(event, MemoryWritten) else {}
             execution.record(event.model_copy(update={"failure": failure, **nothing}))
 
-    # The streams
-
-    async def fold(self, stream: str) -> Memory:
-        """The memory as it is now, this run's own writes included; folds only what is new."""
-        execution = self._execution
-        await execution.barrier()
-        memory = execution.memory.folds.setdefault(stream, Memory())
-        for envelope in await self._read(stream, memory.version):
-            if envelope.version > memory.version:
-                memory.apply(envelope)
-        return memory
-
-    async def whole(self, stream: str) -> list[Envelope]:
-        """All of a memory stream, this run's own writes included."""
-        await self._execution.barrier()
-        return await self._read(stream, -1)
-
-    async def _read(self, stream: str, after: int) -> list[Envelope]:
-        execution = self._execution
-        try:
-            return envelopes(await execution.world.log.read_stream(stream, after=after))
-        except EvrtError as error:
-            # A run is not to go on without its memory. It can be resumed, when the log can be read.
-            raise execution.stop(Stop("log", error)) from error
-
-    def _draft(self, stream: str, event: Event) -> Draft:
-        execution = self._execution
-        meta: JsonObject = {"run": execution.run, "actor": execution.actor}
-        if execution.owner is not None:
-            meta["on_behalf_of"] = execution.owner
-        return Draft(
-            stream,
-            event.type,
-            new_event_id(),
-            execution.correlation,
-            meta_for(event, orjson.dumps(meta)),
-            encode(event),
-        )
+    # The clock
 
     async def moment(self, *memories: Memory) -> int | None:
         """The log's clock, if anything in these memories was ever to expire."""

@@ -241,6 +241,7 @@ class Runner:
             actor=self._actor,
             owner=self._requested.user,
             conversation=self._requested.conversation,
+            system=self._requested.system,
         )
         self._parking = Parking(execution, self._requested)
         main = asyncio.get_running_loop().create_task(self._main(execution))

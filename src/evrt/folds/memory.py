@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b32encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,7 +17,8 @@ SCOPES: tuple[MemoryScope, ...] = ("user", "system", "conversation")
 """In the order in which they are searched, and shown."""
 RECALLED_MAX = 20
 """Most items of one scope that a recall finds by the beginning of their keys."""
-STREAM_CHARACTERS = 26
+DIGEST_CHARACTERS = 32
+"""128 bits: no two pairs of a system and a user ever meet in one stream."""
 
 
 class MemoryItem(NamedTuple):
@@ -147,8 +147,8 @@ def shared_memory(system: str, user: str) -> str:
     It is worked out, not looked up, so that reading leaves nothing behind; and out of the user's ref, which is random,
     so that the name tells nothing.
     """
-    digest = sha256(f"{system}\n{user}".encode()).digest()
-    return f"{PREFIX}system-{b32encode(digest).decode('ascii').lower()[:STREAM_CHARACTERS]}"
+    digest = sha256(f"{system}\n{user}".encode()).hexdigest()
+    return f"{PREFIX}system-{digest[:DIGEST_CHARACTERS]}"
 
 
 def own_memory(ref: str) -> str:

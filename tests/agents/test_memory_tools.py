@@ -1,20 +1,17 @@
-"""The tools by which a model remembers, recalls and forgets, and the block of what is remembered in its prompt."""
+"""The tools by which a model remembers, recalls and forgets."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pytest
 
 import evrt
-from evrt.agents.memory_block import block_of, line_of, memory_block, on_one_line
 from evrt.agents.memory_tools import memory_tools
-from evrt.folds.memory import MemoryItem
-from evrt.testing import ScriptedModel
 from runtime.logs import Ctx
 
 NOT_AVAILABLE = {"error": "Memory not available", "hint": "Memory requires a logged-in user"}

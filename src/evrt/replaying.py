@@ -50,7 +50,14 @@ def _offline(world: World) -> World:
     def no_model(name: str) -> Model:
         raise UsageError(f"A replay calls no model, and {name} was asked for.")
 
-    return World(log=world.log, models=no_model, deps=world.deps, redact=world.redact, find=world.find)
+    return World(
+        log=world.log,
+        models=no_model,
+        deps=world.deps,
+        redact=world.redact,
+        find=world.find,
+        memory=world.memory,
+    )
 
 
 def _output(journal: Journal) -> JsonValue:

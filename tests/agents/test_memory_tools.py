@@ -27,7 +27,7 @@ def new_app(**more: Any) -> evrt.App:
         answers, transcript = [], ctx.transcript()
         for number, (name, arguments) in enumerate(wanted):
             text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            call = {"id": f"call_{number}", "function": {"name": name, "arguments": text}}
+            call: Any = {"id": f"call_{number}", "function": {"name": name, "arguments": text}}
             outcome = await ctx.perform(call, memory_tools())
             transcript.add_result(outcome)
             answers.append(transcript.messages[-1]["content"])
@@ -68,7 +68,12 @@ def test_the_model_is_shown_three_tools_with_their_parameters_scopes_and_default
     three = ["conversation", "user", "system"]
     texts = {"key": "string", "scope": "string"}
     assert shown == {
-        "remember": ({"key": "string", "value": "string", "scope": "string"}, ["key", "value"], three, "user"),
+        "remember": (
+            {"key": "string", "value": "string", "scope": "string"},
+            ["key", "value"],
+            three,
+            "user",
+        ),
         "recall": (texts, ["key"], [*three, "all"], "all"),
         "forget": (texts, ["key"], three, "user"),
     }
@@ -118,7 +123,10 @@ AGENT = "agent:helper"
             {"success": True, "message": "Remembered: tea (scope: user)"},
         ),
         (
-            [("remember", {"key": " tea ", "value": " green\n"}), ("recall", {"key": " tea", "scope": " all "})],
+            [
+                ("remember", {"key": " tea ", "value": " green\n"}),
+                ("recall", {"key": " tea", "scope": " all "}),
+            ],
             {"memories": [{"key": "tea", "value": "green", "scope": "user", "source": AGENT}]},
         ),
         ([("remember", {})], {"error": "Missing required parameter: key"}),
@@ -140,7 +148,10 @@ AGENT = "agent:helper"
         # fault 5
         ([("remember", {"key": 5, "value": "x"})], {"error": "Invalid parameter: key must be a string"}),
         ([("remember", {"key": "k", "value": 5})], {"error": "Invalid parameter: value must be a string"}),
-        ([("remember", {"key": "k", "value": ["a"]})], {"error": "Invalid parameter: value must be a string"}),
+        (
+            [("remember", {"key": "k", "value": ["a"]})],
+            {"error": "Invalid parameter: value must be a string"},
+        ),
         ([("recall", {"key": {"a": 1}})], {"error": "Invalid parameter: key must be a string"}),
         ([("forget", {"key": False})], {"error": "Invalid parameter: key must be a string"}),
         # What the schema does not know is passed over, as a model may make up parameters.
@@ -315,7 +326,9 @@ async def test_the_log_names_key_and_scope_and_never_a_value(caplog: pytest.LogC
     async with new_app() as app:
         with caplog.at_level(logging.INFO, "evrt.run"):
             secret = {"key": "user.diagnosis", "value": "flu-7301"}
-            await ask(app, ("remember", secret), ("recall", {"key": "user"}), ("forget", {"key": secret["key"]}))
+            await ask(
+                app, ("remember", secret), ("recall", {"key": "user"}), ("forget", {"key": secret["key"]})
+            )
     lines = [record.getMessage() for record in caplog.records if "user" in record.getMessage()]
     assert lines == [
         "Remembered 'user.diagnosis' (scope: user)",

@@ -101,7 +101,7 @@ async def forget(ctx: Context[Any], **arguments: JsonValue) -> JsonObject:
     async def do() -> JsonObject:
         key = _required(arguments, "key")
         scope = cast(MemoryScope, _chosen(ctx, arguments, SCOPES, "user"))
-        existed = await ctx.memory.forget(key, scope=scope)
+        existed = await ctx.memory.forget(key, scope=scope, source=f"agent:{ctx.target}")
         if not existed:
             return {"success": False, "message": f"No memory found with key: {key}"}
         ctx.log(f"Forgot {key!r} (scope: {scope})", key=key, scope=scope)

@@ -261,8 +261,10 @@ class RunMemory:
         new = MemoryWritten(operation="", digest=digest_of(asked), action="set_many", scope=chosen, key="")
         await self._access.set(new, stream, several)
 
-    async def forget(self, key: str, *, scope: Scope = None, if_version: int | None = None) -> bool:
-        """Forget a key; tells whether it had a value. Errors as for ``set``."""
+    async def forget(
+        self, key: str, *, scope: Scope = None, source: str | None = None, if_version: int | None = None
+    ) -> bool:
+        """Forget a key; tells whether it had a value. ``source`` and ``if_version`` as for ``set``."""
         chosen, stream = self._access.one(scope)
         check_key(key)
         new = MemoryWritten(
@@ -271,7 +273,7 @@ class RunMemory:
 
         def decide(memory: Memory, moment: int | None) -> tuple[Sequence[Event], bool]:
             held = [key] if key in memory.items else []
-            return self._access.forgotten(held), memory.get(key, moment) is not None
+            return self._access.forgotten(held, source), memory.get(key, moment) is not None
 
         return (await self._access.write(new, stream, decide, if_version)).existed
 

@@ -172,10 +172,10 @@ class MemoryAccess:
     def _trust(self) -> Trust:
         return "untrusted" if self._execution.untrusted else "trusted"
 
-    def forgotten(self, keys: Iterable[str]) -> list[Event]:
+    def forgotten(self, keys: Iterable[str], source: str | None = None) -> list[Event]:
         """The facts that forget these keys."""
-        source = f"run:{self._execution.run}"
-        return [MemoryForgotten(key=key, source=source) for key in keys]
+        said = source or f"run:{self._execution.run}"
+        return [MemoryForgotten(key=key, source=said) for key in keys]
 
     async def set(
         self, new: MemoryWritten, stream: str, several: Sequence[Setting], if_version: int | None = None

@@ -22,8 +22,8 @@ PARTS: tuple[type[BaseModel], ...] = (Failure, Usage)
 
 STREAMS = {
     "conversation": "`conversation-…`",
-    "memory.set": "`memory-user-…`, `memory-conversation-…`",
-    "memory.forgotten": "`memory-user-…`, `memory-conversation-…`",
+    "memory.set": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",
+    "memory.forgotten": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",
 }
 
 HEAD = """\
@@ -48,7 +48,7 @@ An event's place in the log (position, time, stream, version, meta …) is not p
 [the log format](log-format.md).
 
 In meta, evrt writes `epoch` (of the claim under which an event was written), `actor` (`agent:NAME`,
-`workflow:NAME`, `person`, or `late worker`), `on_behalf_of` (the ref of the run's user), `run` (in memory
+`workflow:NAME`, `person`, `outside`, or `late worker`), `on_behalf_of` (the ref of the run's user), `run` (in memory
 streams: the run that wrote), and `schema` (the version of the payload's shape, left out while it is 1).
 """
 

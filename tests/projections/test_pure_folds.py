@@ -215,11 +215,11 @@ HUGE: tuple[JsonValue, ...] = (
     [{"role": "user", "content": "words " * 3_000}] * 30,
 )
 NOT_TO_BE_GROWN = frozenset(
-    ("operation", "reopens", "event_id", "key", "kind", "reason", "effect", "outcome", "action", "scope")
+    ("operation", "reopens", "event_id", "key", "kind", "reason", "effect", "outcome", "action", "scope", "trust")
 )
 
 
-MEMORIES = (MemorySet(key="a", value=1), MemorySet(key="b", value=2, source="s"))
+MEMORIES = (MemorySet(key="a", value=1, metadata={}), MemorySet(key="b", value=2, source="s", by="p"))
 
 
 def nested(depth: int) -> JsonValue:

@@ -28,9 +28,10 @@ def _detail(event: Event) -> str:
         case ConversationStarted():
             return event.target
         case m.MemorySet():
-            return f"{event.key} = {short(event.value)}"
+            until = "" if event.expires_at is None else f", until {rfc3339(event.expires_at)}"
+            return f"{event.key} = {short(event.value)}{until}{_by(event.by)}"
         case m.MemoryForgotten():
-            return event.key
+            return f"{event.key}{_by(event.by)}"
         case m.MemoryWritten() | m.MemoryRecalled():
             return _memory(event)
         case c.ModelCallRequested() | c.ModelCallCompleted() | c.ModelCallFailed():
@@ -166,9 +167,24 @@ def _tokens(usage: c.Usage | None) -> str:
 
 def _memory(event: m.MemoryWritten | m.MemoryRecalled) -> str:
     name = f"{event.scope}:{event.key}"
+    if event.failure is not None:
+        return f"{name} {failed(event.failure)}"
     if isinstance(event, m.MemoryRecalled):
-        return f"{name} = {short(event.value)}" if event.found else f"{name} is not there"
-    return f"{event.action} {name}{f', refused: {words(event.conflict)}' if event.conflict else ''}"
+        return _recalled(event, name)
+    if event.conflict is not None:
+        return f"{event.action} {name}, refused: {words(event.conflict)}"
+    several = f" {counted(event.count, 'key')}" if event.action in ("set_many", "clear") else ""
+    return f"{event.action}{several} {name}"
+
+
+def _recalled(event: m.MemoryRecalled, name: str) -> str:
+    if event.same_as is not None:
+        return f"{name} the same as {event.same_as}"
+    if not event.found:
+        return f"{name} is not there"
+    # Items were asked for where streams are named; the list has each with its scope and key.
+    several = event.streams is not None
+    return f"{name}: {counted(len(event.places), 'item')}" if several else f"{name} = {short(event.value)}"
 
 
 def message_text(message: JsonObject) -> str:

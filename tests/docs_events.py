@@ -21,6 +21,7 @@ PARTS: tuple[type[BaseModel], ...] = (Failure, Usage)
 """Models that stand inside events."""
 
 STREAMS = {
+    "conversation.recalled": "`run-…`",
     "conversation": "`conversation-…`",
     "memory.set": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",
     "memory.forgotten": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",

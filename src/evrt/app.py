@@ -40,6 +40,7 @@ from evrt.remembering import KEPT, MemoryPolicy
 from evrt.replaying import replay_run
 from evrt.requesting import Terms, enqueue_run, not_before, request_of
 from evrt.result import ReplayReport, Result
+from evrt.runtime.chats import Chats
 from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
 from evrt.seal import Redact, admit, keep
@@ -111,6 +112,7 @@ class App(Control, Reading, Registry):
         self.memory_policy = memory_policy
         self._log: Log | None = None
         self._turn = Turn()
+        self._chats = Chats()
         self._views: Views | None = None
         self._live_writer: LiveWriter | None = None
         self._live_reader: LiveReader | None = None
@@ -152,6 +154,7 @@ class App(Control, Reading, Registry):
             if self._log is None:
                 self._log = await open_log(self.url, read_only=read_only)
                 self._turn = Turn()
+                self._chats = Chats()
         return self._log
 
     async def views(self) -> Views:
@@ -394,6 +397,7 @@ class App(Control, Reading, Registry):
             redact=self.redact,
             default_model=self.default_model,
             turn=self._turn,
+            chats=self._chats,
             on_delta=self.on_delta,
             live=self._live(log) if self.live or (self.live is None and worker is not None) else None,
             find=self.target,

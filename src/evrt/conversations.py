@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evrt.events import Envelope, JsonObject, JsonValue
-from evrt.folds.chats import Said, last_assistant_message, messages_of, to_be_read
+from evrt.folds.chats import last_assistant_message, messages_of, to_be_read
+from evrt.folds.said import Said
 from evrt.history import resolve_ref
 from evrt.log import Log
 from evrt.log.envelopes import Row

@@ -10,9 +10,10 @@ from evrt.events import calls as c
 from evrt.events import run as r
 from evrt.events.conversation import ConversationStarted
 from evrt.events.memory import MemoryForgotten, MemorySet
-from evrt.folds.chats import Said, last_assistant_message, messages_of
+from evrt.folds.chats import last_assistant_message, messages_of
 from evrt.folds.clip import is_clipped
 from evrt.folds.run import ERASED
+from evrt.folds.said import Said
 from evrt.folds.waiting import still_waiting
 from evrt.projection import AnyProjection, encode_document, fold
 from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, usage

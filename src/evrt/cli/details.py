@@ -8,10 +8,10 @@ from typing import cast
 from evrt.cli.text import counted, duration, json_or_text, one_line, rfc3339, short, words
 from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events import calls as c
+from evrt.events import conversation as v
 from evrt.events import loop as o
 from evrt.events import memory as m
 from evrt.events import run as r
-from evrt.events.conversation import ConversationStarted
 
 
 def detail(event: Event) -> str:
@@ -25,8 +25,6 @@ def _detail(event: Event) -> str:
             return "(erased)"
         case Unknown():
             return f"(of a type or shape that this version does not know) {short(event.state)}"
-        case ConversationStarted():
-            return event.target
         case m.MemorySet():
             until = "" if event.expires_at is None else f", until {rfc3339(event.expires_at)}"
             return f"{event.key} = {short(event.value)}{until}{_by(event.by)}"
@@ -55,8 +53,10 @@ def _detail(event: Event) -> str:
             return f"{short(event.result)}{_took(event.latency_ms)}"
         case c.StepFailed():
             return failed(event.failure) + _again(event)
+        case _ if event.type.startswith("tool_call."):
+            return _tool_call(event)
         case _:
-            return _tool_call(event) if event.type.startswith("tool_call.") else _of_run(event)
+            return _conversation(event) if event.type.startswith("conversation.") else _of_run(event)
 
 
 def _of_run(event: Event) -> str:
@@ -185,6 +185,35 @@ def _recalled(event: m.MemoryRecalled, name: str) -> str:
     # Items were asked for where streams are named; the list has each with its scope and key.
     several = event.streams is not None
     return f"{name}: {counted(len(event.places), 'item')}" if several else f"{name} = {short(event.value)}"
+
+
+def _conversation(event: Event) -> str:
+    match event:
+        case v.ConversationStarted():
+            return event.target + (f" {words(event.title)}" if event.title else "")
+        case v.ConversationTitled():
+            return f"{words(event.title or '(none)')}{_by(event.by)}"
+        case v.ConversationDescribed():
+            return f"{short(event.metadata)}{_by(event.by)}"
+        case v.ConversationResourceAttached():
+            size = "" if event.size is None else f", {counted(event.size, 'byte')}"
+            return f"{words(event.name)} ({event.kind}{size}){_by(event.by)}"
+        case v.ConversationResourceDetached():
+            return f"{words(event.name)}{_by(event.by)}"
+        case v.ConversationForked():
+            return f"{counted(event.upto, 'message')} of {event.source}{_by(event.by)}"
+        case v.ConversationRewound():
+            return f"to before message {event.at}, where {event.run} goes on{_by(event.by)}"
+        case v.ConversationDeleted():
+            why = f": {words(event.reason)}" if event.reason else ""
+            return f"asked for{_by(event.by)}{why}"
+        case v.ConversationErased():
+            return f"{counted(event.events, 'event')}, {counted(event.blobs, 'blob')}"
+        case v.ConversationRecalled():
+            left_out = f", {event.omitted:,} older ones left out" if event.omitted else ""
+            return f"{counted(len(event.messages), 'message')}{left_out}"
+        case _:
+            return short(event.model_dump(mode="json", exclude={"operation"}))
 
 
 def message_text(message: JsonObject) -> str:

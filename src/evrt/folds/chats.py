@@ -1,42 +1,82 @@
-"""What was said in a conversation, as documents of one message each, and those documents as messages again.
+"""What counts of a conversation: one rule for its history, for what its next run is shown, and for what is summed up.
 
-A run's own document has its input and how the run ended; a model's reply, a word to the user and a tool's result have
-one each. Of a message that is too large for a document a beginning is kept, and the position of the event it can be
-read whole from: ``whole`` makes it of that event.
+Runs follow one another as they were asked for, and each has its messages in the order in which they came to be. What
+a run said that failed, was cut off or given up is left out, and so is whatever another run has taken the place of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import orjson
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from evrt.events import Envelope, JsonObject, JsonValue
 from evrt.events.calls import ModelCallCompleted
 from evrt.events.run import MessageProduced, RunRequested
-from evrt.folds.clip import clip, clip_text, is_deep
 from evrt.folds.messages import input_messages
-from evrt.folds.operation import Known
 from evrt.folds.requests import tool_message
+from evrt.folds.said import HANDLES, NOTHING, OF_THE_RUN, OPEN, Said, evolve_said, key_of, part_of
 
-OPEN = "open"
 LISTENED_TO = frozenset({OPEN, "succeeded", "step_limit"})
 """Runs whose messages belong to the conversation; one that failed, was cut off or given up left it."""
 
 
-class Said(Known):
-    """Messages in the neutral chat shape that one operation made, or a run's input."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one run said in a conversation, its input first."""
 
-    run: str = ""
-    at: int = 0
-    """Position at which the messages came to be, by which they are in order; 0 while there are none."""
-    messages: tuple[JsonValue, ...] = ()
-    operation: str | None = None
-    tool_call_id: str | None = None
-    status: str | None = None
-    """Of a run's own document: ``open``, or how the run ended."""
-    whole_at: int | None = None
-    """Position of the event that has the messages whole, where they are cut here."""
+    run: str
+    at: int
+    """Position of the run's request."""
+    messages: tuple[JsonValue, ...]
+    inherited: bool = False
+    """Whether it was said in the conversation that this one is a fork of."""
+    untrusted: bool = False
+
+
+def is_heard(run: Said, rewinds: Iterable[Said], *, include_failed_runs: bool = False) -> bool:
+    """Whether what a run said counts. The documents are the run's own, and those of where the conversation was rewound."""
+    if run.superseded or is_rewound(run.at, rewinds):
+        return False
+    return include_failed_runs or run.status in LISTENED_TO
+
+
+def is_rewound(at: int, rewinds: Iterable[Said]) -> bool:
+    """Whether the conversation has been rewound to before a run that was requested at this position."""
+    return any(rewound.since is not None and rewound.since <= at < rewound.at for rewound in rewinds)
+
+
+def turns_of(
+    documents: Iterable[Said],
+    *,
+    include_failed_runs: bool = False,
+    events: Mapping[int, Envelope] | None = None,
+    inherited: Sequence[Turn] = (),
+) -> list[Turn]:
+    """The turns of a conversation that count, in order.
+
+    ``events`` are those whose positions ``to_be_read`` names, by position; without them long messages stay cut.
+    ``inherited`` are the turns of the conversation that it is a fork of, as of then (see ``origin_of``).
+    """
+    runs: dict[str, Said] = {}
+    rewinds: list[Said] = []
+    lines: dict[str, list[Said]] = {}
+    turns: list[Turn] = []
+    for one in documents:
+        if one.status is not None or one.superseded:
+            runs[one.run] = one
+        if one.since is not None:
+            rewinds.append(one)
+        elif one.source is not None:
+            turns = inherited_by(one, inherited)
+        elif one.messages:
+            lines.setdefault(one.run, []).append(one)
+    turns = [turn for turn in turns if not is_rewound(turn.at, rewinds)]
+    for run in sorted(lines, key=lambda run: (runs[run].at if run in runs else 0, run)):
+        own = runs.get(run)
+        if own is None or is_heard(own, rewinds, include_failed_runs=include_failed_runs):
+            said = messages_in(lines[run], events)
+            turns.append(Turn(run, own.at if own is not None else 0, tuple(said)))
+    return turns
 
 
 def messages_of(
@@ -44,22 +84,36 @@ def messages_of(
     *,
     include_failed_runs: bool = False,
     events: Mapping[int, Envelope] | None = None,
+    inherited: Sequence[Turn] = (),
 ) -> list[JsonValue]:
-    """The messages of a conversation: run after run in the order in which they were asked for.
+    """The messages of a conversation that count, in order. See ``turns_of``."""
+    turns = turns_of(documents, include_failed_runs=include_failed_runs, events=events, inherited=inherited)
+    return [message for turn in turns for message in turn.messages]
 
-    ``events`` are those whose positions ``to_be_read`` names, by position; without them long messages stay cut.
-    """
-    known = list(documents)
-    runs = {document.run: document for document in known if document.status is not None}
-    found = [document for document in known if document.messages]
-    if not include_failed_runs:
-        found = [one for one in found if one.run not in runs or runs[one.run].status in LISTENED_TO]
-    found.sort(key=lambda one: (runs[one.run].at if one.run in runs else 0, one.run, one.at))
+
+def messages_in(lines: Iterable[Said], events: Mapping[int, Envelope] | None = None) -> list[JsonValue]:
+    """The messages of one run's documents, in order."""
     said: list[JsonValue] = []
-    for one in found:
+    for one in sorted(lines, key=lambda one: one.at):
         event = None if one.whole_at is None or events is None else events.get(one.whole_at)
         said += one.messages if event is None else whole(one, event)
     return said
+
+
+def origin_of(documents: Iterable[Said]) -> Said | None:
+    """The document that says of which conversation this one is a fork, or None."""
+    return next((one for one in documents if one.source is not None), None)
+
+
+def inherited_by(fork: Said, turns: Iterable[Turn]) -> list[Turn]:
+    """The turns of its source that a fork has, the last one as far as its messages were to go."""
+    found: list[Turn] = []
+    for turn in turns:
+        if turn.at < fork.last_at:
+            found.append(replace(turn, inherited=True))
+        elif turn.at == fork.last_at:
+            found.append(replace(turn, messages=turn.messages[: fork.last_messages], inherited=True))
+    return found
 
 
 def last_assistant_message(messages: Iterable[JsonValue]) -> JsonObject | None:
@@ -92,35 +146,86 @@ def whole(document: Said, envelope: Envelope) -> list[JsonValue]:
     return [tool_message(event, document.tool_call_id)]
 
 
-def clip_messages(
-    messages: list[JsonObject], bytes_max: int, position: int
-) -> tuple[tuple[JsonValue, ...], int | None]:
-    """These messages, as many as there is room for and each with a share of it; and where they are whole, if cut."""
-    encoded = orjson.dumps(messages)
-    if len(encoded) <= bytes_max and not is_deep(messages, encoded):
-        return tuple(messages), None
-    kept: list[JsonValue] = []
-    room = bytes_max
-    for message in messages:
-        cut = clip_message(message, max(room, bytes_max // 8), position)
-        room -= len(orjson.dumps(cut)) + 1
-        if room < 0:
-            break
-        kept.append(cut)
-    return tuple(kept), position
+@dataclass(slots=True)
+class Chat:
+    """A conversation folded event by event, whole and as it is: what a run that belongs to it reads.
+
+    ``position`` is that of the last event that was looked at, ``size``
+    roughly the bytes of what is held.
+    """
+
+    position: int = 0
+    size: int = 0
+    runs: dict[str, Said] = field(default_factory=dict)
+    """The runs' own documents, in the order in which the runs were asked for."""
+    lines: dict[str, dict[str, Said]] = field(default_factory=dict)
+    """What each run said, by part; its own document is there too."""
+    rewinds: list[Said] = field(default_factory=list)
+    origin: Said | None = None
+    inherited: Sequence[Turn] = ()
+    """What a fork has from its source; the reader puts it in."""
+    tainted: set[str] = field(default_factory=set)
+    """Runs that have read what nobody vouches for."""
+    cut: list[tuple[str, str]] = field(default_factory=list)
+    """Run and part of documents that only the event at ``whole_at`` has whole: the reader puts them right."""
+
+    def apply(self, envelope: Envelope) -> None:
+        """Take in the next event that has the conversation as its correlation."""
+        if envelope.type not in READ or key_of(envelope) is None:
+            return
+        if is_untrusted(envelope):
+            self.tainted.add(envelope.stream)
+        part = part_of(envelope) if envelope.type in HANDLES else None
+        if part is None:
+            return
+        kind, run = envelope.type, envelope.stream
+        lines = self.lines.setdefault(run, {})
+        after = evolve_said(lines.get(part, NOTHING), envelope)
+        if after is None:
+            lines.pop(part, None)
+        elif after.since is not None:
+            self.rewinds.append(after)
+        elif after.source is not None:
+            self.origin = after
+        else:
+            lines[part] = after
+            if kind in OF_THE_RUN:
+                self.runs[run] = after
+            if after.whole_at is not None:
+                self.cut.append((run, part))
+
+    def put_right(self, run: str, part: str, envelope: Envelope) -> None:
+        """Put the whole messages of a document in, from the event that has them."""
+        known = self.lines.get(run, {}).get(part)
+        if known is not None and known.whole_at == envelope.position:
+            update = {"messages": tuple(whole(known, envelope)), "whole_at": None}
+            self.lines[run][part] = known.model_copy(update=update)
+
+    def turns(self, *, include_failed_runs: bool = False) -> list[Turn]:
+        """The turns that count, in order."""
+        return list(self.newest_first(include_failed_runs=include_failed_runs))[::-1]
+
+    def newest_first(self, *, before: int | None = None, include_failed_runs: bool = False) -> Iterable[Turn]:
+        """The turns that count, the last one first; those asked for before a position."""
+        for run, own in reversed(self.runs.items()):
+            if (before is None or own.at < before) and is_heard(
+                own, self.rewinds, include_failed_runs=include_failed_runs
+            ):
+                said = messages_in(one for one in self.lines[run].values() if one.messages)
+                if said:
+                    yield Turn(run, own.at, tuple(said), untrusted=run in self.tainted)
+        for turn in reversed(self.inherited):
+            if (before is None or turn.at < before) and not is_rewound(turn.at, self.rewinds):
+                yield turn
 
 
-def clip_message(message: JsonValue, bytes_max: int, position: int) -> JsonValue:
-    """A message in its shape, each of its long fields cut; only role, text and id of the tool call if that is too long."""
-    if not isinstance(message, dict):
-        return clip(message, bytes_max, position)
-    shares = {"content": bytes_max // 2, "tool_call_id": bytes_max // 8, "role": bytes_max // 8}
-    cut: JsonObject = {
-        name: clip_text(value, shares.get(name, bytes_max // 4), position)
-        if isinstance(value, str)
-        else clip(value, shares.get(name, bytes_max // 4), position)
-        for name, value in message.items()
-    }
-    if len(orjson.dumps(cut)) <= bytes_max:
-        return cut
-    return {name: value for name, value in cut.items() if name in shares}
+READ = HANDLES | {"conversation.recalled", "memory.recalled"}
+"""Types of events that a chat takes in: those that say something, and those that tell of what a run has read."""
+
+
+def is_untrusted(envelope: Envelope) -> bool:
+    """Whether a run has read something with this event that nobody vouches for: what a tool found, say."""
+    kind, event = envelope.type, envelope.event
+    if kind in ("tool_call.completed", "tool_call.failed", "tool_call.settled", "tool_call.reported"):
+        return True
+    return bool(getattr(event, "untrusted", None))

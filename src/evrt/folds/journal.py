@@ -97,6 +97,7 @@ OUTCOMES = AT_ONCE | {
     "tool_call.completed",
     "memory.written",
     "memory.recalled",
+    "conversation.recalled",
     "question.expired",
     "timer.fired",
     "wait.cancelled",

@@ -14,6 +14,7 @@ from evrt.errors import NotFound, UnusableLog
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ModelCallCompleted, ModelCallRequested
 from evrt.events.canonical import canonical
+from evrt.events.conversation import ConversationRecalled
 from evrt.events.run import Failure
 from evrt.folds.journal import Journal, established
 
@@ -89,6 +90,8 @@ def _messages(journal: Journal, operation: str) -> list[JsonObject]:
 def _resolve(journal: Journal, item: JsonObject) -> JsonObject:
     if "role" in item:
         return item
+    if "recalled_by" in item:
+        return _recalled(journal, cast(str, item["recalled_by"]), cast(int, item["index"]))
     identity = cast(str, item.get("result_of") or item.get("reply_of"))
     operation = journal.operations.get(identity)
     if operation is None or operation.outcome is None:
@@ -111,6 +114,17 @@ def _in_state(journal: Journal, item: JsonObject) -> list[JsonObject]:
             f"A request of {journal.run} refers to messages of the state that it continued as, which are not there."
         )
     return messages
+
+
+def _recalled(journal: Journal, identity: str, index: int) -> JsonObject:
+    operation = journal.operations.get(identity)
+    event = None if operation is None or operation.outcome is None else operation.outcome.event
+    if not isinstance(event, ConversationRecalled) or not 0 <= index < len(event.messages):
+        raise UnusableLog(
+            f"A request of {journal.run} refers to message {index} of {identity}, which is not there: it is missing, or "
+            "has been erased."
+        )
+    return cast(JsonObject, event.messages[index])
 
 
 def _tools(journal: Journal, digest: str) -> tuple[JsonObject, ...]:

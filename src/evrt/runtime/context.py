@@ -41,6 +41,7 @@ from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
 from evrt.runtime.memory import RunMemory
 from evrt.runtime.race import Won, race
+from evrt.runtime.recalling import HISTORY_MESSAGES_MAX, History, recall
 from evrt.runtime.reply import Reply, ToolOutcome, reply_from
 from evrt.runtime.transcript import Transcript
 
@@ -121,6 +122,7 @@ class Context(Generic[Deps_co]):
         """Whether the code is being led through its recorded past. For what only readers see; never branch on it."""
         return not self._execution.progress.live or self._execution.offline
 
+<<<<<<< HEAD
     # Whom to trust
 
     @property
@@ -135,6 +137,17 @@ class Context(Generic[Deps_co]):
     def distrust(self, source: str) -> None:
         """Say that the run has read something from there that its operator does not answer for."""
         self._execution.untrusted.setdefault(source)
+=======
+    async def history(self, messages_max: int = HISTORY_MESSAGES_MAX) -> History:
+        """What was said before in the run's conversation: the newest ``messages_max`` chat messages, oldest first.
+
+        That of the runs that were asked for before this one, as it is at this moment; of a run that is still at it what
+        it has come to. Failed and superseded runs are left out. Recorded once: resume and replay give the same. Empty
+        where the run has no conversation. Give the messages to a model as they are, and they are not recorded again.
+        If ``history.untrusted``, call ``ctx.distrust("history")``. Raises InvalidInput.
+        """
+        return await recall(self._execution, messages_max)
+>>>>>>> 76dfe1b (A run sees what was said before in its conversation, and one rule says what counts of it)
 
     # Tools, agents, steps
 

@@ -40,6 +40,7 @@ from evrt.log.envelopes import envelopes
 from evrt.remembering import KEPT, MemoryPolicy
 from evrt.requesting import Startable
 from evrt.runtime import differences
+from evrt.runtime.chats import Chats
 from evrt.runtime.differences import Difference, Unasked
 from evrt.runtime.identity import Scope, current_scope, escape
 from evrt.runtime.journal import JournalWriter, Turn, payload_of
@@ -82,6 +83,8 @@ class World:
     """Called with (run, operation, text) while a model streams; live only, never on replay."""
     live: LiveWriter | None = None
     """Has other processes see what models say while they say it."""
+    chats: Chats = field(default_factory=Chats)
+    """Conversations as this process last folded them."""
     find: Callable[[str], Startable] = _nothing_to_start
     """An agent or workflow of the app by its name. Raises NotFound."""
     memory: MemoryPolicy = KEPT

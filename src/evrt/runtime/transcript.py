@@ -8,13 +8,29 @@ however long the conversation has become.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import cast
 
 from evrt.errors import InvalidInput
-from evrt.events import JsonObject
+from evrt.events import JsonObject, JsonValue
 from evrt.folds.requests import CHAIN_START, chain, tool_message
 from evrt.runtime.reply import Reply, ToolOutcome
 from evrt.seal import Redact, admit
+
+
+class Recalled(dict[str, JsonValue]):
+    """A message of a history, which knows where the log has it: a model call refers to it instead of repeating it."""
+
+    __slots__ = ("_recorded", "source")
+
+    def __init__(self, message: JsonObject, source: JsonObject) -> None:
+        super().__init__(deepcopy(message))  # What somebody does to it is not done to the event.
+        self._recorded = message
+        self.source = source
+
+    def as_recorded(self) -> JsonObject | None:
+        """The message as the log has it; None where somebody has changed this one since."""
+        return self._recorded if self == self._recorded else None
 
 
 class Transcript:
@@ -50,6 +66,9 @@ class Transcript:
     def extend(self, messages: Sequence[JsonObject]) -> None:
         """Add whole messages. Raises InvalidInput when one cannot be recorded."""
         for message in messages:
+            if isinstance(message, Recalled) and (recalled := message.as_recorded()) is not None:
+                self._append(recalled, message.source)
+                continue
             admitted = admit(message, self._redact)
             if not isinstance(admitted, dict) or not isinstance(admitted.get("role"), str):
                 raise InvalidInput(f"A chat message is an object with a role, not {message!r:.80}.")

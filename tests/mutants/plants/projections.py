@@ -76,15 +76,15 @@ PROJECTIONS = (
     mutant(
         "failed runs are part of a conversation",
         "folds/chats.py",
-        "or runs[one.run].status in LISTENED_TO",
-        "or True",
+        "return include_failed_runs or run.status in LISTENED_TO",
+        "return True",
         f"{SAID}test_a_failed_run_is_left_out_unless_it_is_asked_for",
     ),
     mutant(
         "runs at the same time stand in each other's messages",
         "folds/chats.py",
-        "(runs[one.run].at if one.run in runs else 0, one.run, one.at)",
-        "one.at",
+        "lines.setdefault(one.run, [])",
+        'lines.setdefault("", [])',
         f"{SAID}test_runs_at_the_same_time_do_not_stand_in_each_other_s_messages",
     ),
     mutant(

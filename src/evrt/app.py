@@ -20,7 +20,7 @@ from evrt.events.run import ClaimReason, RunRequested
 from evrt.folds.journal import Journal
 from evrt.folds.run import ERASED
 from evrt.history import executable, load_last_chapter, resolve_run
-from evrt.inbox import ensure_conversation
+from evrt.inbox import conversation_ref, ensure_conversation
 from evrt.limits import check_priority
 from evrt.live.opening import make_store
 from evrt.live.store import LiveReader
@@ -342,7 +342,7 @@ class App(Control, Reading, Registry):
         payload_of(requested)
         log = await self.log()
         refs = {
-            "conversation": None if conversation is None else await log.ref("conversation", conversation),
+            "conversation": None if conversation is None else await conversation_ref(log, conversation),
             "user": None if user is None else await log.ref(kind_of(user), user),
         }
         system = getattr(found, "system", None)

@@ -193,12 +193,17 @@ async def resolve_ref(log: Log, kind: str, name: str) -> str:
     ref = await log.ref(kind, name, create=False)
     if ref is not None:
         return ref
-    if name.startswith(f"{kind}-") and REF.fullmatch(name):
+    if is_ref(kind, name):
         return name  # As it is printed. Its id may have been erased.
     raise NotFound(
         f"There is no {kind} {name!r} in {log.url}: no run was started with --{kind} {name}. Give the id as it was given "
         f"then, or the ref that is shown in its place ({kind}-…)."
     )
+
+
+def is_ref(kind: str, name: str) -> bool:
+    """Whether this is how the ref of a ``user`` or a ``conversation`` is written."""
+    return name.startswith(f"{kind}-") and REF.fullmatch(name) is not None
 
 
 async def find_run(log: Log, revision: str) -> Run:

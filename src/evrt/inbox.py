@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import orjson
@@ -12,15 +13,18 @@ from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, Fenced, NotFound, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ApprovalDecided, QuestionAnswered, ToolCallRequested, ToolCallSettled
-from evrt.events.conversation import ConversationStarted
+from evrt.events.conversation import ConversationDeleted, ConversationStarted
 from evrt.events.run import Failure, RunSignalled
 from evrt.folds.journal import Journal, Operation
 from evrt.folds.waits import checked_signal
-from evrt.history import CONTINUED, Run, load_run
-from evrt.log import NEW, Append, Draft, Exact, Log
+from evrt.history import CONTINUED, Run, is_ref, load_run
+from evrt.log import NEW, Append, Draft, Exact, Fence, Log
 from evrt.log.coordination import Hold, Wake
-from evrt.log.envelopes import envelopes
+from evrt.log.envelopes import envelope, envelopes
 from evrt.log.ids import new_event_id
+
+NOT_DELETED = Fence(0)
+"""What an append expects of a conversation's stream, whose epoch rises when the conversation is deleted."""
 
 TRIES_MAX = 100
 """How often to look again when a busy run moved on between reading it and writing to it."""
@@ -123,14 +127,46 @@ async def settle_write(
     return await _append(log, run, decide)
 
 
+async def conversation_ref(log: Log, name: str) -> str:
+    """The ref of a conversation to run in, made where the id is new. The ref of one that is there stands for itself."""
+    ref = await log.ref("conversation", name, create=False)
+    if ref is not None:
+        return ref
+    if is_ref("conversation", name) and (await log.head(name)).leaf is not None:
+        return name
+    return str(await log.ref("conversation", name))
+
+
 async def ensure_conversation(log: Log, conversation: str, *, target: str, owner: str | None) -> None:
-    """Record that a conversation started, unless it has."""
-    if (await log.head(conversation)).leaf is not None:
+    """Record that a conversation started, unless it has. Raises NotFound where it has been deleted."""
+    head = await log.head(conversation)
+    if head.epoch:
+        raise await was_deleted(log, conversation)
+    if head.leaf is not None:
         return
     event = ConversationStarted(target=target, owner=owner)
     meta: JsonObject = {} if owner is None else {"on_behalf_of": owner}
     with suppress(WrongVersion):  # Another run started it at the same moment.
         await log.append(Append([_draft(conversation, conversation, event, meta)], {conversation: NEW}))
+
+
+async def refuse_deleted(log: Log, conversation: str) -> None:
+    """Raises NotFound for a conversation that has been deleted: the first thing a deletion does is to claim its stream."""
+    if (await log.head(conversation)).epoch:
+        raise await was_deleted(log, conversation)
+
+
+async def was_deleted(log: Log, conversation: str) -> NotFound:
+    """What is said of a conversation that has been deleted: when that was, and by whom."""
+    for row in await log.read_stream(conversation):
+        if row.type == ConversationDeleted.type:
+            event = envelope(row).event
+            by = event.by if isinstance(event, ConversationDeleted) and event.by else None
+            when = datetime.fromtimestamp(row.time / 1_000_000, UTC).isoformat(timespec="seconds")
+            return NotFound(
+                f"{conversation} was deleted at {when.replace('+00:00', 'Z')}{f' by {by}' if by else ''}, with everything in it."
+            )
+    return NotFound(f"{conversation} was deleted, with everything in it.")
 
 
 async def _append(

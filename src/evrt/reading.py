@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 
-from evrt.conversations import read_last_assistant_message, read_messages
+from evrt.conversations.reading import read_last_assistant_message, read_messages
 from evrt.errors import NotFound
 from evrt.events import JsonObject, JsonValue
 from evrt.history import Run, load_run, resolve_run
@@ -69,7 +69,7 @@ class Reading(ABC):
     async def message_history(
         self, conversation: str, *, include_failed_runs: bool = False, as_of: Moment | None = None
     ) -> list[JsonValue]:
-        """What was said in a conversation, in all of its runs: see ``evrt.conversations.read_messages``.
+        """What was said in a conversation, in all of its runs: see ``evrt.conversations.reading.read_messages``.
 
         ``as_of`` is a position of the log, a time, or a revision of a run such as ``RUN@42``. Raises NotFound (no such
         conversation, no such moment), InvalidInput, and what ``Views.family`` raises.

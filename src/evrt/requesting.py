@@ -17,9 +17,9 @@ from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, InvalidInput, NotFound, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Kind, RunRequested, RunSuperseded
-from evrt.inbox import ensure_conversation
+from evrt.inbox import NOT_DELETED, ensure_conversation, refuse_deleted
 from evrt.limits import RateLimit, RunPolicy
-from evrt.log import NAME_BYTES_MAX, NEW, Append, Draft, Log
+from evrt.log import NAME_BYTES_MAX, NEW, Append, Draft, Expectation, Log
 from evrt.log.coordination import Change, Enqueue, Key, Rate
 from evrt.log.envelopes import envelopes
 from evrt.log.ids import new_event_id, new_ref
@@ -122,9 +122,14 @@ async def enqueue_run(log: Log, requested: RunRequested, terms: Terms = Terms())
         rate=rate_of(terms.rate, requested),
         key=key,
     )
+    expect: dict[str, Expectation] = {run: NEW}
+    if requested.conversation is not None:
+        expect[requested.conversation] = NOT_DELETED
     try:
-        await log.append(Append(drafts, {run: NEW}, beside=(*terms.beside, enqueue)))
+        await log.append(Append(drafts, expect, beside=(*terms.beside, enqueue)))
     except Conflict:
+        if requested.conversation is not None:
+            await refuse_deleted(log, requested.conversation)
         # Somebody was first with the same key; else the conflict is another's, and stays one.
         known = None if key is None else await _known(log, key, requested)
         if known is None:

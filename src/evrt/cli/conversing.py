@@ -11,7 +11,7 @@ from evrt.cli.place import Place
 from evrt.cli.showing import MESSAGES_MAX, message_lines, out_fields, out_section, ref_text, time_text
 from evrt.cli.text import counted, cut, listed, rfc3339_or_none, words
 from evrt.cli.viewing import Seen, viewing
-from evrt.conversations import MESSAGES, read_messages
+from evrt.conversations.reading import MESSAGES, read_messages
 from evrt.errors import NotFound
 from evrt.events import JsonObject
 from evrt.history import resolve_ref

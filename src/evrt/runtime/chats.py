@@ -63,7 +63,7 @@ class Chats:
 
 
 async def is_deleted(log: Log, conversation: str) -> bool:
-    """Whether a conversation has been deleted, or is about to be: the first thing that a deletion does is to claim it."""
+    """Whether a conversation has been deleted: the first thing that a deletion does is to claim its stream."""
     return (await log.head(conversation)).epoch > 0
 
 

@@ -26,7 +26,7 @@ from evrt.events.run import (
 )
 from evrt.folds.journal import PARENT_CONTINUED
 from evrt.folds.queued import lane_of
-from evrt.inbox import ensure_conversation
+from evrt.inbox import conversation_ref, ensure_conversation
 from evrt.limits import RateLimit, check_priority
 from evrt.log.contract import Draft
 from evrt.log.coordination import Enqueue
@@ -149,8 +149,7 @@ def _request(
 def _conversation(conversation: str, requested: RunRequested) -> Callable[[Execution], Awaitable[str]]:
     async def ref(execution: Execution) -> str:
         log = execution.world.log
-        found = await log.ref("conversation", conversation)
-        assert found is not None
+        found = await conversation_ref(log, conversation)
         await ensure_conversation(log, found, target=requested.target, owner=requested.user)
         return found
 

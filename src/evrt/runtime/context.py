@@ -122,7 +122,6 @@ class Context(Generic[Deps_co]):
         """Whether the code is being led through its recorded past. For what only readers see; never branch on it."""
         return not self._execution.progress.live or self._execution.offline
 
-<<<<<<< HEAD
     # Whom to trust
 
     @property
@@ -137,7 +136,9 @@ class Context(Generic[Deps_co]):
     def distrust(self, source: str) -> None:
         """Say that the run has read something from there that its operator does not answer for."""
         self._execution.untrusted.setdefault(source)
-=======
+
+    # What was said before
+
     async def history(self, messages_max: int = HISTORY_MESSAGES_MAX) -> History:
         """What was said before in the run's conversation: the newest ``messages_max`` chat messages, oldest first.
 
@@ -147,7 +148,6 @@ class Context(Generic[Deps_co]):
         If ``history.untrusted``, call ``ctx.distrust("history")``. Raises InvalidInput.
         """
         return await recall(self._execution, messages_max)
->>>>>>> 76dfe1b (A run sees what was said before in its conversation, and one rule says what counts of it)
 
     # Tools, agents, steps
 

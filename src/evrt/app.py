@@ -13,6 +13,7 @@ from typing import Any, Self
 from evrt.attempts import execute_run, run_logger
 from evrt.config import as_url, read_config
 from evrt.control import Control
+from evrt.conversations.conversations import Conversations
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
 from evrt.errors import Conflict, EvrtError, NotFound, UsageError
@@ -145,6 +146,16 @@ class App(Control, Reading, Registry):
     def blobs(self) -> Blobs:
         """The blobs of the app's log: what is too large for an event."""
         return Blobs(self.log)
+
+    @property
+    def conversations(self) -> Conversations[Running]:
+        """Conversations: listed, titled, given files, forked, edited, deleted."""
+        return Conversations(self)
+
+    @property
+    def chats(self) -> Chats:
+        """Conversations as this process last folded them."""
+        return self._chats
 
     async def log(self, *, read_only: bool = False) -> Log:
         """The log, opened on first use; ``read_only`` counts for that use. Raises what ``evrt.log.open_log`` raises."""
@@ -312,6 +323,10 @@ class App(Control, Reading, Registry):
 
         Raises NotFound; Conflict for a run that has ended, or that another process claims meanwhile.
         """
+        return await (await self.go_on(run))
+
+    async def go_on(self, run: str) -> Running:
+        """``resume``, without waiting for what it comes to."""
         log = await self.log()
         history = await load_last_chapter(log, await resolve_run(log, run))
         if history.journal.terminal is not None:
@@ -323,7 +338,7 @@ class App(Control, Reading, Registry):
         requested = executable(history)
         target = self.target(requested.target)
         reason: ClaimReason = "resume" if history.journal.epoch else "start"
-        return await self._execute(log, target, history.journal, requested, reason)
+        return self._execute(log, target, history.journal, requested, reason)
 
     async def replay(self, run: str) -> ReplayReport:
         """Execute a run's code against its history alone: no model, no tool, nothing written. Raises NotFound."""

@@ -150,6 +150,8 @@ class ToolCallRequested(Event):
     key: str | None = None
     tool_call_id: str | None = None
     attempt: int = 1
+    trusted: bool | None = None
+    """True where whoever runs the agent answers for what the tool gives, and where it is part of the run's own code."""
 
 
 @register

@@ -166,6 +166,8 @@ class Chat:
     """What a fork has from its source; the reader puts it in."""
     tainted: set[str] = field(default_factory=set)
     """Runs that have read what nobody vouches for."""
+    trusted: set[tuple[str, str]] = field(default_factory=set)
+    """Run and operation of tool calls that are vouched for."""
     cut: list[tuple[str, str]] = field(default_factory=list)
     """Run and part of documents that only the event at ``whole_at`` has whole: the reader puts them right."""
 
@@ -173,7 +175,7 @@ class Chat:
         """Take in the next event that has the conversation as its correlation."""
         if envelope.type not in READ or key_of(envelope) is None:
             return
-        if is_untrusted(envelope):
+        if self._is_untrusted(envelope):
             self.tainted.add(envelope.stream)
         part = part_of(envelope) if envelope.type in HANDLES else None
         if part is None:
@@ -193,6 +195,16 @@ class Chat:
                 self.runs[run] = after
             if after.whole_at is not None:
                 self.cut.append((run, part))
+
+    def _is_untrusted(self, envelope: Envelope) -> bool:
+        """Whether the run has read something with this event that nobody vouches for: what a tool found, say."""
+        fields = envelope.event.__dict__
+        call = (envelope.stream, fields.get("operation", ""))
+        if envelope.type == "tool_call.requested" and fields.get("trusted"):
+            self.trusted.add(call)
+        if envelope.type in RESULTS:
+            return call not in self.trusted
+        return envelope.type == "child.ended" or bool(fields.get("untrusted"))
 
     def put_right(self, run: str, part: str, envelope: Envelope) -> None:
         """Put the whole messages of a document in, from the event that has them."""
@@ -219,13 +231,6 @@ class Chat:
                 yield turn
 
 
-READ = HANDLES | {"conversation.recalled", "memory.recalled"}
+RESULTS = frozenset({"tool_call.completed", "tool_call.failed", "tool_call.settled", "tool_call.reported"})
+READ = HANDLES | {"conversation.recalled", "memory.recalled", "child.ended"}
 """Types of events that a chat takes in: those that say something, and those that tell of what a run has read."""
-
-
-def is_untrusted(envelope: Envelope) -> bool:
-    """Whether a run has read something with this event that nobody vouches for: what a tool found, say."""
-    kind, event = envelope.type, envelope.event
-    if kind in ("tool_call.completed", "tool_call.failed", "tool_call.settled", "tool_call.reported"):
-        return True
-    return bool(getattr(event, "untrusted", None))

@@ -28,6 +28,8 @@ class ConversationState:
     metadata: JsonObject = field(default_factory=dict)
     resources: dict[str, ConversationResourceAttached] = field(default_factory=dict)
     """What is attached, by name, in the order in which it was."""
+    files: set[str] = field(default_factory=set)
+    """The SHA-256 of every file that is attached, or has been."""
     forked: ConversationForked | None = None
     deleted: Envelope | None = None
     """Its ``conversation.deleted``, where there is one."""
@@ -48,6 +50,8 @@ class ConversationState:
             case ConversationResourceAttached() as event:
                 self.resources.pop(event.name, None)
                 self.resources[event.name] = event
+                if event.sha256 is not None:
+                    self.files.add(event.sha256)
             case ConversationResourceDetached() as event:
                 self.resources.pop(event.name, None)
             case ConversationForked() as event:

@@ -271,6 +271,10 @@ class Log(Protocol):
         """The external id behind a ref, or None where it is unknown or erased."""
         ...
 
+    async def forget(self, ref: str) -> None:
+        """Forget the external id behind a ref, which stays what it is in the events. Idempotent."""
+        ...
+
     async def erase_payload(self, position: int) -> None:
         """Turn one event's payload and salt to NULL: the only change the log permits."""
         ...

@@ -226,6 +226,12 @@ class MemoryLog:
         self._check_open()
         return self._externals.get(ref)
 
+    async def forget(self, ref: str) -> None:
+        self._check_open()
+        with self._lock:
+            external = self._externals.pop(ref, None)
+            self._refs = {key: known for key, known in self._refs.items() if known != ref or external is None}
+
     # ------------------------------------------------------------------------------------ blobs
 
     async def write_blob(self, pieces: AsyncIterable[bytes]) -> BlobKey:

@@ -33,11 +33,16 @@ class Chats:
         await take_in(log, conversation, chat)
         if await is_deleted(log, conversation):
             # What is held may be what was erased since.
-            self._held.pop(conversation, None)
+            self.forget(conversation)
             return Chat(chat.position)
         await self._inherit(log, chat)
         self._hold(conversation, chat)
         return chat
+
+    def forget(self, conversation: str) -> None:
+        """Hold nothing of a conversation any more, as it was at whatever moment."""
+        for place in [place for place in self._held if place.partition("@")[0] == conversation]:
+            del self._held[place]
 
     async def _inherit(self, log: Log, chat: Chat) -> None:
         """Put into a fork what it has from its source: nothing, once that has been deleted."""

@@ -145,7 +145,7 @@ class Context(Generic[Deps_co]):
         That of the runs that were asked for before this one, as it is at this moment; of a run that is still at it what
         it has come to. Failed and superseded runs are left out. Recorded once: resume and replay give the same. Empty
         where the run has no conversation. Give the messages to a model as they are, and they are not recorded again.
-        If ``history.untrusted``, call ``ctx.distrust("history")``. Raises InvalidInput.
+        Where any of them is untrusted, so is the run from here on (``untrusted``). Raises InvalidInput.
         """
         return await recall(self._execution, messages_max)
 

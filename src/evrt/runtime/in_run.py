@@ -38,6 +38,7 @@ async def perform(
             effect=tool.effect,
             arguments=shown,
             tool_call_id=tool_call_id,
+            trusted=True,
         )
         try:
             execution.record(requested)

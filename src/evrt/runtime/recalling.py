@@ -70,6 +70,8 @@ async def recall(execution: Execution, messages_max: int) -> History:
             raise
         execution.record(recalled)
     assert isinstance(recalled, ConversationRecalled)
+    if recalled.untrusted:
+        execution.untrusted.setdefault("history")
     return _as_history(recalled)
 
 

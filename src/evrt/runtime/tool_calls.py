@@ -66,6 +66,7 @@ async def refuse_call(
             effect="pure",
             arguments=shown,
             tool_call_id=tool_call_id,
+            trusted=True,  # What it comes to is evrt's own word.
         )
     )
     outcome = ToolCallFailed(operation=identity, failure=failure, retriable=False)
@@ -324,6 +325,7 @@ class _Call:
                 key=None if key is None else str(self.execution.admit(key)),
                 tool_call_id=self.tool_call_id,
                 attempt=self.attempt,
+                trusted=True if self.tool.trusted else None,
             )
         )
 

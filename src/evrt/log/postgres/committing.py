@@ -29,7 +29,7 @@ from evrt.log.postgres.connect import (
     session_name,
     translate,
 )
-from evrt.log.postgres.jobs import Erasure, WantedRef
+from evrt.log.postgres.jobs import Erasure, Forgetting, WantedRef
 from evrt.log.postgres.making import make_sure, warn_of_unsafe
 from evrt.log.postgres.transaction import Planned, Transaction
 from evrt.log.queueing import QUEUE_WORK, Changing
@@ -128,6 +128,8 @@ class Committer:
             return transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):
             return transaction.erase(work.position)
+        if isinstance(work, Forgetting):
+            return transaction.forget(work.ref)
         if isinstance(work, QUEUE_WORK):
             return transaction.coordinate(work)
         if isinstance(work, KEPT):

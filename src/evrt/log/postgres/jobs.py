@@ -16,6 +16,10 @@ class Erasure(NamedTuple):
     position: int
 
 
+class Forgetting(NamedTuple):
+    ref: str
+
+
 class Change(Protocol):
     """A change of what stands beside the events, made in the transaction of a batch."""
 

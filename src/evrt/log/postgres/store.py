@@ -42,7 +42,7 @@ from evrt.log.postgres.blobs import (
     place_of,
 )
 from evrt.log.postgres.connect import connect_reading, translate
-from evrt.log.postgres.jobs import Erasure, WantedRef
+from evrt.log.postgres.jobs import Erasure, Forgetting, WantedRef
 from evrt.log.postgres.listening import Listener
 from evrt.log.postgres.making import HEAD, LOOK, check_version, judge
 from evrt.log.postgres.queueing import CLOCK, to_postgres
@@ -210,6 +210,9 @@ class PostgresLog:
             answer.set_exception(error)
             return answer
         return writer.submit(checked)
+
+    async def forget(self, ref: str) -> None:
+        await self._open_writer().submit(Forgetting(ref))
 
     async def erase_payload(self, position: int) -> None:
         await self._open_writer().submit(Erasure(position))

@@ -264,6 +264,10 @@ class Transaction:
             (Int8(position),),
         )
 
+    def forget(self, ref: str) -> None:
+        """Forget the external id behind a ref, if there is one."""
+        self.send("DELETE FROM @.refs WHERE ref = %s", (ref,))
+
     # --------------------------------------------------------------------------------------- end
 
     def planned(self) -> Planned:

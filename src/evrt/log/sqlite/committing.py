@@ -21,7 +21,7 @@ from evrt.log.plan import Checked
 from evrt.log.queueing import QUEUE_WORK
 from evrt.log.sqlite.blobs import BlobErased
 from evrt.log.sqlite.connect import connect_writing, read_log_id, sync_folder, translate, wal_pages
-from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Erasure, Job, Stop, WantedRef, Work, refuse
+from evrt.log.sqlite.jobs import NOTHING, UNKNOWN, Erasure, Forgetting, Job, Stop, WantedRef, Work, refuse
 from evrt.log.sqlite.lock import FileLock
 from evrt.log.sqlite.recovery import Acknowledged, LostEvents, is_recorded, reopen, write_wal_anew
 from evrt.log.sqlite.transaction import Planned, Transaction
@@ -35,7 +35,7 @@ RECOVERY_PAUSE_SECONDS = 0.25
 HARMLESS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
 """Begin the names of errors by which SQLite refuses a statement and leaves file and connection as they were."""
 
-ERASING = (Erasure, BlobErased)
+ERASING = (Erasure, BlobErased, Forgetting)
 
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
@@ -175,6 +175,8 @@ class Committer:
             return self._transaction.ref(work.kind, work.external)
         if isinstance(work, Erasure):
             return self._transaction.erase(work.position)
+        if isinstance(work, Forgetting):
+            return self._transaction.forget(work.ref)
         if isinstance(work, QUEUE_WORK):
             return self._transaction.coordinate(work)
         if isinstance(work, KEPT):

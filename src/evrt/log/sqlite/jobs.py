@@ -10,7 +10,18 @@ from evrt.log.queueing import Changing, Claiming, Leaving, Renewing, TellingNews
 from evrt.log.sqlite.blobs import BlobBegun, BlobErased, BlobFinished, BlobGone, BlobPiece
 from evrt.log.writing import NOTHING, UNKNOWN, Answer, Job, Stop, refuse
 
-__all__ = ["NOTHING", "UNKNOWN", "Answer", "Erasure", "Job", "Stop", "WantedRef", "Work", "refuse"]
+__all__ = [
+    "NOTHING",
+    "UNKNOWN",
+    "Answer",
+    "Erasure",
+    "Forgetting",
+    "Job",
+    "Stop",
+    "WantedRef",
+    "Work",
+    "refuse",
+]
 
 
 class WantedRef(NamedTuple):
@@ -22,10 +33,15 @@ class Erasure(NamedTuple):
     position: int
 
 
+class Forgetting(NamedTuple):
+    ref: str
+
+
 Work = (
     Checked
     | WantedRef
     | Erasure
+    | Forgetting
     | Tracked
     | Place
     | Snapshots

@@ -39,7 +39,7 @@ from evrt.log.sqlite.blobs import (
     place_of,
 )
 from evrt.log.sqlite.connect import check_place, inspect, may_write, refuse_newer
-from evrt.log.sqlite.jobs import Erasure, Stop, WantedRef
+from evrt.log.sqlite.jobs import Erasure, Forgetting, Stop, WantedRef
 from evrt.log.sqlite.reader import LoopReaders, Reader
 from evrt.log.sqlite.schema import SELECT_RECORDED
 from evrt.log.sqlite.transaction import recorded
@@ -167,6 +167,9 @@ class SqliteLog:
             answer.set_exception(error)
             return answer
         return writer.submit(checked)
+
+    async def forget(self, ref: str) -> None:
+        await self._open_writer().submit(Forgetting(ref))
 
     async def erase_payload(self, position: int) -> None:
         await self._open_writer().submit(Erasure(position))

@@ -213,6 +213,10 @@ class Transaction:
         if changed == 0:
             raise NotFound(f"There is no event at position {position}.")
 
+    def forget(self, ref: str) -> None:
+        """Forget the external id behind a ref, if there is one."""
+        self._connection.execute("DELETE FROM refs WHERE ref = ?", (ref,))
+
     def planned(self) -> Planned:
         """The events of this transaction. Where there are none but the queue has changed, a count tells it apart."""
         changes = None

@@ -8,7 +8,7 @@ checkpoint of that name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +35,9 @@ CONTINUED = "continued"
 """Key in the meta of a run's own events: the version of the ``run.continued`` that their chapter begins at."""
 TAIL_EVENTS = 100
 """How much of a history's end is read to find where its last chapter begins."""
+PAGE_EVENTS = 1_000
+OTHERS = ("memory-user-", "memory-system-", "agent-", "system-")
+"""Streams of those to whom what happened in a conversation belongs as well."""
 REF = re.compile(r"[a-z]+-[a-z2-7]{16}")
 
 
@@ -230,6 +233,31 @@ async def memory_at(log: Log, run: Run) -> dict[str, dict[str, MemoryItem]]:
                 memory.apply(envelope)
         found[scope] = memory.items
     return found
+
+
+async def belonging_to(log: Log, conversation: str, *, upto: int | None = None) -> AsyncIterator[Recorded]:
+    """Every event that has to do with a conversation: those of its runs, and of the hooks of these, and of its memory."""
+    seen = {conversation}
+    correlations = [conversation]
+    while correlations:
+        correlation, after = correlations.pop(), 0
+        while rows := await log.read(after=after, upto=upto, correlation=correlation, limit=PAGE_EVENTS):
+            for row in rows:
+                # What a run has others do after its end has the run as its correlation.
+                if row.stream.startswith(PREFIX) and row.stream not in seen:
+                    seen.add(row.stream)
+                    correlations.append(row.stream)
+                yield row
+            after = rows[-1].position
+    for stream in await log.streams(f"memory-{conversation}"):
+        for row in await log.read_stream(stream):
+            if row.correlation != conversation and (upto is None or row.position <= upto):
+                yield row
+
+
+def is_its_own(row: Recorded) -> bool:
+    """Whether such an event is the conversation's alone; what a user or a system remembers of it outlives it."""
+    return not row.stream.startswith(OTHERS)
 
 
 def executable(history: Run | LastChapter) -> RunRequested:

@@ -205,6 +205,10 @@ class ReopenedLog:
         async with self._turn, _opened(self._url) as log:
             return await log.external(ref)
 
+    async def forget(self, ref: str) -> None:
+        async with self._turn, _opened(self._url) as log:
+            await log.forget(ref)
+
     async def erase_payload(self, position: int) -> None:
         async with self._turn, _opened(self._url) as log:
             await log.erase_payload(position)

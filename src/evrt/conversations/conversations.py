@@ -39,7 +39,7 @@ from evrt.log.ids import new_ref
 from evrt.projection import Document
 from evrt.projector.moments import Moment
 from evrt.projector.views import Views
-from evrt.runtime.chats import Chats
+from evrt.runtime.chats import Chats, is_deleted
 from evrt.seal import Redact, admit
 from evrt.waiting import Queued
 
@@ -98,7 +98,7 @@ class Conversation:
 
     ``id`` is its ref, ``name`` your own id for it, ``owner`` the ref of its user, and ``target`` the agent or workflow that
     it was begun with. ``runs`` counts its runs, and ``ended`` those that have ended, by their status. A fork has
-    ``source``, and ``source_messages`` of it.
+    ``source``, and ``source_messages`` of it, or none any more where that has been deleted (``source_deleted``).
     """
 
     id: str
@@ -115,6 +115,7 @@ class Conversation:
     last_run: str | None = None
     source: str | None = None
     source_messages: int | None = None
+    source_deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,6 +454,7 @@ async def _header(log: Log, document: Document[Any]) -> Conversation:
         last_run=header.last_run,
         source=header.source,
         source_messages=header.source_messages,
+        source_deleted=header.source is not None and await is_deleted(log, header.source),
     )
 
 

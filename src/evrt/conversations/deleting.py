@@ -8,7 +8,7 @@ whatever it was stopped by. Memory of users and of systems is not the conversati
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,19 +18,15 @@ from evrt.events.conversation import ConversationDeleted, ConversationErased
 from evrt.events.run import TERMINAL, RunCancelled
 from evrt.folds.conversations import ConversationState
 from evrt.folds.run import ENDED
-from evrt.history import load_last_chapter
-from evrt.log import Append, Claim, Log, Recorded
+from evrt.history import belonging_to, is_its_own, load_last_chapter
+from evrt.log import Append, Claim, Log
 from evrt.orders import cancel_run, end_unclaimed
 
-PAGE_EVENTS = 1_000
 ERASED_AT_ONCE = 500
 """Payloads that are erased in one go; the writer puts them into few transactions."""
 
 TOMBSTONES = frozenset({ConversationDeleted.type, ConversationErased.type})
 """What stays readable: that it was deleted, by whom and when."""
-
-OTHERS = ("memory-user-", "memory-system-", "agent-", "system-")
-"""Streams of those to whom what happened in a conversation belongs as well: it outlives the conversation."""
 
 Shared = Callable[[str, str], Awaitable[bool]]
 """Whether a file (by its SHA-256) is attached to another conversation than this one (by its ref)."""
@@ -74,7 +70,7 @@ async def _claim(log: Log, ref: str, event: ConversationDeleted, state: Conversa
 async def _end_runs(log: Log, ref: str, *, by: str | None, force: bool) -> None:
     """Cancel what waits or is queued. Raises Conflict for a run that is being executed, unless it is taken away by force."""
     open_runs: dict[str, None] = {}
-    async for row in everything_in(log, ref):
+    async for row in belonging_to(log, ref):
         if row.type == "run.requested":
             open_runs[row.stream] = None
         elif row.type in TERMINAL:
@@ -104,33 +100,11 @@ async def _end_run(log: Log, run: str, *, by: str | None, force: bool) -> None:
                     await cancel_run(log, run, by=by, reason=reason)
 
 
-async def everything_in(log: Log, ref: str) -> AsyncIterator[Recorded]:
-    """Every event that belongs to a conversation, in pages along the log; those of its runs' hooks too."""
-    seen = {ref}
-    correlations = [ref]
-    while correlations:
-        correlation = correlations.pop()
-        after = 0
-        while rows := await log.read(after=after, correlation=correlation, limit=PAGE_EVENTS):
-            for row in rows:
-                # What a run has others do after its end has the run as its correlation.
-                if row.stream.startswith("run-") and row.stream not in seen:
-                    seen.add(row.stream)
-                    correlations.append(row.stream)
-                if not row.stream.startswith(OTHERS):
-                    yield row
-            after = rows[-1].position
-    for stream in await log.streams(f"memory-{ref}"):
-        for row in await log.read_stream(stream):
-            if row.correlation != ref:
-                yield row
-
-
 async def _erase_events(log: Log, ref: str) -> int:
     erased = 0
     batch: list[int] = []
-    async for row in everything_in(log, ref):
-        if row.payload is None or row.type in TOMBSTONES:
+    async for row in belonging_to(log, ref):
+        if row.payload is None or row.type in TOMBSTONES or not is_its_own(row):
             continue
         batch.append(row.position)
         if len(batch) == ERASED_AT_ONCE:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from evrt.errors import InvalidInput
 from evrt.log.envelopes import Row
 from evrt.projection import WHOLE, AnyProjection, Everything, Place, Projection, encode_value
+from evrt.projector.forgetting import Erased
 from evrt.projector.records import Change, Family, Generation, Kept, Mark, Misfit
 from evrt.projector.schema import MARK_POSITIONS
 from evrt.projector.store import ViewStore
@@ -159,6 +160,37 @@ class Folding(Generic[D]):
             assert change is not None
         return change
 
+    async def refold(self, erased: Erased, at: Row) -> Change:
+        """Make the documents again that erased events had a part in, as of the cursor; ``at`` says that they are gone.
+
+        Where the projection raises, the change says so. The folding is then of no use.
+        """
+        self._forget()
+        before = self.generation
+        change = Change(before, before.cursor, before.leaf)
+        batch = _Batch(self.projection, self.store.as_column, 0, careful=True)
+        try:
+            change.forgotten = erased.keys(self.projection)
+            wanted = set(change.forgotten)
+            rows = await erased.rows(self.projection, change.forgotten)
+            routed, trouble = await self._route([row for row in rows if self._is_of(row, wanted)], 0)
+            for _, slot in routed:
+                # Nothing is looked up: what the file holds of them is thrown away with the change.
+                slot.position, slot.counted.known = 0, True
+            trouble = trouble or await batch.take(routed)
+        except RAISED as error:
+            trouble = Trouble(at.position, _told(at, error))
+        if trouble is not None:
+            return Change(
+                before, before.cursor, before.leaf, error=trouble.text, error_position=trouble.position
+            )
+        await batch.describe(change)
+        self._forget()
+        return change
+
+    def _is_of(self, row: Row, keys: set[str]) -> bool:
+        return self.projection.wants(row.type) and self.projection.key(row) in keys
+
     def committed(self, change: Change) -> None:
         """The change has been written: go on from there."""
         self.generation = self.generation._replace(
@@ -174,7 +206,7 @@ class Folding(Generic[D]):
     async def _try(self, rows: Sequence[Row], *, careful: bool) -> Change | None:
         """None where something cannot be written, and nobody was careful to see at which event that came to be."""
         before = self.generation
-        routed, trouble = await self._route(rows)
+        routed, trouble = await self._route(rows, before.cursor)
         await self._load([slot for _, slot in routed if slot.position < 0])
         batch = _Batch(self.projection, self.store.as_column, before.cursor, careful=careful)
         try:
@@ -197,9 +229,9 @@ class Folding(Generic[D]):
         self._bytes += batch.written_bytes
         return change
 
-    async def _route(self, rows: Sequence[Row]) -> tuple[list[Routed], Trouble | None]:
-        """The events that belong to documents, up to where the projection raises."""
-        projection, wants, cursor, slots = self.projection, self._wants, self.generation.cursor, self._slots
+    async def _route(self, rows: Sequence[Row], cursor: int) -> tuple[list[Routed], Trouble | None]:
+        """The events behind the cursor that belong to documents, up to where the projection raises."""
+        projection, wants, slots = self.projection, self._wants, self._slots
         key_of = projection.key
         part_of = None if type(projection).part is projection.part else projection.part
         part: str | None = WHOLE

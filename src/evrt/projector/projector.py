@@ -20,6 +20,7 @@ from evrt.log.envelopes import Row
 from evrt.log.ids import new_event_id
 from evrt.projection import AnyProjection
 from evrt.projector.folding import Folding
+from evrt.projector.forgetting import FORGETS, Erased, parts_of
 from evrt.projector.records import Change, Generation, Overtaken, fits
 from evrt.projector.store import ViewStore
 
@@ -206,14 +207,26 @@ class Projector:
 
     async def _fold(self, rows: Sequence[Row]) -> bool:
         """Fold rows into the views that have come to where they begin, and commit. Whether there were any."""
-        changes: list[tuple[Folding[Any], Change]] = [
-            (folding, await folding.fold(rows))
-            for folding in list(self._foldings.values())
-            if rows[0].position - 1 <= folding.generation.cursor < rows[-1].position
-        ]
-        if changes:
-            await self._commit(changes)
-        return bool(changes)
+        folded = False
+        for part in parts_of(rows):
+            if part[0].type == FORGETS:
+                await self._forget(part[0])
+            changes: list[tuple[Folding[Any], Change]] = [
+                (folding, await folding.fold(part))
+                for folding in list(self._foldings.values())
+                if part[0].position - 1 <= folding.generation.cursor < part[-1].position
+            ]
+            if changes:
+                await self._commit(changes)
+            folded |= bool(changes)
+        return folded
+
+    async def _forget(self, row: Row) -> None:
+        """Make again what has to do with a conversation that is gone, in the views that come to this event now."""
+        foldings = [one for one in self._foldings.values() if one.generation.cursor == row.position - 1]
+        if foldings:
+            erased = await Erased.read(self._log, row.stream, row.position - 1)
+            await self._commit([(folding, await folding.refold(erased, row)) for folding in foldings])
 
     async def _switch_idle(self) -> None:
         """Let generations take their place that have been built when nothing more comes: a commit is what switches."""

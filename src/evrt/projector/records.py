@@ -94,6 +94,8 @@ class Change:
     families: dict[str, Family] = field(default_factory=dict)
     marks: list[tuple[str, Mark]] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Keys of which everything that is there is thrown away first."""
     error: str | None = None
     error_position: int | None = None
 

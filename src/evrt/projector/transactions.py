@@ -225,6 +225,10 @@ def _move(connection: Connection, change: Change, owner: str) -> None:
 def _write(connection: Connection, change: Change) -> None:
     view = change.generation.id
     fields = [f'"{column}"' for column in _index_columns(change)]
+    for table in (documents, families, marks, snapshots):
+        connection.executemany(
+            f"DELETE FROM {table(view)} WHERE key = ?", ((key,) for key in change.forgotten)
+        )
     connection.executemany(
         f"DELETE FROM {documents(view)} WHERE first = ?", ((first,) for first in change.deletes)
     )

@@ -9,12 +9,13 @@ from evrt.cli.listing import when
 from evrt.cli.output import Cell, note, out, out_json, out_table, paint
 from evrt.cli.place import Place
 from evrt.cli.showing import MESSAGES_MAX, message_lines, out_fields, out_section, ref_text, time_text
-from evrt.cli.text import counted, cut, listed, rfc3339_or_none, words
+from evrt.cli.text import counted, cut, listed, rfc3339_or_none, short, words
 from evrt.cli.viewing import Seen, viewing
 from evrt.conversations.reading import MESSAGES, read_messages
 from evrt.errors import NotFound
 from evrt.events import JsonObject
 from evrt.history import resolve_ref
+from evrt.inbox import refuse_deleted
 from evrt.projection import Document
 
 HEADERS = "conversations"
@@ -25,14 +26,16 @@ NAME_CHARACTERS_MAX = 40
 async def list_conversations(place: Place, *, user: str | None, limit: int, as_json: bool) -> None:
     """Print the conversations, the newest first, at most ``limit`` of them."""
     async with viewing(place, HEADERS) as seen:
-        where = {} if user is None else {"owner": await resolve_ref(seen.log, "user", user)}
+        where: dict[str, object] = {"deleted": False}
+        if user is not None:
+            where["owner"] = await resolve_ref(seen.log, "user", user)
         documents, more = await seen.listed(HEADERS, limit=limit, where=where)
         names = await _names(seen, documents)
         url = seen.log.url
     if as_json:
         out_json([_document(document, names) for document in documents])
     elif documents:
-        headings = ("CONVERSATION", "ID", "USER", "WITH", "RUNS", "ACTIVE", "LAST SAID")
+        headings = ("CONVERSATION", "ID", "USER", "WITH", "RUNS", "ACTIVE", "TITLE OR LAST SAID")
         out_table(headings, [_row(document, names) for document in documents])
     else:
         note(f"There are no conversations {'of this user ' if user else ''}in {url} yet.")
@@ -46,6 +49,8 @@ async def show_conversation(
     """Print a conversation's header and its messages, now or as of a moment."""
     async with viewing(place, HEADERS, MESSAGES, as_of=as_of is not None) as seen:
         ref = await resolve_ref(seen.log, "conversation", name)
+        if as_of is None:
+            await refuse_deleted(seen.log, ref)
         headers = await seen.family(HEADERS, ref, as_of)
         if not headers:
             then = "" if as_of is None else f" as of {as_of}"
@@ -84,7 +89,7 @@ def _document(document: Document[Any], names: dict[str, str | None]) -> JsonObje
 
 def _row(document: Document[Any], names: dict[str, str | None]) -> list[Cell]:
     header = document.value
-    said = header.last_answer or header.last_asked or ""
+    said = header.title or header.last_answer or header.last_asked or ""
     return [
         Cell(document.key, "bold"),
         Cell(cut(names.get(document.key) or "", NAME_CHARACTERS_MAX)),
@@ -101,13 +106,19 @@ def _out_header(document: Document[Any], names: dict[str, str | None]) -> None:
     out(paint(ref_text(document.key, names) or document.key, "bold"))
     ended = Counter(header.ended)
     each = listed([f"{count} {status.replace('_', ' ')}" for status, count in sorted(ended.items())])
+    attached = listed([f"{one.name} ({one.kind})" for one in header.resources])
+    source = header.source and f"{header.source}, its first {counted(header.source_messages or 0, 'message')}"
     out_fields(
         [
+            ("title", header.title and words(header.title)),
+            ("fork of", source),
             ("user", ref_text(header.owner, names)),
             ("with", header.target or "(erased)"),
             ("started", time_text(header.started_at)),
             ("active", time_text(header.active_at)),
             ("runs", f"{counted(header.runs, 'run')}{f', {each}' if each else ''}"),
             ("last run", header.last_run),
+            ("attached", attached or None),
+            ("metadata", short(header.metadata) if header.metadata else None),
         ]
     )

@@ -4,7 +4,9 @@
     ├── UsageError              mend the call, the code or the configuration
     │   ├── InvalidInput        a value that cannot be taken as it is
     │   │   └── PayloadTooLarge
-    │   └── WrongTask           an operation was awaited outside its scope's task
+    │   ├── WrongTask           an operation was awaited outside its scope's task
+    │   ├── TierNotConfigured   no model is named for any tier
+    │   └── ContextTooLarge     what a model has to be sent is more than the budget
     ├── NotFound                name something that exists
     ├── Conflict                somebody was first: read again, then decide
     │   ├── WrongVersion
@@ -58,6 +60,14 @@ class PayloadTooLarge(InvalidInput):
 
 class WrongTask(UsageError):
     """A context operation was awaited in an asyncio task that its scope does not own."""
+
+
+class TierNotConfigured(UsageError):
+    """A model of some tier was asked for, and no model is named for any."""
+
+
+class ContextTooLarge(UsageError):
+    """What a model has to be sent takes more tokens than the budget of the agent's compaction, and cannot be shortened."""
 
 
 class NotFound(EvrtError):

@@ -135,20 +135,36 @@ class Compaction:
         """
         if self.budget <= 0:
             return None
-        middle = tuple(_middle(messages, floor)) if summary is not None else ()
-        plan: Plan = list(range(len(messages)))
+        middle = tuple(_middle(messages, floor))
         if summary is not None and middle:
-            before = [index for index in sorted(floor) if index < middle[-1]]
-            behind = [index for index in plan if isinstance(index, int) and index > middle[-1]]
-            summary = self._cut(summary, int(SUMMARY_SHARE * self.budget))
-            plan = [*before, summary_message(summary), *behind]
-        plan = self._within_budget(plan, messages, floor)
-        if not changes_anything(plan, messages):
-            return None
+            try:
+                return self._replaced(messages, floor, middle, summary)
+            except ContextTooLarge:
+                pass  # A summary can be longer than what it stands for: then all stays.
+        plan = self._within_budget(list(range(len(messages))), messages, floor)
+        return self._compacted(plan, messages, floor) if changes_anything(plan, messages) else None
+
+    def _replaced(
+        self, messages: Sequence[JsonObject], floor: Collection[int], middle: tuple[int, ...], summary: str
+    ) -> Compacted:
+        cut = self._cut(summary, int(SUMMARY_SHARE * self.budget))
+        before = [index for index in sorted(floor) if index < middle[-1]]
+        behind = range(middle[-1] + 1, len(messages))
+        plan = self._within_budget([*before, summary_message(cut), *behind], messages, floor)
+        return self._compacted(plan, messages, floor, middle, cut)
+
+    def _compacted(
+        self,
+        plan: Plan,
+        messages: Sequence[JsonObject],
+        floor: Collection[int],
+        middle: tuple[int, ...] = (),
+        summary: str | None = None,
+    ) -> Compacted:
         kept = {item for item in plan if isinstance(item, int)}
         return Compacted(
             plan=plan,
-            summary=summary if middle else None,
+            summary=summary,
             summarised=middle,
             shortened=tuple(i for i in range(len(messages)) if i not in kept and i not in middle),
             tokens_before=self.count(messages),
@@ -168,7 +184,7 @@ class Compaction:
         if self.count(after) > self.budget:
             self._shorten_all(after, results)
         if self.count(after) > self.budget:
-            self._shorten_summary(after)
+            self._shorten_summary(after, plan)
         if (tokens := self.count(after)) > self.budget:
             raise ContextTooLarge(
                 f"What the next model call needs takes {tokens:,} tokens, and the budget for what a model is sent is "
@@ -203,9 +219,10 @@ class Compaction:
         for at in results:
             after[at] = self._shorter(after[at], characters)
 
-    def _shorten_summary(self, after: list[JsonObject]) -> None:
+    def _shorten_summary(self, after: list[JsonObject], plan: Plan) -> None:
+        """Cut the summary that this compaction adds."""
         for at, one in enumerate(after):
-            if is_summary(one):
+            if not isinstance(plan[at], int) and is_summary(one):
                 others = self.count(after) - self.count([one])
                 text = str(one["content"]).removeprefix(SUMMARY_PREFIX)
                 empty = self.count([summary_message("")])

@@ -27,7 +27,7 @@ from evrt.agents.compaction import (
 from evrt.agents.pruning import apply_plan, is_shortened
 from evrt.agents.tokens import count_tokens, estimate_tokens, text_of
 from evrt.errors import ContextTooLarge, UsageError
-from evrt.events import JsonObject
+from evrt.events import JsonObject, JsonValue
 from evrt.events.canonical import canonical
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,7 +38,8 @@ def say(role: str, content: str, **more: Any) -> JsonObject:
 
 
 def asks(*ids: str, content: str | None = None) -> JsonObject:
-    calls = [{"id": one, "type": "function", "function": {"name": "look", "arguments": "{}"}} for one in ids]
+    function: JsonObject = {"name": "look", "arguments": "{}"}
+    calls: list[JsonValue] = [{"id": one, "type": "function", "function": function} for one in ids]
     return {"role": "assistant", "content": content, "tool_calls": calls}
 
 

@@ -18,7 +18,7 @@ def steps(count: int, size: int) -> list[JsonObject]:
     """A task and ``count`` steps, each with a result of ``size`` words."""
     messages: list[JsonObject] = [{"role": "user", "content": "task"}]
     for step in range(count):
-        call = {"id": f"c{step}", "function": {"name": "look", "arguments": "{}"}}
+        call: JsonObject = {"id": f"c{step}", "function": {"name": "look", "arguments": "{}"}}
         messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         messages.append({"role": "tool", "tool_call_id": f"c{step}", "content": "result " * size})
     return messages

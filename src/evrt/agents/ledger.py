@@ -46,7 +46,8 @@ class CallLedger:
             … make the call …
             ledger.note(tool, arguments, operation, error="…" or None)
 
-    A read is served until any other tool has run, whatever came of that, for it may have changed what is read.
+    A read is served until any other tool has run, whatever came of that, for it may have changed what is read. A call
+    that failed is refused until another tool has come to a result, for that may have mended what was missing.
     """
 
     def __init__(self, reads: Collection[str] = ()) -> None:
@@ -68,15 +69,12 @@ class CallLedger:
     def note(self, tool: str, arguments: JsonValue, operation: str, *, error: str | None = None) -> None:
         """Note a call that was made. ``error`` is the text of its failure, None where it came to a result."""
         call = _digest(tool, arguments)
-        if tool not in self.reads:
-            self._results.clear()
-        else:
-            prefix = _digest_of_tool(tool)
-            self._results = {key: at for key, at in self._results.items() if key.startswith(prefix)}
+        self._results = _of_tool(tool, self._results) if tool in self.reads else {}
         if error is not None:
             self._errors[call] = error
             self._results.pop(call, None)
             return
+        self._errors = _of_tool(tool, self._errors)
         self._errors.pop(call, None)
         if tool in self.reads:
             self._results[call] = operation
@@ -92,6 +90,11 @@ class CallLedger:
         ledger._errors = cast(dict[str, str], dict(cast(JsonObject, state.get("errors") or {})))
         ledger._results = cast(dict[str, str], dict(cast(JsonObject, state.get("results") or {})))
         return ledger
+
+
+def _of_tool(tool: str, known: Mapping[str, str]) -> dict[str, str]:
+    prefix = _digest_of_tool(tool)
+    return {call: said for call, said in known.items() if call.startswith(prefix)}
 
 
 def _digest_of_tool(tool: str) -> str:

@@ -18,6 +18,7 @@ from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
 from evrt.errors import Conflict, EvrtError, NotFound, UsageError
 from evrt.events.run import ClaimReason, RunRequested
+from evrt.feed import OnEvent, tell_while
 from evrt.folds.journal import Journal
 from evrt.folds.run import ERASED
 from evrt.history import executable, load_last_chapter, resolve_run
@@ -294,9 +295,16 @@ class App(Control, Reading, Registry):
         *,
         conversation: str | None = None,
         user: str | None = None,
+        on_event: OnEvent | None = None,
     ) -> Result:
-        """Start a run and wait until it ends or parks. See ``start``."""
-        return await (await self.start(target, input, conversation=conversation, user=user))
+        """Start a run and wait until it ends or parks. See ``start``.
+
+        ``on_event`` is awaited with each ``RunEvent`` that the run tells, in order, as they are recorded.
+        """
+        running = await self.start(target, input, conversation=conversation, user=user)
+        if on_event is None:
+            return await running
+        return await tell_while(await self.log(), running.run_id, running._task, on_event)
 
     def run_sync(
         self,

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 
+from evrt.agents.run_events import Told
 from evrt.conversations.reading import read_last_assistant_message, read_messages
 from evrt.errors import NotFound
 from evrt.events import JsonObject, JsonValue
+from evrt.feed import BEGINNING, follow_feed
 from evrt.history import Run, load_run, resolve_run
 from evrt.live.following import follow
 from evrt.live.frames import Delta, Place
@@ -54,6 +56,16 @@ class Reading(ABC):
         async with aclosing(follow(log, self._live_reader, found, after or {})) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def run_events(self, run: str, *, after: tuple[int, int] = BEGINNING) -> AsyncGenerator[Told, None]:
+        """A run told step by step, past and future, in whatever process it is executed; ends when the run has ended.
+
+        ``after`` is the ``cursor`` of what was told last. Raises NotFound, UsageError, and what reading the log raises.
+        """
+        log = await self.log()
+        async with aclosing(follow_feed(log, await self._recorded(log, run), after=after)) as told:
+            async for one in told:
+                yield one
 
     async def _recorded(self, log: Log, run: str) -> str:
         """The id of a run; of one that is being started here once its first event is in the log."""

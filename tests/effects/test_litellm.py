@@ -71,6 +71,20 @@ def test_a_conversation_with_tool_calls_goes_out_as_it_came_in(provider: Provide
     assert provider.received[-1].body["messages"] == [*QUESTION, tool_calls, result]
 
 
+def test_what_evrt_notes_beside_a_message_does_not_go_out(provider: Provider) -> None:
+    """S2.26: providers refuse fields that they do not know"""
+    summary: JsonObject = {"role": "system", "content": "Earlier", "metadata": {"kind": "step_compaction"}}
+    messages = [summary, *QUESTION]
+
+    async def ask() -> None:
+        async with aclosing(LiteLLM(provider.url, KEY)) as model:
+            await model.complete(ModelRequest("openai/plain", messages))
+
+    asyncio.run(ask())
+    assert provider.received[-1].body["messages"] == [{"role": "system", "content": "Earlier"}, *QUESTION]
+    assert summary["metadata"] == {"kind": "step_compaction"}
+
+
 def test_messages_of_the_request_stay_as_they_are(provider: Provider) -> None:
     # litellm's adapter for vLLM puts another item into the very list that it is given.
     film: JsonObject = {"type": "file", "file": {"file_data": "data:video/mp4;base64,AAAA"}}

@@ -23,7 +23,6 @@ from evrt.events.run import (
     TERMINAL,
     Failure,
     RunFailed,
-    RunRequested,
     RunStepLimitReached,
     RunSucceeded,
     RunTimedOut,
@@ -165,7 +164,9 @@ class RunFeed:
 
     def _task(self) -> str:
         requested = self._journal.requested
-        messages = input_messages(requested.input) if isinstance(requested, RunRequested) else []
+        if requested is None or requested.input is None:
+            return ""
+        messages = input_messages(requested.input)
         said = [text_content(one.get("content")) for one in messages if one.get("role") == "user"]
         return said[-1] if said else ""
 

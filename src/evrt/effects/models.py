@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -97,7 +97,9 @@ class LiteLLM:
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         # A copy as plain JSON: some of litellm's adapters rewrite messages in place, and these are the run's.
-        arguments: dict[str, Any] = _plain({**request.parameters, "messages": list(request.messages)})
+        arguments: dict[str, Any] = _plain(
+            {**request.parameters, "messages": _for_provider(request.messages)}
+        )
         if request.tools:
             # Without the second, litellm looks for its MCP gateway behind every call with tools, and the call
             # fails where the package mcp is not installed (1.106.2).
@@ -286,6 +288,16 @@ def _tool_call(call: Any) -> JsonObject:
     """Arguments stay the text that the model wrote, JSON or not: whoever validates them can then say so."""
     function = {"name": call.function.name, "arguments": call.function.arguments}
     return {"id": call.id, "type": "function", "function": function}
+
+
+def _for_provider(messages: Sequence[JsonObject]) -> list[JsonObject]:
+    """Messages without what evrt notes beside them, such as that one is a summary: providers refuse what they do not know."""
+    return [
+        {name: value for name, value in message.items() if name != "metadata"}
+        if isinstance(noted := message.get("metadata"), dict) and "kind" in noted
+        else message
+        for message in messages
+    ]
 
 
 def _plain(value: Any) -> Any:

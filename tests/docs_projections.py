@@ -15,14 +15,16 @@ from pydantic.fields import FieldInfo
 from docs_events import default_of, type_of
 from evrt.events.run import Failure
 from evrt.folds.operation import Outcome
+from evrt.folds.turns import Routing
 from evrt.projection import AnyProjection
-from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, usage
+from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, turns, usage
 
 PAGE = Path(__file__).parent.parent / "docs" / "projections.md"
 BUILT_IN: tuple[AnyProjection, ...] = tuple(
-    module.PROJECTION for module in (runs, steps, conversations, messages, memory, usage, questions, audit)
+    module.PROJECTION
+    for module in (runs, steps, conversations, messages, memory, usage, turns, questions, audit)
 )
-PARTS: tuple[type[BaseModel], ...] = (Outcome, usage.Attempt, audit.Followed, Failure)
+PARTS: tuple[type[BaseModel], ...] = (Outcome, usage.Attempt, Routing, audit.Followed, Failure)
 """Models that stand inside documents."""
 
 HEAD = """\

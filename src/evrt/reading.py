@@ -11,6 +11,7 @@ from evrt.conversations.reading import read_last_assistant_message, read_message
 from evrt.errors import NotFound
 from evrt.events import JsonObject, JsonValue
 from evrt.feed import BEGINNING, follow_feed
+from evrt.folds.turns import TurnRecord
 from evrt.history import Run, load_run, resolve_run
 from evrt.live.following import follow
 from evrt.live.frames import Delta, Place
@@ -19,6 +20,7 @@ from evrt.live.store import LiveReader
 from evrt.log import Log
 from evrt.projector.moments import Moment
 from evrt.projector.views import Views
+from evrt.turn_log import read_turns
 from evrt.waiting import LOOK_SECONDS
 
 
@@ -77,6 +79,12 @@ class Reading(ABC):
                 if run not in self._starting():
                     raise
             await watch.wait(LOOK_SECONDS)
+
+    async def turn_log(self, conversation: str | None = None) -> AsyncGenerator[TurnRecord, None]:
+        """What each turn took that has ended, of one conversation or of all: see ``evrt.turn_log.read_turns``."""
+        async with aclosing(read_turns(await self.views(), conversation)) as records:
+            async for record in records:
+                yield record
 
     async def message_history(
         self, conversation: str, *, include_failed_runs: bool = False, as_of: Moment | None = None

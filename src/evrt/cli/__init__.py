@@ -28,6 +28,7 @@ from evrt.cli import (
     queue,
     runs,
     schedules,
+    turns,
     usage,
     worker,
 )
@@ -94,6 +95,7 @@ cli.add_typer(conversations.cli, name="conversations")
 cli.add_typer(memory.cli, name="memory")
 cli.command("questions")(questions.questions)
 cli.command("usage")(usage.usage)
+cli.add_typer(turns.cli, name="turns")
 cli.command("blob")(blobs.blob)
 cli.add_typer(audit.cli, name="audit")
 cli.add_typer(projections.cli, name="projections")

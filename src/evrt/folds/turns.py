@@ -66,6 +66,8 @@ class TurnRecord(BaseModel):
 
     conversation_id: str | None
     """Your own id of the conversation, or its ref where that is not known any more; None for a run alone."""
+    conversation_ref: str | None
+    """The ref: what files are named by, for an id may be any text."""
     turn_index: int = Field(ge=0)
     run: str
     target: str
@@ -86,41 +88,47 @@ class TurnRecord(BaseModel):
 
 
 def turn_records(
-    documents: Iterable[Document[Turn]], names: Mapping[str, str | None] | None = None
+    documents: Iterable[Document[Turn]],
+    names: Mapping[str, str | None] | None = None,
+    *,
+    counts: dict[str, int] | None = None,
 ) -> list[TurnRecord]:
-    """The records of turns that have ended, in the order in which they were asked for.
+    """The records of turns that have ended.
 
-    ``documents`` have to be all turns of their conversations; ``names`` are your own ids by the refs of conversations.
+    ``documents`` have to be all turns of their conversations in the order in which they began, or the next of them: then
+    ``counts`` is what was handed in with those before. ``names`` are your own ids by the refs of conversations.
     """
+    counts = {} if counts is None else counts
     records: list[TurnRecord] = []
-    counts: dict[str, int] = {}
-    for document in sorted(documents, key=lambda one: one.first):
+    for document in documents:
         index = counts.get(document.key, 0)
         counts[document.key] = index + 1
-        turn = document.value
-        if turn.status is None or turn.ended_at is None:
-            continue
-        ref = turn.conversation
-        microseconds = turn.ended_at - (turn.started_at or turn.ended_at)
-        records.append(
-            TurnRecord(
-                conversation_id=None if ref is None else (names or {}).get(ref) or ref,
-                turn_index=index,
-                run=document.part,
-                target=turn.target,
-                status=turn.status,
-                tier_used=turn.tier_used,
-                model_name=turn.model_name,
-                provider=turn.provider,
-                prompt_tokens=turn.prompt_tokens,
-                completion_tokens=turn.completion_tokens,
-                latency_ms=microseconds / MICROSECONDS_PER_MILLISECOND,
-                cost_cents=None if turn.cost_usd is None else turn.cost_usd * CENTS_PER_DOLLAR,
-                tool_calls=turn.tool_calls,
-                skill_used=turn.skill_used,
-                history_compacted=turn.history_compacted,
-                timestamp=EPOCH + timedelta(microseconds=turn.ended_at),
-                routing_decision=turn.routing,
-            )
-        )
+        if document.value.status is not None:
+            name = (names or {}).get(document.value.conversation or "")
+            records.append(_record(document, index, name))
     return records
+
+
+def _record(document: Document[Turn], index: int, name: str | None) -> TurnRecord:
+    turn = document.value
+    ended_at = turn.ended_at or 0
+    return TurnRecord(
+        conversation_id=name or turn.conversation,
+        conversation_ref=turn.conversation,
+        turn_index=index,
+        run=document.part,
+        target=turn.target,
+        status=turn.status or "",
+        tier_used=turn.tier_used,
+        model_name=turn.model_name,
+        provider=turn.provider,
+        prompt_tokens=turn.prompt_tokens,
+        completion_tokens=turn.completion_tokens,
+        latency_ms=(ended_at - (turn.started_at or ended_at)) / MICROSECONDS_PER_MILLISECOND,
+        cost_cents=None if turn.cost_usd is None else turn.cost_usd * CENTS_PER_DOLLAR,
+        tool_calls=turn.tool_calls,
+        skill_used=turn.skill_used,
+        history_compacted=turn.history_compacted,
+        timestamp=EPOCH + timedelta(microseconds=ended_at),
+        routing_decision=turn.routing,
+    )

@@ -18,7 +18,9 @@ from evrt.projection import WHOLE, Columns, Projection, Stream
 PREFIX = "run-"
 VALUE_BYTES_MAX = 12 * 1024
 QUESTION_BYTES_MAX = 8 * 1024
-OPTIONS_BYTES_MAX = 8 * 1024
+OPTIONS_BYTES_MAX = 6 * 1024
+DESCRIPTIONS_BYTES_MAX = 6 * 1024
+SCHEMA_BYTES_MAX = 6 * 1024
 DETAILS_BYTES_MAX = 12 * 1024
 NAME_BYTES_MAX = 2 * 1024
 
@@ -73,9 +75,13 @@ def _asked(envelope: Envelope) -> dict[str, object]:
     fields = envelope.event.__dict__
     position = envelope.position
     options = fields["options"]
+    described = fields["descriptions"]
     return {
         "question": clip_text(fields["question"], QUESTION_BYTES_MAX, position),
         "options": options and clip_texts(options, OPTIONS_BYTES_MAX, position),
+        "descriptions": described and clip_texts(described, DESCRIPTIONS_BYTES_MAX, position),
+        "allow_free_form": fields["allow_free_form"],
+        "answer_schema": clip(fields["answer_schema"], SCHEMA_BYTES_MAX, position),
         "due": fields["due"],
     }
 
@@ -83,9 +89,11 @@ def _asked(envelope: Envelope) -> dict[str, object]:
 def _requested(envelope: Envelope) -> dict[str, object]:
     fields = envelope.event.__dict__
     position = envelope.position
+    shown = fields["shown_digest"]
     return {
         "question": clip_text(fields["action"], QUESTION_BYTES_MAX, position),
         "details": clip(fields["details"], DETAILS_BYTES_MAX, position),
+        "shown_digest": shown and clip_text(shown, NAME_BYTES_MAX, position),
         "due": fields["due"],
     }
 
@@ -104,7 +112,7 @@ def _status(known: Waiting) -> str:
 
 PROJECTION = Projection[Waiting](
     name="questions",
-    version=2,
+    version=3,
     document=Waiting,
     handles=frozenset(
         {"question.*", "approval.*", "tool_call.in_doubt", "tool_call.settled", "tool_call.reported"}

@@ -12,6 +12,7 @@ from evrt.log import Log
 from evrt.log.coordination import Wake
 from evrt.orders import Cancelled, cancel_run, pause_run, unpause_run
 from evrt.requesting import Terms, enqueue_run
+from evrt.runtime.answers import checked_answer
 from evrt.seal import Redact, admit
 
 NOT_GIVEN = object()
@@ -35,7 +36,8 @@ class Control:
         """Answer a question that a run waits for; returns the question's operation.
 
         ``operation`` may be left out when only one is open. Then ``resume`` the run.
-        Raises NotFound, Conflict (answered already, or its time is over), UsageError (which one?).
+        Raises NotFound, Conflict (answered already, or its time is over), UsageError (which one?), InvalidInput for an
+        answer that the question does not take: not one of its options, not of its type, empty.
         """
         log = await self.log()
         return await answer_question(
@@ -44,6 +46,7 @@ class Control:
             admit(answer, self.redact),
             operation=operation,
             by=_shown(self, by),
+            check=checked_answer,
         )
 
     async def decide(
@@ -54,11 +57,13 @@ class Control:
         operation: str | None = None,
         by: str | None = None,
         reason: str | None = None,
+        digest: str | None = None,
     ) -> str:
         """Grant or deny what a run asks leave for (``ctx.approve``); returns the operation that asked.
 
-        ``operation`` may be left out when only one asks. Raises NotFound, Conflict (decided already, or its time is
-        over), UsageError (which one?).
+        ``operation`` may be left out when only one asks. ``digest`` is that of what the person was shown
+        (``ApprovalRequested.shown_digest``). Raises NotFound, Conflict (decided already, its time is over, or it asks for
+        something else than that), UsageError (which one?).
         """
         log = await self.log()
         return await decide_approval(
@@ -68,6 +73,7 @@ class Control:
             operation=operation,
             by=_shown(self, by),
             reason=_shown(self, reason),
+            digest=digest,
         )
 
     async def signal(

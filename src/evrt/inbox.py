@@ -12,7 +12,14 @@ import orjson
 from evrt.codec import encode, meta_for
 from evrt.errors import Conflict, Fenced, NotFound, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
-from evrt.events.calls import ApprovalDecided, QuestionAnswered, ToolCallRequested, ToolCallSettled
+from evrt.events.calls import (
+    ApprovalDecided,
+    ApprovalRequested,
+    QuestionAnswered,
+    QuestionAsked,
+    ToolCallRequested,
+    ToolCallSettled,
+)
 from evrt.events.conversation import ConversationDeleted, ConversationStarted
 from evrt.events.run import Failure, RunSignalled
 from evrt.folds.journal import Journal, Operation
@@ -61,27 +68,59 @@ async def held_by_worker(log: Log, run: str) -> tuple[Hold, ...]:
 
 
 async def answer_question(
-    log: Log, run: str, answer: JsonValue, *, operation: str | None, by: str | None
+    log: Log,
+    run: str,
+    answer: JsonValue,
+    *,
+    operation: str | None,
+    by: str | None,
+    check: Callable[[QuestionAsked, JsonValue], JsonValue],
 ) -> str:
-    """Append an answer to an open question; returns its operation. The first answer wins."""
+    """Append an answer to an open question; returns its operation. The first answer wins.
+
+    ``check`` is given the question and the answer, and returns the answer as it is recorded; it raises InvalidInput
+    for one that the question does not take, and then nothing is written.
+    """
 
     def decide(history: Run) -> tuple[str, Event]:
         waiting = history.journal.waiting_for_answer()
         chosen = _choose(history, operation, waiting, "question", "waits for no answer")
-        return chosen, QuestionAnswered(operation=chosen, answer=answer, by=by)
+        asked = _intent_of(history, chosen)
+        checked = check(asked, answer) if isinstance(asked, QuestionAsked) else answer
+        return chosen, QuestionAnswered(operation=chosen, answer=checked, by=by)
 
     return await _append(log, run, decide)
 
 
 async def decide_approval(
-    log: Log, run: str, approved: bool, *, operation: str | None, by: str | None, reason: str | None
+    log: Log,
+    run: str,
+    approved: bool,
+    *,
+    operation: str | None,
+    by: str | None,
+    reason: str | None,
+    digest: str | None = None,
 ) -> str:
-    """Append the decision on an open approval; returns its operation. The first decision counts."""
+    """Append the decision on an open approval; returns its operation. The first decision counts.
+
+    ``digest`` is that of what the person was shown. Raises Conflict where it is not that of what is asked for.
+    """
 
     def decide(history: Run) -> tuple[str, Event]:
         waiting = history.journal.waiting_for_approval()
         chosen = _choose(history, operation, waiting, "approval", "waits for no approval")
-        return chosen, ApprovalDecided(operation=chosen, approved=approved, reason=reason, by=by)
+        requested = _intent_of(history, chosen)
+        shown = requested.shown_digest if isinstance(requested, ApprovalRequested) else None
+        if digest is not None and digest != shown:
+            raise Conflict(
+                f"{chosen} of {run} asks leave for something else than you were shown (its digest is {shown}, not "
+                f"{digest:.80}), so nothing has been decided. Look at it as it is now, and decide then."
+            )
+        event = ApprovalDecided(
+            operation=chosen, approved=approved, reason=reason, by=by, shown_digest=digest
+        )
+        return chosen, event
 
     return await _append(log, run, decide)
 
@@ -115,13 +154,9 @@ async def settle_write(
     def decide(history: Run) -> tuple[str, Event]:
         waiting = history.journal.waiting_for_settlement()
         chosen = _choose(history, operation, waiting, "write", "has no write in doubt")
-        intent = history.journal.operations[chosen].intent
-        if (
-            verdict.outcome == "completed"
-            and intent is not None
-            and isinstance(intent.event, ToolCallRequested)
-        ):
-            check(intent.event.tool, verdict.result)
+        called = _intent_of(history, chosen)
+        if verdict.outcome == "completed" and isinstance(called, ToolCallRequested):
+            check(called.tool, verdict.result)
         return chosen, ToolCallSettled(operation=chosen, by=by, **verdict._asdict())
 
     return await _append(log, run, decide)
@@ -197,6 +232,11 @@ async def _append(
         except (WrongVersion, Fenced):
             events += envelopes(await log.read_stream(run, after=len(events)))
     raise Conflict(f"{run} is being written too fast to add to it; try again.")
+
+
+def _intent_of(history: Run, operation: str) -> Event | None:
+    intent = history.journal.operations[operation].intent
+    return None if intent is None else intent.event
 
 
 def _draft(stream: str, correlation: str, event: Event, meta: JsonObject) -> Draft:

@@ -59,5 +59,5 @@ async def learn(ctx: evrt.Context, value: object) -> str:
 
 @app.workflow
 async def approve(ctx: evrt.Context, what: str) -> str:
-    return await ctx.ask(f"May I {what}?", options=["yes", "no"])
+    return await ctx.ask(f"May I {what}?", options=["yes", "no"], allow_free_form=False)
 '''

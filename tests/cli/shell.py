@@ -84,7 +84,7 @@ async def report(ctx: evrt.Context, topic: str) -> dict:
     await ctx.memory.set("topic", topic, scope="user")
     await ctx.checkpoint({"plan": plan}, name="planned")
     said = await ctx.call(helper, topic)
-    sure = await ctx.ask(f"Publish {plan}?", options=["yes", "no"])
+    sure = await ctx.ask(f"Publish {plan}?", options=["yes", "no"], allow_free_form=False)
     await ctx.memory.forget("topic", scope="user")
     return {"facts": facts, "said": said, "sure": sure}
 

@@ -59,7 +59,7 @@ async def talks(ctx: evrt.Context) -> str:
 
 @app.workflow
 async def asks(ctx: evrt.Context) -> str:
-    return await ctx.ask("May I?", options=["yes", "no"])
+    return await ctx.ask("May I?", options=["yes", "no"], allow_free_form=False)
 
 
 @app.workflow(retry=evrt.Retry(1))

@@ -34,7 +34,7 @@ async def test_a_person_grants_or_denies_and_the_code_learns_why(url: str, appro
         run = await app.run(sends)
         assert (run.status, run.reason, run.waiting_for) == ("waiting", "approval", ("approve#1",))
         [asked] = await found(app, run.run_id, ApprovalRequested)
-        assert asked.model_dump(exclude={"digest"}) == {
+        assert asked.model_dump(exclude={"digest", "shown_digest"}) == {
             "operation": "approve#1",
             "action": "Send 5 €",
             "details": {"to": "Ann"},
@@ -111,6 +111,7 @@ async def test_when_the_time_is_over_it_is_denied_by_the_run_itself(url: str) ->
             "approved": False,
             "reason": "timeout",
             "by": None,
+            "shown_digest": None,
         }
         assert (await app.replay(run.run_id)).complete
 

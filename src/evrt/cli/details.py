@@ -35,7 +35,7 @@ def _detail(event: Event) -> str:
         case c.ModelCallRequested() | c.ModelCallCompleted() | c.ModelCallFailed():
             return _model_call(event)
         case c.QuestionAsked():
-            return words(event.question) + options_text(event.options)
+            return words(event.question) + options_text(event.options, None)
         case c.QuestionAnswered():
             return f"{short(event.answer)}{_by(event.by)}"
         case c.ApprovalRequested():
@@ -223,9 +223,15 @@ def message_text(message: JsonObject) -> str:
     return ", ".join([*said, *(_wanted(call) for call in calls)])
 
 
-def options_text(options: Sequence[str] | None) -> str:
+def options_text(options: Sequence[str] | None, descriptions: Sequence[str] | None) -> str:
     """The answers to choose from, to be put behind a question."""
-    return f" [{' / '.join(options)}]" if options else ""
+    if not options:
+        return ""
+    told = descriptions or [""] * len(options)
+    both = (
+        f"{option} ({words(said)})" if said else option for option, said in zip(options, told, strict=False)
+    )
+    return f" [{' / '.join(both)}]"
 
 
 def _wanted(call: JsonObject) -> str:

@@ -66,10 +66,14 @@ def wait_document(operation: Operation) -> JsonObject:
         "for": {"question": "answer", "approval": "approval"}.get(operation.kind, "settlement"),
         "question": asked.question if asked else None,
         "options": list(asked.options) if asked and asked.options is not None else None,
+        "descriptions": list(asked.descriptions) if asked and asked.descriptions is not None else None,
+        "allow_free_form": asked.allow_free_form if asked else None,
+        "answer_schema": asked.answer_schema if asked else None,
         "tool": called.tool if called else None,
         "arguments": called.arguments if called else None,
         "action": requested.action if requested else None,
         "details": requested.details if requested else None,
+        "digest": requested.shown_digest if requested else None,
         "due": rfc3339_or_none(operation.due),
     }
 

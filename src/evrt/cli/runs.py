@@ -30,6 +30,12 @@ ApprovalOption = Annotated[
     str | None, typer.Option("--operation", metavar="OP", help="Which approval, if it waits for several.")
 ]
 ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; the code sees it.")]
+DigestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--digest", metavar="HEX", help="Of what you were shown; refused where it asks for something else."
+    ),
+]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Leave it to a worker.")]
 StatusName = Literal[
     "queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out", "step_limit"
@@ -199,6 +205,7 @@ def approve(
     run: RunArgument,
     operation: ApprovalOption = None,
     reason: ReasonOption = None,
+    digest: DigestOption = None,
     by: ByOption = None,
     app: AppOption = None,
     db: DbOption = None,
@@ -208,7 +215,11 @@ def approve(
     from evrt.cli import waiting
 
     place = Place(app, db)
-    drive(waiting.decide(place, run, True, operation=operation, reason=reason, by=by, as_json=as_json))
+    drive(
+        waiting.decide(
+            place, run, True, operation=operation, reason=reason, digest=digest, by=by, as_json=as_json
+        )
+    )
 
 
 @cli.command()
@@ -216,6 +227,7 @@ def deny(
     run: RunArgument,
     operation: ApprovalOption = None,
     reason: ReasonOption = None,
+    digest: DigestOption = None,
     by: ByOption = None,
     app: AppOption = None,
     db: DbOption = None,
@@ -225,7 +237,11 @@ def deny(
     from evrt.cli import waiting
 
     place = Place(app, db)
-    drive(waiting.decide(place, run, False, operation=operation, reason=reason, by=by, as_json=as_json))
+    drive(
+        waiting.decide(
+            place, run, False, operation=operation, reason=reason, digest=digest, by=by, as_json=as_json
+        )
+    )
 
 
 @cli.command()

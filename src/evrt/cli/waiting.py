@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from typing import cast
 
 from evrt.cli.details import called, options_text
 from evrt.cli.documents import divergence, waits, worker
@@ -19,6 +20,7 @@ from evrt.folds.waits import OpenWait, open_waits
 from evrt.history import Run, load_run, resolve_run
 from evrt.inbox import answer_question, decide_approval, settle_write, signal_run, verdict
 from evrt.log import Log, open_log
+from evrt.runtime.answers import checked_answer
 from evrt.seal import Redact, admit
 from evrt.secret_patterns import redact_secrets
 
@@ -36,7 +38,8 @@ def wait_text(operation: Operation) -> str:
     intent = operation.intent.event if operation.intent is not None else None
     until = "" if operation.due is None else f" (until {_time_text(operation.due)})"
     if isinstance(intent, QuestionAsked):
-        return f"{operation.identity} asks: {intent.question}{options_text(intent.options)}{until}"
+        options = options_text(intent.options, intent.descriptions)
+        return f"{operation.identity} asks: {intent.question}{options}{until}"
     if isinstance(intent, ApprovalRequested):
         details = "" if intent.details is None else f" {short(intent.details)}"
         return f"{operation.identity} asks for leave: {intent.action}{details}{until}"
@@ -87,15 +90,16 @@ def hints(place: Place, run: Run) -> list[str]:
 def _commands(place: Place, run: Run, operation: Operation, several: bool) -> list[tuple[str, str]]:
     identity = operation.identity
     if operation.kind == "question":
-        asked = operation.intent.event if operation.intent is not None else None
-        options = list(asked.options or ()) if isinstance(asked, QuestionAsked) else []
         which = ["--operation", identity] if several else []
-        command = place.command("runs", "answer", run.id, *(options[:1] or ["YOUR ANSWER"]), *which)
-        return [(command, f"or {listed(options[1:], 'or')}" if options[1:] else "")]
+        first, others = _answers(operation)
+        return [(place.command("runs", "answer", run.id, first, *which), others)]
     if operation.kind == "approval":
         which = ["--operation", identity] if several else []
+        requested = operation.intent.event if operation.intent is not None else None
+        shown = requested.shown_digest if isinstance(requested, ApprovalRequested) else None
+        this = [] if shown is None else ["--digest", shown]
         return [
-            (place.command("runs", "approve", run.id, *which), "granted"),
+            (place.command("runs", "approve", run.id, *which, *this), "granted"),
             (place.command("runs", "deny", run.id, *which, "--reason", "WHY NOT"), "denied"),
         ]
     settle = ["runs", "settle", run.id, identity]
@@ -104,6 +108,15 @@ def _commands(place: Place, run: Run, operation: Operation, several: bool) -> li
         (place.command(*settle, "--error", "WHAT WENT WRONG"), "it was tried and failed"),
         (place.command(*settle, "--again"), "it did not happen: make it again"),
     ]
+
+
+def _answers(operation: Operation) -> tuple[str, str]:
+    """An answer to give to a question, and a word on what others it takes."""
+    asked = operation.intent.event if operation.intent is not None else None
+    if not isinstance(asked, QuestionAsked) or not asked.options:
+        return "YOUR ANSWER", ""
+    others = [*asked.options[1:], *([] if asked.allow_free_form is False else ["your own words"])]
+    return asked.options[0], f"or {listed(others, 'or')}" if others else ""
 
 
 # --------------------------------------------------------------------------------------------- commands
@@ -116,8 +129,10 @@ async def answer(
     log, redact, _ = await _open(place)
     async with aclosing(log):
         run = await load_run(log, await resolve_run(log, name))
-        value = admit(_checked_answer(run, operation, given), redact)
-        answered = await answer_question(log, run.id, value, operation=operation, by=_shown(by, redact))
+        value = admit(_read(run, operation, given), redact)
+        answered = await answer_question(
+            log, run.id, value, operation=operation, by=_shown(by, redact), check=checked_answer
+        )
     if as_json:
         out_json({"run": run.id, "operation": answered, "answer": value})
         return
@@ -125,21 +140,25 @@ async def answer(
     note(f"  {place.command('runs', 'resume', run.id)}  # to go on")
 
 
-def _checked_answer(run: Run, operation: str | None, given: str) -> object:
-    """The answer as JSON or text. Raises InvalidInput when the question has options and this is none of them."""
+def _read(run: Run, operation: str | None, given: str) -> object:
+    """What was typed, as JSON if it is JSON and the question takes that, else as text."""
     asked = [
         waiting.intent.event
         for waiting in run.journal.waiting_for_answer()
         if waiting.intent is not None and operation in (None, waiting.identity)
     ]
-    if len(asked) != 1 or not isinstance(asked[0], QuestionAsked) or asked[0].options is None:
+    if len(asked) != 1 or not isinstance(asked[0], QuestionAsked):
         return json_or_text(given)
-    options = asked[0].options
-    if given not in options:
-        raise InvalidInput(
-            f"{given!r} is not one of the answers that {run.id} can take. Say {listed(list(options), 'or')}."
-        )
-    return given
+    if asked[0].options is not None:
+        return given
+    value = cast(JsonValue, json_or_text(given))
+    try:
+        checked_answer(asked[0], value)
+        return value
+    except InvalidInput:
+        with suppress(InvalidInput):
+            return checked_answer(asked[0], given)
+        return value
 
 
 async def decide(
@@ -149,6 +168,7 @@ async def decide(
     *,
     operation: str | None,
     reason: str | None,
+    digest: str | None,
     by: str | None,
     as_json: bool,
 ) -> None:
@@ -158,7 +178,7 @@ async def decide(
         run = await resolve_run(log, name)
         why = _shown(reason, redact)
         decided = await decide_approval(
-            log, run, approved, operation=operation, by=_shown(by, redact), reason=why
+            log, run, approved, operation=operation, by=_shown(by, redact), reason=why, digest=digest
         )
     if as_json:
         out_json({"run": run, "operation": decided, "approved": approved, "reason": why})

@@ -244,6 +244,15 @@ class ToolCallUnreconciled(Event):
     latency_ms: float = 0.0
 
 
+class Option(BaseModel):
+    """An answer that a question offers: its label is what is answered, the description says what it means."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    label: str
+    description: str = ""
+
+
 @register
 class QuestionAsked(Event):
     """The code asks a person and waits."""
@@ -257,6 +266,12 @@ class QuestionAsked(Event):
     options: tuple[str, ...] | None = None
     due: int | None = None
     """When the code stops waiting for the answer, microseconds since 1970."""
+    descriptions: tuple[str, ...] | None = None
+    """What each of the options means; null where nothing is said of any."""
+    allow_free_form: bool | None = None
+    """Whether an answer may be none of the options; null, which is as true, where there are none."""
+    answer_schema: JsonObject | None = None
+    """The JSON schema that the answer has to fit."""
 
 
 @register
@@ -271,6 +286,8 @@ class ApprovalRequested(Event):
     action: str
     details: JsonValue = None
     due: int | None = None
+    shown_digest: str | None = None
+    """Of what exactly is to be approved: a tool call's name and arguments, or else the action and its details."""
 
 
 @register
@@ -278,12 +295,14 @@ class ApprovalDecided(Event):
     """A person's decision, written from outside the run; or, when the time was over, the run's own: denied."""
 
     type: ClassVar[str] = "approval.decided"
-    volatile: ClassVar[frozenset[str]] = frozenset({"by"})
+    volatile: ClassVar[frozenset[str]] = frozenset({"by", "shown_digest"})
 
     operation: str
     approved: bool
     reason: str | None = None
     by: str | None = None
+    shown_digest: str | None = None
+    """Of what the person was shown, where that was said; it is the one that was requested."""
 
 
 @register

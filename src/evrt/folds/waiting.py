@@ -23,6 +23,14 @@ class Waiting(Known):
     due: int | None = None
     """When nobody waits for it any more."""
     options: tuple[str, ...] | None = None
+    descriptions: tuple[str, ...] | None = None
+    """What each of the options means, where that is said."""
+    allow_free_form: bool | None = None
+    """Of a question with options, whether an answer may be none of them."""
+    answer_schema: JsonValue = None
+    """The JSON schema that an answer has to fit."""
+    shown_digest: str | None = None
+    """Of an approval, the digest of what exactly is asked leave for."""
     by: str | None = None
     """Who answered, decided or settled it, as they said."""
     since: int = 0

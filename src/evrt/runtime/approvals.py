@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evrt.errors import UsageError
+from evrt.events import JsonValue
 from evrt.events.calls import ApprovalDecided, ApprovalRequested
-from evrt.events.run import InputReceived
+from evrt.events.run import Failure, InputReceived
 from evrt.log.contract import Draft
 from evrt.retry import Length
 from evrt.runtime.execution import Execution
@@ -30,7 +31,22 @@ class Approval:
         return self.approved
 
 
-async def approve(execution: Execution, action: str, details: object, timeout: Length | None) -> Approval:
+def call_digest(tool: str, arguments: JsonValue) -> str:
+    """The digest of a tool call as a person is shown it: its name, and its arguments as they are recorded."""
+    return digest_of([tool, arguments])
+
+
+def mismatch(tool: str) -> Failure:
+    """What becomes of a call that is not the one that was approved."""
+    return Failure(
+        error_type="approval_mismatch",
+        message=f"The call of {tool} is not the one that was approved: its arguments have changed since. It was not made.",
+    )
+
+
+async def approve(
+    execution: Execution, action: str, details: object, timeout: Length | None, shown_digest: str | None
+) -> Approval:
     """Ask and wait. When the time is over it is denied."""
     if not action.strip():
         raise UsageError("An approval needs a text that says for what.")
@@ -45,6 +61,7 @@ async def approve(execution: Execution, action: str, details: object, timeout: L
         action=text,
         details=shown,
         due=None if seconds is None else DUE_LONGEST,
+        shown_digest=shown_digest or digest_of([text, shown]),
     )
     payload_of(requested)  # Too much of it is refused here, on the first execution as on replay.
     known = await execution.recorded(identity, "approval", digest)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar,
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
 from evrt.events import Event, JsonObject, JsonValue
-from evrt.events.calls import ModelCallCompleted, ModelCallFailed, ValueRecorded
+from evrt.events.calls import ModelCallCompleted, ModelCallFailed, Option, ValueRecorded
 from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
 from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
@@ -171,10 +171,12 @@ class Context(Generic[Deps_co]):
             inner: Context[Any] = Context(self._execution, target=target.name, input=given)
             return await target.execute(inner, given)
 
-    async def perform(self, call: JsonObject, tools: Sequence[Tool]) -> ToolOutcome:
+    async def perform(
+        self, call: JsonObject, tools: Sequence[Tool], *, approved: str | None = None
+    ) -> ToolOutcome:
         """Make a tool call that a model asked for. A failure is an outcome for the model, not an exception.
 
-        Only the tools given can be called.
+        Only the tools given can be called; and where leave was given for a call of the digest ``approved``, only that.
         """
         name, text, identifier = tool_calls.wire_arguments(call)
         tool = next((tool for tool in tools if tool.name == name), None)
@@ -191,6 +193,8 @@ class Context(Generic[Deps_co]):
             return await self._refuse(
                 name, text, Failure(error_type="invalid_arguments", message=str(error)), tool_call_id
             )
+        if approved is not None and approved != self.call_digest(tool, arguments):
+            return await self._refuse(name, text, approvals.mismatch(name), tool_call_id)
         event = await self._call_tool(tool, arguments, tool_call_id)
         return ToolOutcome(operation_of(event), tool_call_id, event)
 
@@ -387,25 +391,44 @@ class Context(Generic[Deps_co]):
     async def ask(
         self,
         question: str,
-        options: Sequence[str] | None = None,
+        options: Sequence[str | Option] | None = None,
         *,
+        allow_free_form: bool = True,
+        answer: Any = None,
         timeout: str | float | None = None,
     ) -> Any:
         """Ask a person and wait for the answer, for as long as it takes and across restarts.
 
-        Raises TimedOut where nobody answered within ``timeout`` (seconds, or a text such as "2d").
+        options
+            one or more answers to choose from; with ``allow_free_form=False`` it has to be one of them.
+        answer
+            what the answer has to be: a type that pydantic knows, which it then is, or a JSON schema.
+
+        Who gives an answer that does not fit is told so, and the question stays open. Raises TimedOut where nobody
+        answered within ``timeout`` (seconds, or a text such as "2d").
         """
-        return await questions.ask(self._execution, question, options, timeout)
+        wanted = questions.Wanted(options, allow_free_form=allow_free_form, answer=answer)
+        return await questions.ask(self._execution, question, wanted, timeout)
 
     async def approve(
-        self, action: str, details: object = None, *, timeout: str | float | None = None
+        self,
+        action: str,
+        details: object = None,
+        *,
+        timeout: str | float | None = None,
+        digest: str | None = None,
     ) -> Approval:
         """Ask a person for leave to do something, and wait for it, for as long as it takes and across restarts.
 
         ``details`` is any JSON value that helps to decide. The approval is true where it was granted; it has
         ``approved``, ``reason`` and ``by``. Within ``timeout``, or it is denied with the reason "timeout".
+        ``digest`` is that of a call (``call_digest``) where it is one that is approved: see ``perform``.
         """
-        return await approvals.approve(self._execution, action, details, timeout)
+        return await approvals.approve(self._execution, action, details, timeout, digest)
+
+    def call_digest(self, tool: Tool, arguments: Mapping[str, object]) -> str:
+        """The digest of a tool call: its name, and its arguments as they are recorded and shown to people."""
+        return approvals.call_digest(tool.name, self._execution.admit_arguments(arguments))
 
     # Time, and messages from outside
 

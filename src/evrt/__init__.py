@@ -15,10 +15,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
+    from evrt.agents.approving import Approvals
     from evrt.agents.hooks import Hooks
     from evrt.agents.limits import LoopLimits
     from evrt.agents.loop import Ended, Loop
     from evrt.agents.output import Output
+    from evrt.agents.questions import Questions
     from evrt.agents.settings import LoopSettings
     from evrt.agents.shields import Verdict
     from evrt.agents.workflow import Workflow
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         Unavailable,
         UsageError,
     )
+    from evrt.events.calls import Option
     from evrt.folds.memory import MemoryChange, MemoryItem
     from evrt.history import Run
     from evrt.limits import RateLimit, RunPolicy
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from evrt.projection import Columns, Correlation, Document, Everything, Projection, Stream
     from evrt.projector.views import Views
     from evrt.remembering import MemoryPolicy
+    from evrt.responding import Asked, respond_with
     from evrt.result import ReplayReport, Result
     from evrt.retry import Retry
     from evrt.runtime.approvals import Approval
@@ -68,6 +72,8 @@ HOMES = {
     "Anonymous": "evrt.principal",
     "App": "evrt.app",
     "Approval": "evrt.runtime.approvals",
+    "Approvals": "evrt.agents.approving",
+    "Asked": "evrt.responding",
     "Blob": "evrt.log.blobs",
     "Child": "evrt.runtime.children",
     "ChildFailed": "evrt.errors",
@@ -97,8 +103,10 @@ HOMES = {
     "ModelRequest": "evrt.effects.contract",
     "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
+    "Option": "evrt.events.calls",
     "Output": "evrt.agents.output",
     "Projection": "evrt.projection",
+    "Questions": "evrt.agents.questions",
     "Queued": "evrt.waiting",
     "RateLimit": "evrt.limits",
     "ReplayDivergence": "evrt.errors",
@@ -128,6 +136,7 @@ HOMES = {
     "Workflow": "evrt.agents.workflow",
     "open_log": "evrt.log",
     "redact_secrets": "evrt.secret_patterns",
+    "respond_with": "evrt.responding",
     "tool": "evrt.effects.tools",
     "working": "evrt.worker.worker",
 }
@@ -137,6 +146,8 @@ __all__ = [
     "Anonymous",
     "App",
     "Approval",
+    "Approvals",
+    "Asked",
     "Blob",
     "Child",
     "ChildFailed",
@@ -166,8 +177,10 @@ __all__ = [
     "ModelRequest",
     "NotDone",
     "NotFound",
+    "Option",
     "Output",
     "Projection",
+    "Questions",
     "Queued",
     "RateLimit",
     "ReplayDivergence",
@@ -197,6 +210,7 @@ __all__ = [
     "Workflow",
     "open_log",
     "redact_secrets",
+    "respond_with",
     "tool",
     "working",
 ]

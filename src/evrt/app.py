@@ -41,6 +41,7 @@ from evrt.registry import Registry, Target
 from evrt.remembering import KEPT, MemoryPolicy
 from evrt.replaying import replay_run
 from evrt.requesting import Terms, enqueue_run, not_before, request_of
+from evrt.responding import OnQuestion, respond_with
 from evrt.result import ReplayReport, Result
 from evrt.runtime.chats import Chats
 from evrt.runtime.execution import World
@@ -296,15 +297,19 @@ class App(Control, Reading, Registry):
         conversation: str | None = None,
         user: str | None = None,
         on_event: OnEvent | None = None,
+        on_question: OnQuestion | None = None,
     ) -> Result:
         """Start a run and wait until it ends or parks. See ``start``.
 
-        ``on_event`` is awaited with each ``RunEvent`` that the run tells, in order, as they are recorded.
+        ``on_event`` is awaited with each ``RunEvent`` that the run tells, in order, as they are recorded. ``on_question``
+        is given what the run asks a person, and returns the answer: see ``evrt.respond_with``.
         """
         running = await self.start(target, input, conversation=conversation, user=user)
         if on_event is None:
-            return await running
-        return await tell_while(await self.log(), running.run_id, running._task, on_event)
+            result = await running
+        else:
+            result = await tell_while(await self.log(), running.run_id, running._task, on_event)
+        return result if on_question is None else await respond_with(self, result, on_question)
 
     def run_sync(
         self,
@@ -313,12 +318,15 @@ class App(Control, Reading, Registry):
         *,
         conversation: str | None = None,
         user: str | None = None,
+        on_question: OnQuestion | None = None,
     ) -> Result:
         """``run`` for code that is not async: opens the log, runs, closes it."""
 
         async def once() -> Result:
             async with self:
-                return await self.run(target, input, conversation=conversation, user=user)
+                return await self.run(
+                    target, input, conversation=conversation, user=user, on_question=on_question
+                )
 
         if _in_event_loop():
             raise UsageError(

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 import evrt
 from evrt import Context
-from evrt.agents.markers import read_marker
 from evrt.agents.run_events import RunEvent, RunEventType, Told, run_events
 from evrt.events.loop import TierSelected
 from evrt.testing import Reply, ScriptedModel, call, calls
@@ -384,26 +383,3 @@ async def test_a_run_that_nobody_knows_is_not_found(tmp_path: Path) -> None:
     async with app:
         with pytest.raises(evrt.NotFound):
             await all_told(app, "run-nobody")
-
-
-# ------------------------------------------------------------------------------------------ markers
-
-
-@pytest.mark.parametrize(
-    "text, marked",
-    [
-        ("[FINAL] It is 42.", ("final", "It is 42.")),
-        ("\n [FINAL]\nIt is 42.", ("final", "It is 42.")),
-        ("[ASK_USER] Which one?", ("question", "Which one?")),
-        ("They said [FINAL] and left.", ("text", "They said [FINAL] and left.")),
-        ("The marker is `[ASK_USER]`.", ("text", "The marker is `[ASK_USER]`.")),
-        ("Shall I?", ("text", "Shall I?")),
-        ("[final] no", ("text", "[final] no")),
-        ("", ("text", "")),
-    ],
-)
-def test_a_marker_counts_at_the_beginning_of_a_text_and_a_question_mark_is_none(
-    text: str, marked: tuple[str, str]
-) -> None:
-    """S2.22, fault 41"""
-    assert read_marker(text) == marked

@@ -215,7 +215,19 @@ HUGE: tuple[JsonValue, ...] = (
     [{"role": "user", "content": "words " * 3_000}] * 30,
 )
 NOT_TO_BE_GROWN = frozenset(
-    ("operation", "reopens", "event_id", "key", "kind", "reason", "effect", "outcome", "action", "scope", "trust")
+    (
+        "operation",
+        "reopens",
+        "event_id",
+        "key",
+        "kind",
+        "reason",
+        "effect",
+        "outcome",
+        "action",
+        "scope",
+        "trust",
+    )
 )
 
 

@@ -1,35 +1,58 @@
-"""What a model says of its own words where it has no tool to say it with: ``[FINAL]`` an answer, ``[ASK_USER]`` a question.
+"""Markers by which a model that is told to says what its text is: the end, a question, or thinking aloud.
 
-A marker counts at the very beginning of a text and nowhere else, and a text without one is just a text, question mark or
-not: else a quotation of a marker would end a task.
+A marker counts at the beginning of the text alone. Anywhere else it may be quoted, and a question mark makes no
+question: people are asked only where the model says so.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
 
 FINAL = "[FINAL]"
 ASK_USER = "[ASK_USER]"
 
 
-class Marked(NamedTuple):
-    """A reply: the final answer, a question to the user, or words that carry no marker; and its text without it."""
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The run is done, with this output."""
 
-    kind: Literal["final", "question", "text"]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The user is to be asked this."""
+
     text: str
 
 
-def read_marker(text: str) -> Marked:
-    """What a reply is by the marker that it begins with."""
-    bare = text.lstrip()
-    if bare.startswith(FINAL):
-        return Marked("final", bare.removeprefix(FINAL).strip())
-    if bare.startswith(ASK_USER):
-        return Marked("question", bare.removeprefix(ASK_USER).strip())
-    return Marked("text", text)
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Thinking aloud: the loop goes on."""
+
+    content: str
 
 
-def without_marker(text: str) -> str:
-    """A final answer without its marker."""
-    marked = read_marker(text)
-    return marked.text if marked.kind == "final" else text
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of a model that was not told to mark its texts."""
+
+    text: str
+
+
+Decision = Final | Question | Reasoning | Answer
+
+
+def decision(text: str, *, markers: bool = True) -> Decision:
+    """What a model's text without tool calls decides; without ``markers`` any text is its answer.
+
+    A question that asks nothing is none: ``[ASK_USER]`` alone is thinking aloud.
+    """
+    if not markers:
+        return Answer(text)
+    said = text.lstrip()
+    if said.startswith(FINAL):
+        return Final(said.removeprefix(FINAL).strip())
+    if said.startswith(ASK_USER) and (question := said.removeprefix(ASK_USER).strip()):
+        return Question(question)
+    return Reasoning(text)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
 
-from evrt.agents.markers import without_marker
+from evrt.agents.markers import Final, decision
 from evrt.agents.tokens import text_content
 from evrt.events import Envelope, JsonObject
 from evrt.events.calls import ModelCallCompleted, ModelCallRequested, QuestionAsked, ToolCallRequested
@@ -203,7 +203,7 @@ class RunFeed:
         match event:
             case RunSucceeded():
                 output = event.output
-                shown = without_marker(output) if isinstance(output, str) else output
+                shown = _without_marker(output) if isinstance(output, str) else output
                 yield RunEventType.COMPLETED, last, {"output": shown}
             case RunStepLimitReached():
                 yield RunEventType.MAX_STEPS, last, {"summary": event.summary}
@@ -290,3 +290,8 @@ def _files(value: object) -> list[JsonObject]:
         for file in (files if isinstance(files, list) else [])
         if isinstance(file, dict)
     ]
+
+
+def _without_marker(text: str) -> str:
+    decided = decision(text)
+    return decided.output if isinstance(decided, Final) else text

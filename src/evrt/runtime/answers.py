@@ -13,7 +13,7 @@ def checked_answer(asked: QuestionAsked, given: JsonValue) -> JsonValue:
     if isinstance(given, str) and not given.strip():
         raise InvalidInput(f"An empty text is no answer to {asked.question!r:.200}.{_what_fits(asked)}")
     if asked.answer_schema is not None:
-        faults = JsonSchema(asked.answer_schema, of="the answer").faults(given)
+        faults = JsonSchema(asked.answer_schema, of="the answer", formats=True).faults(given)
         if faults is not None:
             raise InvalidInput(f"{given!r:.80} is no answer to {asked.question!r:.200}: {faults}.")
         return given

@@ -254,10 +254,14 @@ def test_a_run_is_shown_with_what_it_waits_for(history: History) -> None:
             "for": "answer",
             "question": "Publish RAIN?",
             "options": ["yes", "no"],
+            "descriptions": None,
+            "allow_free_form": False,
+            "answer_schema": None,
             "tool": None,
             "arguments": None,
             "action": None,
             "details": None,
+            "digest": None,
             "due": None,
         }
     ]

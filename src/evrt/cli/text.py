@@ -9,7 +9,11 @@ from datetime import UTC, datetime
 
 SHORT_CHARACTERS_MAX = 160
 
-CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+REORDERING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Characters that make others stand in another order than they have: a text could show as what it is not."""
+CONTROLS = {
+    code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *REORDERING)
+}
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 

@@ -11,7 +11,7 @@ from evrt.cli.details import called, options_text
 from evrt.cli.documents import divergence, waits, worker
 from evrt.cli.output import note, on_terminal, out, out_json
 from evrt.cli.place import Place, require_log
-from evrt.cli.text import json_or_text, listed, local_time, rfc3339, short
+from evrt.cli.text import json_or_text, listed, local_time, one_line, rfc3339, short
 from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
 from evrt.events.calls import ApprovalRequested, QuestionAsked, ToolCallRequested
@@ -24,6 +24,9 @@ from evrt.runtime.answers import checked_answer
 from evrt.seal import Redact, admit
 from evrt.secret_patterns import redact_secrets
 
+DETAILS_CHARACTERS_MAX = 4_000
+"""Of what is to be approved much is shown: what is cut would be approved unseen."""
+
 # ------------------------------------------------------------------------------------------------ hints
 
 
@@ -34,14 +37,18 @@ def wait_texts(run: Run) -> list[str]:
 
 
 def wait_text(operation: Operation) -> str:
-    """What one operation waits for of a person."""
+    """What one operation waits for of a person, in one line: a model may have written it, and could fake another."""
+    return one_line(_wait_text(operation))
+
+
+def _wait_text(operation: Operation) -> str:
     intent = operation.intent.event if operation.intent is not None else None
     until = "" if operation.due is None else f" (until {_time_text(operation.due)})"
     if isinstance(intent, QuestionAsked):
         options = options_text(intent.options, intent.descriptions)
         return f"{operation.identity} asks: {intent.question}{options}{until}"
     if isinstance(intent, ApprovalRequested):
-        details = "" if intent.details is None else f" {short(intent.details)}"
+        details = "" if intent.details is None else f" {short(intent.details, DETAILS_CHARACTERS_MAX)}"
         return f"{operation.identity} asks for leave: {intent.action}{details}{until}"
     if isinstance(intent, ToolCallRequested):
         return (
@@ -115,8 +122,12 @@ def _answers(operation: Operation) -> tuple[str, str]:
     asked = operation.intent.event if operation.intent is not None else None
     if not isinstance(asked, QuestionAsked) or not asked.options:
         return "YOUR ANSWER", ""
-    others = [*asked.options[1:], *([] if asked.allow_free_form is False else ["your own words"])]
-    return asked.options[0], f"or {listed(others, 'or')}" if others else ""
+    first, *others = asked.options
+    if not first.isprintable():
+        first, others = "YOUR ANSWER", [first, *others]
+    elif asked.allow_free_form is not False:
+        others.append("your own words")
+    return first, one_line(f"or {listed(others, 'or')}") if others else ""
 
 
 # --------------------------------------------------------------------------------------------- commands

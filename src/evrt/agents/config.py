@@ -1,0 +1,139 @@
+"""What an agent is as data: every setting of it as JSON, checked strictly, with the defaults that count where none is given.
+
+A definition keeps what was given and nothing else, so that what is left out comes from its parent, or is the default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from evrt.events import JsonObject
+
+TOOL_TIMEOUT_SECONDS = 30.0
+"""How long a tool named by a definition may take, where neither says otherwise."""
+
+TOP_K = 5
+THRESHOLD = 0.7
+KNOWLEDGE_CHARACTERS_MAX = 512 * 1024
+"""Of one piece of knowledge. An event holds all that one revision of an agent is, and has a limit of its own."""
+
+Mode = Literal["always", "rag"]
+Inject = Literal["system", "context", "knowledge"]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Part(BaseModel):
+    """Part of a configuration: nothing is converted, and nothing is taken that it does not know."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class KnowledgeEntry(Part):
+    """A piece of knowledge: a text, or the name of a file whose text it is once the definition has been read.
+
+    ``always`` is in the prompt; of ``rag`` what answers to the last message of the user is looked for, in each run:
+    at most ``top_k`` passages, with at least ``threshold`` of the score of the best.
+    """
+
+    name: Name
+    text: Annotated[str, Field(max_length=KNOWLEDGE_CHARACTERS_MAX)] | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+    mode: Mode = "always"
+    top_k: Annotated[int, Field(ge=1, le=100)] = TOP_K
+    threshold: Annotated[float, Field(ge=0, le=1)] = THRESHOLD
+    trusted: bool | None = None
+    """Whether what it says may be acted on; without it a text is, and what was read from a file is not."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> KnowledgeEntry:
+        if self.text is None and self.file is None:
+            raise ValueError("it has neither a text nor a file")
+        return self
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.file is None if self.trusted is None else self.trusted
+
+
+class SystemKnowledge(KnowledgeEntry):
+    """What all members of a system know.
+
+    ``inject`` says where it goes: into the "system" prefix, before the messages as their "context", or among the
+    agent's own "knowledge". A higher ``priority`` comes first.
+    """
+
+    inject: Inject = "knowledge"
+    priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
+
+
+class ToolEntry(Part):
+    """A tool of the app, by its name, with what is different for this agent."""
+
+    name: Name
+    confirm: bool | None = None
+    """Whether a person has to approve each call; without it, as the tool itself says."""
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Without it the tool's own, and where it has none, TOOL_TIMEOUT_SECONDS."""
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Limits(Part):
+    """What one run may use up; what is not given is as for any agent."""
+
+    model_turns_max: Annotated[int, Field(gt=0)] | None = None
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+
+
+class AgentConfig(Part):
+    """Every setting of an agent that is defined as data."""
+
+    model: str | None = None
+    """Without it the app's default."""
+    instructions: str = ""
+    parameters: dict[str, Any] = {}
+    """For the model's provider: temperature, max_tokens …"""
+    tools: tuple[Annotated[ToolEntry, BeforeValidator(_named)], ...] = ()
+    """Tools of the app by name; ``group/tool`` for one of a group."""
+    toolgroups: tuple[Name, ...] = ()
+    """Groups of tools of the app, by name."""
+    memory_enabled: bool = True
+    """Whether it remembers and recalls; false in ``extra.memory_enabled`` counts as well."""
+    knowledge: tuple[KnowledgeEntry, ...] = ()
+    input_shields: tuple[Name, ...] = ()
+    output_shields: tuple[Name, ...] = ()
+    limits: Limits = Limits()
+    output_schema: dict[str, Any] | None = None
+    """JSON schema of what it answers."""
+    extra: dict[str, Any] = {}
+    """Whatever else belongs to it; kept, and not acted upon, but for ``memory_enabled``."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> AgentConfig:
+        for what, names in (
+            ("tools", [tool.name for tool in self.tools]),
+            ("toolgroups", list(self.toolgroups)),
+            ("knowledge", [entry.name for entry in self.knowledge]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} has {', '.join(twice)} twice")
+        if not isinstance(self.extra.get("memory_enabled", True), bool):
+            raise ValueError("extra.memory_enabled has to be true or false")
+        return self
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it has memory."""
+        return self.memory_enabled and self.extra.get("memory_enabled", True) is True
+
+
+def config_of(given: JsonObject) -> AgentConfig:
+    """A configuration from JSON. Raises pydantic's ValidationError."""
+    # As JSON: strict in Python's types would ask for tuples where JSON has lists.
+    return AgentConfig.model_validate_json(orjson.dumps(given))

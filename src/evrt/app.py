@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from evrt.attempts import execute_run, run_logger
 from evrt.config import as_url, read_config
 from evrt.control import Control
 from evrt.conversations.conversations import Conversations
+from evrt.definitions.finding import NO_CHOICES, Choices, Finding
 from evrt.effects.contract import Model
 from evrt.effects.models import LiteLLM
 from evrt.errors import Conflict, EvrtError, NotFound, UsageError
@@ -37,7 +38,7 @@ from evrt.principal import kind_of
 from evrt.projection import AnyProjection
 from evrt.projector.views import Views, open_views
 from evrt.reading import Reading
-from evrt.registry import Registry, Target
+from evrt.registry import Target
 from evrt.remembering import KEPT, MemoryPolicy
 from evrt.replaying import replay_run
 from evrt.requesting import Terms, enqueue_run, not_before, request_of
@@ -49,6 +50,8 @@ from evrt.runtime.journal import Turn, payload_of
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
 from evrt.waiting import Queued
+
+T = TypeVar("T")
 
 DEFAULT_URL = "sqlite:///evrt.db"
 
@@ -64,7 +67,7 @@ class Running:
         return self._task.__await__()
 
 
-class App(Control, Reading, Registry):
+class App(Control, Reading, Finding):
     """Agents, workflows, and the log that their runs live on. Opens the log when it is first needed.
 
     url
@@ -220,14 +223,22 @@ class App(Control, Reading, Registry):
         *,
         conversation: str | None = None,
         user: str | None = None,
+        model: str | None = None,
+        revision: int | None = None,
+        system: str | None = None,
     ) -> Running:
         """Start a run in this process; its id is known at once, its result when awaited.
 
         ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place. Of somebody who
-        has not logged in, ``user`` is an ``evrt.Anonymous``.
-        Raises NotFound for an unknown target, InvalidInput for an input that does not fit it.
+        has not logged in, ``user`` is an ``evrt.Anonymous``. ``model`` goes before the agent's own. ``revision`` is one of
+        an agent that is defined as data, else the active one; ``system`` the key of the system it is to work in, which has
+        to be said where it is in several.
+
+        Raises NotFound for an unknown target, InvalidInput for an input that does not fit it, Conflict for an agent that
+        takes no runs, UsageError for what is asked of the wrong kind of target.
         """
-        found, requested = await self._request(target, input, conversation, user)
+        choices = Choices(model, revision, system)
+        found, requested = await self._request(target, input, conversation, user, choices)
         log = await self.log()
         where = requested.conversation
         if where is not None:
@@ -242,6 +253,9 @@ class App(Control, Reading, Registry):
         *,
         conversation: str | None = None,
         user: str | None = None,
+        model: str | None = None,
+        revision: int | None = None,
+        system: str | None = None,
         priority: int = 0,
         delay: str | float | None = None,
         at: datetime | None = None,
@@ -250,6 +264,8 @@ class App(Control, Reading, Registry):
     ) -> Queued:
         """Ask for a run that a worker executes: see ``evrt worker``. Returns once it is recorded.
 
+        model, revision, system
+            as for ``start``.
         priority
             higher ones first, then first come first served.
         delay, at
@@ -261,7 +277,8 @@ class App(Control, Reading, Registry):
 
         Raises NotFound, InvalidInput, UsageError, Conflict (a key that was used for another body).
         """
-        found, requested = await self._request(target, input, conversation, user)
+        choices = Choices(model, revision, system)
+        found, requested = await self._request(target, input, conversation, user, choices)
         log = await self.log()
         requested = requested.model_copy(
             update={
@@ -296,6 +313,9 @@ class App(Control, Reading, Registry):
         *,
         conversation: str | None = None,
         user: str | None = None,
+        model: str | None = None,
+        revision: int | None = None,
+        system: str | None = None,
         on_event: OnEvent | None = None,
         on_question: OnQuestion | None = None,
     ) -> Result:
@@ -304,7 +324,15 @@ class App(Control, Reading, Registry):
         ``on_event`` is awaited with each ``RunEvent`` that the run tells, in order, as they are recorded. ``on_question``
         is given what the run asks a person, and returns the answer: see ``evrt.respond_with``.
         """
-        running = await self.start(target, input, conversation=conversation, user=user)
+        running = await self.start(
+            target,
+            input,
+            conversation=conversation,
+            user=user,
+            model=model,
+            revision=revision,
+            system=system,
+        )
         if on_event is None:
             result = await running
         else:
@@ -318,20 +346,35 @@ class App(Control, Reading, Registry):
         *,
         conversation: str | None = None,
         user: str | None = None,
+        model: str | None = None,
+        revision: int | None = None,
+        system: str | None = None,
         on_question: OnQuestion | None = None,
     ) -> Result:
         """``run`` for code that is not async: opens the log, runs, closes it."""
+        return self.run_alone(
+            lambda: self.run(
+                target,
+                input,
+                conversation=conversation,
+                user=user,
+                model=model,
+                revision=revision,
+                system=system,
+                on_question=on_question,
+            ),
+            "run_sync cannot be used where an event loop is running: await app.run(…) there.",
+        )
 
-        async def once() -> Result:
+    def run_alone(self, work: Callable[[], Coroutine[Any, Any, T]], otherwise: str) -> T:
+        """Do something on an event loop of its own, with the log opened for it. Raises UsageError(otherwise) within one."""
+
+        async def once() -> T:
             async with self:
-                return await self.run(
-                    target, input, conversation=conversation, user=user, on_question=on_question
-                )
+                return await work()
 
         if _in_event_loop():
-            raise UsageError(
-                "run_sync cannot be used where an event loop is running: await app.run(…) there."
-            )
+            raise UsageError(otherwise)
         return asyncio.run(once())
 
     async def resume(self, run: str) -> Result:
@@ -352,24 +395,31 @@ class App(Control, Reading, Registry):
             await unpause_run(log, history.id, by=None)
             history = await load_last_chapter(log, history.id)
         requested = executable(history)
-        target = self.target(requested.target)
+        target = await self.pinned(requested)
         reason: ClaimReason = "resume" if history.journal.epoch else "start"
         return self._execute(log, target, history.journal, requested, reason)
 
     async def replay(self, run: str) -> ReplayReport:
         """Execute a run's code against its history alone: no model, no tool, nothing written. Raises NotFound."""
         history = await self.get(run)
-        target = self.target(executable(history).target)
+        target = await self.pinned(executable(history))
         return await replay_run(self.make_world(await self.log()), target, history)
 
     # Executing
 
     async def _request(
-        self, target: Target | str, input: object, conversation: str | None, user: str | None
+        self,
+        target: Target | str,
+        input: object,
+        conversation: str | None,
+        user: str | None,
+        choices: Choices = NO_CHOICES,
     ) -> tuple[Target, RunRequested]:
         """What is asked for, checked: an input that does not fit, or is too large, leaves nothing behind, not even a log."""
-        found = self.target(target if isinstance(target, str) else target.name)
+        found = await self._target_of_new_run(target if isinstance(target, str) else target.name, choices)
         requested = request_of(found, admit(input, self.redact), self.target)
+        if choices.model is not None:
+            requested = requested.model_copy(update={"model": choices.model})
         payload_of(requested)
         log = await self.log()
         refs = {
@@ -406,7 +456,7 @@ class App(Control, Reading, Registry):
             journal = (await load_last_chapter(log, run)).journal
             if journal.epoch == 0 and (requested := journal.requested) is not None:
                 world = self.make_world(log)
-                await execute_run(world, self.target(requested.target), journal, requested, "start")
+                await execute_run(world, await self.pinned(requested), journal, requested, "start")
         except Conflict as error:
             run_logger.info("%s", error)
         except EvrtError as error:
@@ -432,6 +482,7 @@ class App(Control, Reading, Registry):
             on_delta=self.on_delta,
             live=self._live(log) if self.live or (self.live is None and worker is not None) else None,
             find=self.target,
+            find_defined=self._find_defined,
             memory=self.memory_policy,
             worker=worker,
         )

@@ -52,6 +52,7 @@ class Registry:
     def __init__(self) -> None:
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
+        self._toolgroups: dict[str, tuple[Tool, ...]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._shields: dict[str, Shield] = {}
 
@@ -64,6 +65,34 @@ class Registry:
     def targets(self) -> Mapping[str, Target]:
         """Agents and workflows by name."""
         return self._targets
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Tools by name: those of the agents, and those that were added for agents that are defined as data."""
+        return self._tools
+
+    @property
+    def toolgroups(self) -> Mapping[str, Sequence[Tool]]:
+        """Groups of tools by name."""
+        return self._toolgroups
+
+    @property
+    def shields(self) -> Mapping[str, Shield]:
+        """Shields by name."""
+        return self._shields
+
+    def add_tools(self, *tools: Tool, group: str | None = None) -> None:
+        """Register tools for agents that are defined as data, who name them, or the group. Raises UsageError."""
+        if group is not None and (not group or "/" in group or group in self._toolgroups):
+            raise UsageError(
+                f"A group of tools cannot be named {group!r}: it needs a name of its own, without '/'."
+            )
+        for tool in tools:
+            if not isinstance(tool, Tool):
+                raise UsageError(f"{tool!r:.80} is no tool: write @evrt.tool above the function.")
+            self._check_tool(tool, f"a tool given to {'the app' if group is None else f'group {group!r}'}")
+        if group is not None:
+            self._toolgroups[group] = tuple(tools)
 
     def agent(
         self,
@@ -304,9 +333,12 @@ class Registry:
 
     def _check_tools(self, agent: Agent) -> None:
         for tool in agent.tools:
-            known = self._tools.setdefault(tool.name, tool)
-            if known is not tool:
-                raise UsageError(
-                    f"Two different tools are named {tool.name!r}. Names of tools are part of the history, so each "
-                    f"needs one of its own: rename the one given to agent {agent.name!r}."
-                )
+            self._check_tool(tool, f"the one given to agent {agent.name!r}")
+
+    def _check_tool(self, tool: Tool, which: str) -> None:
+        known = self._tools.setdefault(tool.name, tool)
+        if known is not tool:
+            raise UsageError(
+                f"Two different tools are named {tool.name!r}. Names of tools are part of the history, so each "
+                f"needs one of its own: rename {which}."
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evrt.effects.contract import Model
 from evrt.errors import ReplayDivergence, UsageError
 from evrt.events import JsonValue
@@ -50,14 +52,7 @@ def _offline(world: World) -> World:
     def no_model(name: str) -> Model:
         raise UsageError(f"A replay calls no model, and {name} was asked for.")
 
-    return World(
-        log=world.log,
-        models=no_model,
-        deps=world.deps,
-        redact=world.redact,
-        find=world.find,
-        memory=world.memory,
-    )
+    return replace(world, models=no_model, on_delta=None, live=None, worker=None)
 
 
 def _output(journal: Journal) -> JsonValue:

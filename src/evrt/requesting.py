@@ -7,7 +7,7 @@ that is there is the answer; with another body, a Conflict.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -26,6 +26,17 @@ from evrt.log.ids import new_event_id, new_ref
 from evrt.retry import WAIT_SECONDS_MAX, parse_length
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a run keeps to of what is defined as data: see the fields of that name in ``RunRequested``."""
+
+    defined_at: int
+    agent: str | None = None
+    revision: int | None = None
+    system: str | None = None
+    system_revision: int | None = None
+
+
 class Startable(Protocol):
     """What a run can be of: an agent or a workflow of the app."""
 
@@ -39,6 +50,11 @@ class Startable(Protocol):
     def model_turns_max(self) -> int | None: ...
     @property
     def policy(self) -> RunPolicy: ...
+    @property
+    def pin(self) -> Pin | None:
+        """Set where it, or the system that it works in, is defined as data."""
+        ...
+
     def check_input(self, value: JsonValue) -> JsonValue:
         """Raises InvalidInput."""
         ...
@@ -69,6 +85,7 @@ def request_of(target: Startable, input: JsonValue, find: Callable[[str], Starta
         model_turns_max=target.model_turns_max,
         on_end=None if hook is None else hook.name,
         on_end_timeout_seconds=None if hook is None else hook.timeout_seconds,
+        **({} if target.pin is None else asdict(target.pin)),
     )
 
 

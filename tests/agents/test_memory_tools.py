@@ -192,7 +192,7 @@ async def test_what_memory_refuses_is_an_answer_and_the_run_goes_on() -> None:
 async def test_arguments_that_are_not_json_leave_memory_as_it_was() -> None:
     """S0.15"""
     async with new_app() as app:
-        run = await app.run("helper", [("remember", "{nonsense")], **MEMBER)
+        run = await app.run("helper", [("remember", "{nonsense")], **cast(Any, MEMBER))
         assert "not JSON" in run.output[0]
         assert await app.memory.list(user="ann") == ()
 

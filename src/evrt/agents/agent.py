@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evrt.agents.hooks import NO_HOOKS, Hooks
+from evrt.agents.knowledge import AgentSystem, Knowledge
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.loop import Loop
 from evrt.agents.output import Output
@@ -17,6 +18,7 @@ from evrt.errors import UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
+from evrt.requesting import Pin
 from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
 
@@ -39,6 +41,9 @@ class Agent:
     shields: Mapping[str, Shield] = field(default_factory=dict)
     """The registry that the names of shields are looked up in."""
     memory: bool = False
+    system: str | AgentSystem | None = None
+    """The system it works in: as it is defined, or the name of one that memory is shared in."""
+    knowledge: Sequence[Knowledge] = ()
     history_messages_max: int = HISTORY_MESSAGES_MAX
     terminal_tools: Sequence[str] = ()
     require_tool_call: bool = False
@@ -48,6 +53,8 @@ class Agent:
     retry: Retry = RUN_RETRY
     policy: RunPolicy = PLAIN
     parameters: JsonObject = field(default_factory=dict)
+    pin: Pin | None = None
+    """What a run of it keeps to, where it, or its system, is defined as data."""
     kind: Kind = "agent"
 
     def __post_init__(self) -> None:

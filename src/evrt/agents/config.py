@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from evrt.errors import InvalidInput
 from evrt.events import JsonObject
+from evrt.retry import parse_seconds
 
 TOOL_TIMEOUT_SECONDS = 30.0
 """How long a tool named by a definition may take, where neither says otherwise."""
@@ -22,7 +24,7 @@ KNOWLEDGE_CHARACTERS_MAX = 512 * 1024
 
 Mode = Literal["always", "rag"]
 Inject = Literal["system", "context", "knowledge"]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Part(BaseModel):
@@ -83,11 +85,41 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class Limits(Part):
-    """What one run may use up; what is not given is as for any agent."""
+def _length(value: str | float) -> str | float:
+    try:
+        parse_seconds(value)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
+    return value
 
-    model_turns_max: Annotated[int, Field(gt=0)] | None = None
-    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+
+LengthOfTime = Annotated[str | float, AfterValidator(_length)]
+"""Seconds, or a text such as "10m"."""
+Count = Annotated[int, Field(gt=0)]
+
+
+class Limits(Part):
+    """What one run may use up; what is not given is as for any agent, and null is no limit."""
+
+    model_turns_max: Count = 10
+    tool_rounds_max: Count | None = None
+    tokens_max: Count | None = None
+    cost_usd_max: Annotated[float, Field(gt=0)] | None = None
+    wall_clock: LengthOfTime | None = None
+    """Since the run's code began, waits included."""
+    tool_errors_max: Count | None = 3
+    timeout: LengthOfTime | None = 900.0
+    """Of each attempt of a run, waits not counted."""
+
+
+class ClientTool(Part):
+    """A tool that the client of a run executes. ``parameters`` is the JSON schema of its arguments, an object's."""
+
+    name: Name
+    description: str = ""
+    parameters: dict[str, Any] = {"type": "object", "properties": {}}
+    """As JSON schema."""
+    metadata: dict[str, Any] = {}
 
 
 class AgentConfig(Part):
@@ -102,6 +134,9 @@ class AgentConfig(Part):
     """Tools of the app by name; ``group/tool`` for one of a group."""
     toolgroups: tuple[Name, ...] = ()
     """Groups of tools of the app, by name."""
+    client_tools: tuple[ClientTool, ...] = ()
+    tool_choice: str | None = None
+    """Whether the model has to call a tool: "auto" (as without it), "required", "none", or the name of a tool."""
     memory_enabled: bool = True
     """Whether it remembers and recalls; false in ``extra.memory_enabled`` counts as well."""
     knowledge: tuple[KnowledgeEntry, ...] = ()
@@ -118,6 +153,7 @@ class AgentConfig(Part):
         for what, names in (
             ("tools", [tool.name for tool in self.tools]),
             ("toolgroups", list(self.toolgroups)),
+            ("client_tools", [tool.name for tool in self.client_tools]),
             ("knowledge", [entry.name for entry in self.knowledge]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -137,3 +173,8 @@ def config_of(given: JsonObject) -> AgentConfig:
     """A configuration from JSON. Raises pydantic's ValidationError."""
     # As JSON: strict in Python's types would ask for tuples where JSON has lists.
     return AgentConfig.model_validate_json(orjson.dumps(given))
+
+
+def knowledge_of(given: JsonObject) -> SystemKnowledge:
+    """What a system's members know, from JSON. Raises pydantic's ValidationError."""
+    return SystemKnowledge.model_validate_json(orjson.dumps(given))

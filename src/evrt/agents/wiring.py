@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from evrt.agents.knowledge import AgentSystem, PromptParts, prompt_parts
 from evrt.agents.settings import Blocked, LoopSettings
 from evrt.agents.shields import evaluate
 from evrt.events import JsonObject
 from evrt.runtime.context import Context
+from evrt.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
@@ -17,9 +20,11 @@ if TYPE_CHECKING:
 def settings_of(agent: Agent, ctx: Context[Any]) -> LoopSettings:
     """The settings of one run of an agent's loop."""
     tools = tuple(agent.tools)
+    prompt = Prompt(agent, ctx)
     return LoopSettings(
         name=agent.name,
-        prompt=_prompt(agent),
+        prompt=prompt.text,
+        add_history=prompt.add_history,
         tools=lambda: tools,
         limits=agent.limits,
         hooks=agent.hooks,
@@ -32,11 +37,29 @@ def settings_of(agent: Agent, ctx: Context[Any]) -> LoopSettings:
     )
 
 
-def _prompt(agent: Agent) -> Any:
-    async def prompt() -> str:
-        return agent.instructions
+@dataclass(slots=True, eq=False)
+class Prompt:
+    """What one run is told before its messages: made once, when the loop begins."""
 
-    return prompt
+    agent: Agent
+    ctx: Context[Any]
+    parts: PromptParts = PromptParts()
+
+    async def text(self) -> str:
+        """The system's message."""
+        system = self.agent.system
+        self.parts = await prompt_parts(
+            self.ctx,
+            instructions=self.agent.instructions,
+            knowledge=self.agent.knowledge,
+            system=system if isinstance(system, AgentSystem) else None,
+        )
+        return self.parts.text()
+
+    def add_history(self, transcript: Transcript, history: Sequence[JsonObject]) -> None:
+        """The context that goes before what was said."""
+        transcript.extend(self.parts.context)
+        transcript.extend(history)
 
 
 def _model(agent: Agent) -> Any:

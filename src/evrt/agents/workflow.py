@@ -14,6 +14,7 @@ from evrt.errors import InvalidInput, UsageError
 from evrt.events import JsonValue
 from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
+from evrt.requesting import Pin
 from evrt.retry import RUN_RETRY, Retry
 from evrt.runtime.context import Context
 
@@ -25,6 +26,7 @@ class Workflow:
     """
 
     kind: Kind = "workflow"
+    pin: Pin | None = None
 
     def __init__(
         self,

@@ -46,14 +46,20 @@ class Settings:
         return [f"{name}={value}" for name, value in options.items() if value is not None]
 
     def make_worker(self, app: App) -> Worker:
-        """Raises UsageError for names that the app does not have, and for an app that has none."""
-        if not app.targets:
+        """Raises UsageError for names that neither the app nor its log has, and where both have none."""
+        named = set(self.targets or ())
+        defined: frozenset[str] = frozenset()
+        if not app.targets or named - set(app.targets):
+            defined = app.defined_keys()
+        if not app.targets and not defined:
             raise UsageError(
-                "The app has no agent or workflow, so there is nothing that a worker could execute."
+                "The app has no agent or workflow, and none is defined in its log, so there is nothing that a worker could "
+                "execute."
             )
         return Worker(
             app,
             targets=self.targets,
+            defined=defined,
             concurrency=self.concurrency,
             claimed_max=self.runs_max,
             poll_seconds=self.poll_seconds,

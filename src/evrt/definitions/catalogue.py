@@ -72,6 +72,7 @@ class Catalogue:
         self._log: Log | None = None
         self._agents: dict[str, Past[AgentDefinition]] = {}
         self._systems: dict[str, Past[SystemDefinition]] = {}
+        self._keys: dict[str, str] = {}
 
     async def log(self) -> Log:
         """The log. What is kept of another, which the app had before, is dropped."""
@@ -85,6 +86,7 @@ class Catalogue:
         """Drop what is kept: the next look reads everything again."""
         self._agents.clear()
         self._systems.clear()
+        self._keys.clear()
 
     async def agent(self, ref: str, *, as_of: int | None = None) -> AgentDefinition:
         """An agent by its ref; one without revisions where there is none."""
@@ -140,6 +142,14 @@ class Catalogue:
         """All agents, the oldest first."""
         refs = await (await self.log()).streams(AGENT_PREFIX)
         return [await self.agent(ref) for ref in refs]
+
+    async def agent_keys(self) -> frozenset[str]:
+        """Keys of all agents; only those that are new since the last look are read."""
+        log = await self.log()
+        for ref in await log.streams(AGENT_PREFIX):
+            if ref not in self._keys:
+                self._keys[ref] = (await self.agent(ref)).key
+        return frozenset(self._keys.values())
 
     async def systems(self) -> list[SystemDefinition]:
         """All systems, the oldest first."""

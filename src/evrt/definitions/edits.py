@@ -12,6 +12,7 @@ from typing import TypeVar
 import orjson
 
 from evrt.codec import encode, meta_for
+from evrt.definitions.catalogue import Catalogue
 from evrt.errors import Conflict, InvalidInput, WrongVersion
 from evrt.events import Envelope, Event
 from evrt.events.agents import SystemMemberAdded, SystemMemberRemoved
@@ -21,7 +22,6 @@ from evrt.folds.definitions import (
     evolve_agent,
     evolve_system,
 )
-from evrt.definitions.catalogue import Catalogue
 from evrt.log import NAME_BYTES_MAX, Append, Draft, Exact
 from evrt.log.ids import new_event_id
 
@@ -83,12 +83,12 @@ class Edit:
             await log.append(Append(self._drafts, self._expected))
 
     def _record(self, stream: str, version: int, correlation: str, event: Event) -> Envelope:
-        draft = Draft(
-            stream, event.type, new_event_id(), correlation, meta_for(event, META), encode(event)
-        )
+        draft = Draft(stream, event.type, new_event_id(), correlation, meta_for(event, META), encode(event))
         self._drafts.append(draft)
         # Its position and time are the log's to give; nothing is decided by them.
-        return Envelope(0, draft.event_id, 0, stream, version, event.type, correlation, orjson.loads(META), event)
+        return Envelope(
+            0, draft.event_id, 0, stream, version, event.type, correlation, orjson.loads(META), event
+        )
 
     async def _ref(self, kind: str, key: str) -> str:
         check_key(kind, key)

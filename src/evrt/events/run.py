@@ -61,6 +61,7 @@ class RunRequested(Event):
             "on_end_timeout_seconds",
             "agent",
             "system",
+            "defined_at",
         }
     )
     came_later: ClassVar[frozenset[str]] = frozenset({"revision", "system_revision", "model", "untrusted"})
@@ -93,6 +94,8 @@ class RunRequested(Event):
     system: str | None = None
     """Ref of the system that the agent works in, and its revision."""
     system_revision: int | None = None
+    defined_at: int | None = None
+    """Position of the log as of which all of that counts: the agent, those it inherits from, and the system."""
     model: str | None = None
     """The model that was asked for in place of the agent's own."""
     untrusted: tuple[str, ...] = ()

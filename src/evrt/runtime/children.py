@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import orjson
 
 from evrt.codec import encode, meta_for
-from evrt.errors import ChildFailed, Conflict, UsageError
+from evrt.errors import ChildFailed, Conflict, NotFound, UsageError
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.run import (
     ChildEnded,
@@ -96,7 +96,8 @@ async def start(
     given = execution.admit(input)
     asked = None
     if identity not in execution.journal.operations:
-        asked = _request(execution, target, identity, given, conversation, priority)
+        found = await _found(execution, target)
+        asked = _request(execution, found, identity, given, conversation, priority)
     known = await execution.begun(identity, "child", digest_of([name, given]))
     if known is not None:
         assert known.intent is not None
@@ -116,21 +117,34 @@ async def start(
     return Child(execution, identity, child, name)
 
 
+async def _found(execution: Execution, target: Startable | str) -> Startable:
+    """What is to be started: code goes before what is defined as data. Raises NotFound, UsageError."""
+    try:
+        found = execution.world.find(target if isinstance(target, str) else target.name)
+    except NotFound:
+        if not isinstance(target, str):
+            raise
+        name, system = target, execution.system
+        return await _whatever_happens(
+            execution, lambda execution: execution.world.find_defined(name, system)
+        )
+    if not isinstance(target, str) and found is not target:
+        raise UsageError(
+            f"The {found.kind} {found.name!r} that the app has is another one than the one given. A child is executed "
+            "by whoever has the app, so register with it what is to be started."
+        )
+    return found
+
+
 def _request(
     execution: Execution,
-    target: Startable | str,
+    found: Startable,
     identity: str,
     given: JsonValue,
     conversation: str | None,
     priority: int | None,
 ) -> tuple[RunRequested, RateLimit | None]:
     """What asks for the child, but for its conversation. Raises what is wrong with it, on a replay as at first."""
-    found = execution.world.find(target if isinstance(target, str) else target.name)
-    if not isinstance(target, str) and found is not target:
-        raise UsageError(
-            f"The {found.kind} {found.name!r} that the app has is another one than the one given. A child is executed "
-            "by whoever has the app, so register with it what is to be started."
-        )
     parent = execution.journal.requested
     inherited = 0 if parent is None else parent.priority
     requested = request_of(found, given, execution.world.find).model_copy(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
@@ -69,6 +69,10 @@ def _nothing_to_start(name: str) -> Startable:
     raise NotFound(f"There is no app here that could have {name!r}.")
 
 
+async def _nothing_defined(name: str, system: str | None) -> Startable:
+    return _nothing_to_start(name)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What runs of one app share: the log, the models, the dependencies handed to tools, the redaction."""
@@ -86,7 +90,9 @@ class World:
     chats: Chats = field(default_factory=Chats)
     """Conversations as this process last folded them."""
     find: Callable[[str], Startable] = _nothing_to_start
-    """An agent or workflow of the app by its name. Raises NotFound."""
+    """An agent or workflow in the app's code by its name. Raises NotFound."""
+    find_defined: Callable[[str, str | None], Awaitable[Startable]] = _nothing_defined
+    """An agent that is defined as data by its name, for a run that works in the system of this ref. Raises NotFound."""
     memory: MemoryPolicy = KEPT
     """How long things are remembered, and how many."""
     worker: str | None = None

@@ -8,7 +8,7 @@ import logging
 from contextlib import suppress
 
 from evrt.app import App
-from evrt.errors import Conflict, EvrtError, Fenced, WrongVersion
+from evrt.errors import Conflict, EvrtError, Fenced, NotFound, WrongVersion
 from evrt.events.run import UNKNOWN_TARGET, ClaimReason, Failure, RunFailed
 from evrt.history import LastChapter, executable, load_last_chapter
 from evrt.log import Log
@@ -88,9 +88,10 @@ class Executing:
             await self._log.coordination.change(Remove(self.run))
             return Outcome.ENDED
         requested = executable(history)
-        target = self._app.targets.get(requested.target)
-        if target is None:
-            return await self._unknown(history)
+        try:
+            target = await self._app.pinned(requested)
+        except NotFound as error:
+            return await self._unknown(history, error)
         runner = self._runner = Runner(
             self._app.make_world(self._log, worker=self._worker), target, history.journal, requested=requested
         )
@@ -105,18 +106,23 @@ class Executing:
             case _:
                 return Outcome.FAILED
 
-    async def _unknown(self, history: LastChapter) -> Outcome:
-        """Nobody can execute it: failed, unless it has begun, for then a bad deploy would end it for good."""
+    async def _unknown(self, history: LastChapter, error: NotFound) -> Outcome:
+        """Nobody can execute it: failed, unless it has begun, for then a bad deploy would end it for good.
+
+        That a definition names a tool which the app does not have counts as not knowing the agent.
+        """
         asked = history.state.requested_at or 0
         age_seconds = (await self._log.coordination.now() - asked) / 1_000_000
         if history.journal.epoch or age_seconds < UNKNOWN_SECONDS:
-            worker_logger.warning("%s asks for %r, which this app does not have.", self.run, self.target)
+            worker_logger.warning(
+                "%s asks for %r, which this app cannot execute: %s", self.run, self.target, error
+            )
             return await self._give_back(min(UNKNOWN_SECONDS, PAUSE_SECONDS))
         known = ", ".join(sorted(self._app.targets)) or "none"
-        failure = Failure(
-            error_type=UNKNOWN_TARGET,
-            message=f"There is no agent or workflow {self.target!r}. The workers have: {known}.",
-        )
+        message = f"There is no agent or workflow {self.target!r}. The workers have: {known}."
+        if (requested := history.journal.requested) is not None and requested.agent is not None:
+            message = str(error)
+        failure = Failure(error_type=UNKNOWN_TARGET, message=message)
         await end_unclaimed(
             self._log, history, RunFailed(failure=failure), beside=[Hold(self.run, self._worker)]
         )

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -42,6 +42,12 @@ ENTRIES_MAX = 10_000
 STRANGERS_SECONDS = 10.0
 """How often it is looked for runs of targets that the app does not have."""
 
+DEFINED_SECONDS = 1.0
+"""How often it is looked for agents that have been defined as data meanwhile."""
+
+DEFINED_MAX = 100
+"""Of more it is looked first which of them there are runs of."""
+
 SAY_AGAIN_SECONDS = 10.0
 """How often it is said that the queue cannot be looked at, while it is for the same reason."""
 
@@ -64,7 +70,10 @@ class Worker:
     """Executes queued runs of an app's agents and workflows, in this process. ``run`` it, or use ``working``.
 
     targets
-        names of those it executes; without it all of the app's, and runs of targets unknown to it are failed.
+        names of those it executes; without it all of the app's and all agents that are defined as data, and runs of
+        targets unknown to it are failed.
+    defined
+        those among the targets that are agents defined as data.
     concurrency
         how many runs at once.
     claimed_max
@@ -78,6 +87,7 @@ class Worker:
         app: App,
         *,
         targets: Sequence[str] | None = None,
+        defined: Collection[str] = (),
         concurrency: int = CONCURRENCY,
         claimed_max: int | None = None,
         poll_seconds: float = POLL_SECONDS,
@@ -97,7 +107,7 @@ class Worker:
                 raise UsageError(
                     f"The {name} time of a worker has to be longer than nothing, not {seconds!r} s."
                 )
-        unknown = sorted(set(targets or ()) - set(app.targets))
+        unknown = sorted(set(targets or ()) - set(app.targets) - set(defined))
         if unknown:
             known = ", ".join(sorted(app.targets)) or "none"
             raise UsageError(f"The app has no agent or workflow named {', '.join(unknown)}. It has: {known}.")
@@ -117,6 +127,8 @@ class Worker:
         self._freed = asyncio.Event()
         self._strangers: set[str] = set()
         self._strangers_next = 0.0
+        self._defined: frozenset[str] = frozenset()
+        self._defined_next = 0.0
         self._unsure = False
         """Whether the queue may have told it something that it has not heard."""
         self._log: Log
@@ -283,15 +295,26 @@ class Worker:
 
     async def _caps(self) -> Mapping[str, int | None]:
         """What it executes, each with its cap. Targets the app does not have are claimed so that they can be failed."""
+        code: dict[str, int | None] = {name: t.policy.runs_max for name, t in self.app.targets.items()}
         if self._only is not None:
-            return {name: self.app.targets[name].policy.runs_max for name in self._only}
-        own: dict[str, int | None] = {name: t.policy.runs_max for name, t in self.app.targets.items()}
+            return {name: code.get(name) for name in self._only}
         now = asyncio.get_running_loop().time()
+        if now >= self._defined_next:
+            self._defined_next = now + DEFINED_SECONDS
+            self._defined = await self._defined_in_queue()
+        own = dict.fromkeys(self._defined) | code
         if now >= self._strangers_next:
             self._strangers_next = now + STRANGERS_SECONDS
             unknown = {target for target, _ in await self._log.coordination.counts()} - own.keys()
             self._strangers = {target for target in unknown if await is_left(self._log, target)}
         return own | dict.fromkeys(self._strangers)
+
+    async def _defined_in_queue(self) -> frozenset[str]:
+        """Keys of the agents that are defined as data; where there are many, of those that runs stand in the queue for."""
+        keys = await self.app.agents.keys()
+        if len(keys) <= DEFINED_MAX:
+            return keys
+        return keys & {target for target, _ in await self._log.coordination.counts()}
 
     def _start(self, claimed: Claimed) -> None:
         self.figures.claimed += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from evrt.agents.knowledge import AgentSystem, PromptParts, prompt_parts
@@ -43,7 +43,7 @@ class Prompt:
 
     agent: Agent
     ctx: Context[Any]
-    parts: PromptParts = PromptParts()
+    parts: PromptParts = field(default_factory=PromptParts)
 
     async def text(self) -> str:
         """The system's message."""

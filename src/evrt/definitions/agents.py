@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from evrt.agents.config import AgentConfig
 from evrt.definitions import deciding
+from evrt.definitions.carrying import Imported, carry_in, carry_out
 from evrt.definitions.catalogue import Catalogue
 from evrt.definitions.deciding import Body
 from evrt.definitions.edits import Edit, edited
+from evrt.definitions.files import read_definitions
 from evrt.definitions.lineage import effective_of, line_of, revision_of
 from evrt.definitions.llama_stack import config_of_llama_stack
 from evrt.errors import InvalidInput, NotFound
@@ -259,6 +262,38 @@ class Agents:
 
         await edited(self._catalogue, self._shown(by), decide)
         return await self.spec(key)
+
+    # Files
+
+    async def import_text(
+        self,
+        text: str,
+        *,
+        name: str = "agents.yaml",
+        folder: Path | None = None,
+        check_only: bool = False,
+        by: str | None = None,
+    ) -> Imported:
+        """Define and revise agents and systems as a file says: all of it, or nothing of it.
+
+        ``text`` is YAML, or JSON where the ``name`` ends in .json; see ``evrt.definitions.carrying`` for what is in it.
+        Files that knowledge is read from are in ``folder``; without one none are read. With ``check_only`` nothing is
+        written. Raises InvalidInput that names file and line of each fault, Conflict, NotFound.
+        """
+        read = read_definitions(text, name)
+        read = replace(read, value=admit(read.value, self._app.redact))
+
+        async def decide(edit: Edit) -> Imported:
+            return await carry_in(edit, read, folder=folder, taken=self._app.targets)
+
+        return await edited(self._catalogue, self._shown(by), decide, dry=check_only)
+
+    async def export_text(self, keys: Collection[str] | None = None, *, as_json: bool = False) -> str:
+        """Agents with what they inherit from, and systems whose members are among them, as a file; else everything.
+
+        Raises NotFound.
+        """
+        return await carry_out(self._catalogue, keys, as_json=as_json)
 
     # What is given
 

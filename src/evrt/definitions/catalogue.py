@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from evrt.errors import NotFound
@@ -112,7 +113,8 @@ class Catalogue:
         """An agent by its key, or None."""
         ref = await (await self.log()).ref("agent", key, create=False)
         found = None if ref is None else await self.agent(ref, as_of=as_of)
-        return found if found is not None and found.version else None
+        # The event that says its key may have been erased.
+        return replace(found, key=key) if found is not None and found.version else None
 
     async def find_system(self, key: str, *, as_of: int | None = None) -> SystemDefinition | None:
         """A system by its key, or by its ref; None where there is none."""
@@ -120,7 +122,7 @@ class Catalogue:
         if ref is None and key.startswith(SYSTEM_PREFIX):
             ref = key
         found = None if ref is None else await self.system(ref, as_of=as_of)
-        return found if found is not None and found.version else None
+        return replace(found, key=found.key or key) if found is not None and found.version else None
 
     async def get_agent(self, key: str) -> AgentDefinition:
         """An agent by its key. Raises NotFound that lists those that there are."""
@@ -141,20 +143,25 @@ class Catalogue:
     async def agents(self) -> list[AgentDefinition]:
         """All agents, the oldest first."""
         refs = await (await self.log()).streams(AGENT_PREFIX)
-        return [await self.agent(ref) for ref in refs]
+        return [replace(await self.agent(ref), key=await self._key(ref)) for ref in refs]
 
     async def agent_keys(self) -> frozenset[str]:
         """Keys of all agents; only those that are new since the last look are read."""
         log = await self.log()
         for ref in await log.streams(AGENT_PREFIX):
-            if ref not in self._keys:
-                self._keys[ref] = (await self.agent(ref)).key
-        return frozenset(self._keys.values())
+            await self._key(ref)
+        return frozenset(key for ref, key in self._keys.items() if ref.startswith(AGENT_PREFIX))
 
     async def systems(self) -> list[SystemDefinition]:
         """All systems, the oldest first."""
         refs = await (await self.log()).streams(SYSTEM_PREFIX)
-        return [await self.system(ref) for ref in refs]
+        return [replace(await self.system(ref), key=await self._key(ref)) for ref in refs]
+
+    async def _key(self, ref: str) -> str:
+        """The key that a ref stands for; the ref itself where that is not known any more."""
+        if ref not in self._keys:
+            self._keys[ref] = await (await self.log()).external(ref) or ref
+        return self._keys[ref]
 
 
 def _kept(pasts: dict[str, Past[S]], ref: str, make: Callable[[], Past[S]]) -> Past[S]:

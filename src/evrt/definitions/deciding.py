@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from evrt.agents.config import SystemKnowledge, config_of, knowledge_of
+from evrt.agents.config import KnowledgeEntry, SystemKnowledge, config_of, knowledge_of
 from evrt.definitions.edits import Edit
 from evrt.definitions.lineage import effective_of, line_of, revision_of
 from evrt.effects.tools import faults_text
@@ -48,10 +48,21 @@ class Body:
 def checked(config: JsonObject, what: str) -> JsonObject:
     """A configuration as it was given. Raises InvalidInput that names each fault."""
     try:
-        config_of(config)
+        read = config_of(config)
     except ValidationError as error:
         raise InvalidInput(f"{what} is not valid. {faults_text(error, 'config')}.") from error
+    for entry in read.knowledge:
+        check_read(entry)
     return config
+
+
+def check_read(entry: KnowledgeEntry) -> None:
+    """Raises InvalidInput for knowledge that is in a file still: a log cannot know what that will say."""
+    if entry.text is None:
+        raise InvalidInput(
+            f"The knowledge {entry.name!r} names the file {entry.file!r:.200} and has no text. Files are read where a file of "
+            "definitions is imported; here, give the text as well."
+        )
 
 
 async def define(
@@ -69,7 +80,7 @@ async def define(
         raise Conflict(
             f"The app has an agent or workflow in code that is named {key!r}, and code goes before data: take another key."
         )
-    before = await edit.agent(key)
+    before = await edit.agent(key, new=True)
     if before.version:
         raise Conflict(f"Agent {key} has been defined already, up to revision {before.latest}: revise it.")
     after = edit.of_agent(
@@ -183,7 +194,7 @@ async def define_system(
     edit: Edit, key: str, *, name: str, description: str, prefix: str
 ) -> SystemDefinition:
     """A new system. Raises Conflict where there is one."""
-    before = await edit.system(key)
+    before = await edit.system(key, new=True)
     if before.version:
         raise Conflict(f"System {key} has been defined already: revise it.")
     return edit.of_system(
@@ -221,6 +232,7 @@ def set_knowledge(edit: Edit, before: SystemDefinition, entry: JsonObject) -> Sy
         known: SystemKnowledge = knowledge_of(entry)
     except ValidationError as error:
         raise InvalidInput(f"The knowledge is not valid. {faults_text(error, 'knowledge')}.") from error
+    check_read(known)
     if dict(before.knowledge).get(known.name) == entry:
         return before
     return edit.of_system(before, a.SystemKnowledgeSet(name=known.name, knowledge=entry, by=edit.by))

@@ -5,8 +5,9 @@ Later decisions of an edit see the earlier ones, so that a file of agents that i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import orjson
@@ -35,31 +36,28 @@ META = b'{"actor":"person"}'
 
 @dataclass(slots=True)
 class Edit:
-    """What has been read and decided. ``by`` says who decides, as it is to be recorded."""
+    """What has been read and decided. ``by`` says who decides, as it is to be recorded; a ``dry`` one writes nothing."""
 
     catalogue: Catalogue
     by: str | None = None
+    dry: bool = False
     _agents: dict[str, AgentDefinition] = field(default_factory=dict)
     _systems: dict[str, SystemDefinition] = field(default_factory=dict)
-    _expected: dict[str, Exact] = field(default_factory=dict)
+    _refs: set[str] = field(default_factory=set)
     _drafts: list[Draft] = field(default_factory=list)
 
-    async def agent(self, key: str) -> AgentDefinition:
-        """An agent as it will be; one of version 0 where there is none."""
-        ref = await self._ref("agent", key)
+    async def agent(self, key: str, *, new: bool = False) -> AgentDefinition:
+        """An agent as it will be; one of version 0 where there is none. ``new``: it is going to be defined."""
+        ref = await self._ref("agent", key, new=new)
         if ref not in self._agents:
-            found = await self.catalogue.agent(ref)
-            self._agents[ref] = found
-            self._expected[ref] = Exact(found.version)
+            self._agents[ref] = replace(await self.catalogue.agent(ref), key=key)
         return self._agents[ref]
 
-    async def system(self, key: str) -> SystemDefinition:
-        """A system as it will be; one of version 0 where there is none."""
-        ref = await self._ref("system", key)
+    async def system(self, key: str, *, new: bool = False) -> SystemDefinition:
+        """A system as it will be; one of version 0 where there is none. ``new``: it is going to be defined."""
+        ref = await self._ref("system", key, new=new)
         if ref not in self._systems:
-            found = await self.catalogue.system(ref)
-            self._systems[ref] = found
-            self._expected[ref] = Exact(found.version)
+            self._systems[ref] = await self.catalogue.system(ref)
         return self._systems[ref]
 
     def of_agent(self, agent: AgentDefinition, event: Event) -> AgentDefinition:
@@ -78,9 +76,14 @@ class Edit:
 
     async def commit(self) -> None:
         """Write what was decided, if anything. Raises WrongVersion where something that was read has changed."""
-        if self._drafts:
+        if self._drafts and not self.dry:
             log = await self.catalogue.log()
-            await log.append(Append(self._drafts, self._expected))
+            read: dict[str, AgentDefinition | SystemDefinition] = {**self._agents, **self._systems}
+            counted = Counter(draft.stream for draft in self._drafts)
+            expected = {
+                ref: Exact(known.version - counted[ref]) for ref, known in read.items() if ref in self._refs
+            }
+            await log.append(Append(self._drafts, expected))
 
     def _record(self, stream: str, version: int, correlation: str, event: Event) -> Envelope:
         draft = Draft(stream, event.type, new_event_id(), correlation, meta_for(event, META), encode(event))
@@ -90,10 +93,13 @@ class Edit:
             0, draft.event_id, 0, stream, version, event.type, correlation, orjson.loads(META), event
         )
 
-    async def _ref(self, kind: str, key: str) -> str:
+    async def _ref(self, kind: str, key: str, *, new: bool) -> str:
+        """The ref of a key. What is only looked for is given none; a stand-in of this edit's own takes its place."""
         check_key(kind, key)
-        ref = await (await self.catalogue.log()).ref(kind, key)
-        assert ref is not None  # It is made where it is missing.
+        ref = await (await self.catalogue.log()).ref(kind, key, create=new and not self.dry)
+        if ref is None:
+            return f"{kind}-{key}"
+        self._refs.add(ref)
         return ref
 
 
@@ -112,10 +118,12 @@ def check_key(kind: str, key: str) -> None:
         )
 
 
-async def edited(catalogue: Catalogue, by: str | None, decide: Callable[[Edit], Awaitable[T]]) -> T:
+async def edited(
+    catalogue: Catalogue, by: str | None, decide: Callable[[Edit], Awaitable[T]], *, dry: bool = False
+) -> T:
     """Decide and write, anew where somebody else was quicker. Raises what ``decide`` raises, Conflict."""
     for _ in range(TRIES_MAX):
-        edit = Edit(catalogue, by)
+        edit = Edit(catalogue, by, dry)
         decided = await decide(edit)
         try:
             await edit.commit()

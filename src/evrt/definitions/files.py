@@ -95,14 +95,24 @@ class Read:
         return f"{self.name}:{self.line(path)}: {text}"
 
     def faults(self, path: Path, error: ValidationError) -> list[str]:
-        """What pydantic found in the value at a path: a line of text each."""
-        found: list[str] = []
+        """What pydantic found in the value at a path, each behind its file and line."""
+        found: dict[str, None] = {}
         for fault in error.errors(include_url=False, include_context=False):
-            at = tuple(part for part in fault["loc"])
-            shown = ".".join(map(str, at)) or "it"
-            text = UNKNOWN_FIELD if fault["type"] == "extra_forbidden" else fault["msg"]
-            found.append(f"{self.name}:{self.line((*path, *at))}: {shown}: {text}")
-        return found
+            said = fault["type"] in ("missing", "extra_forbidden")
+            # What pydantic adds of its own, as which of several types it tried, is on no line.
+            at = tuple(
+                part
+                for number, part in enumerate(fault["loc"], start=1)
+                if (*path, *fault["loc"][:number]) in self.lines or (said and number == len(fault["loc"]))
+            )
+            shown = ".".join(map(str, at))
+            text = (
+                UNKNOWN_FIELD
+                if fault["type"] == "extra_forbidden"
+                else fault["msg"].removeprefix("Value error, ")
+            )
+            found[self.fault((*path, *at), f"{shown}: {text}" if shown else text)] = None
+        return list(found)
 
 
 UNKNOWN_FIELD = "there is no such field"

@@ -11,8 +11,8 @@ from definitions.apps import app_with, system_prompt, weather
 from evrt.effects.contract import ModelRequest
 from evrt.errors import NotFound, UsageError
 from evrt.testing import ScriptedModel, call
-from runtime.logs import Ctx, ended
 from evrt.worker.worker import Worker, working
+from runtime.logs import Ctx, ended
 
 
 async def requested(app: evrt.App, run: str) -> Any:
@@ -80,7 +80,7 @@ async def test_workers_execute_agents_that_their_app_has_not_in_code(file_url: s
             await app.agents.define("support", {"model": "m", "instructions": "one"})
             queued = await app.enqueue("support", "hi")
             await app.agents.revise("support", {"model": "m", "instructions": "two"})
-            await queued.wait()
+            await queued.result()
         assert (await ended(app, queued.run_id)).output == "Yes."
         assert system_prompt(model) == "one"
 
@@ -95,7 +95,7 @@ async def test_a_worker_may_serve_some_of_them_only(file_url: str) -> None:
         with pytest.raises(UsageError, match="no agent or workflow named two"):
             Worker(app, targets=["two"])
         async with working(Worker(app, targets=["two"], defined=["two"])):
-            await second.wait()
+            await second.result()
         assert (await app.get(first.run_id)).status == "queued"
 
 
@@ -177,7 +177,7 @@ async def test_a_tool_that_the_app_does_not_have_is_named() -> None:
 async def test_a_run_whose_tools_its_worker_does_not_have_waits_for_one_that_does(file_url: str) -> None:
     """S0.25: a deployment without the tool leaves the run to another."""
     app, _ = app_with(file_url)
-    poor = evrt.App(file_url, models={"m": ScriptedModel("Never.")})
+    poor = evrt.App(file_url, models={"m": ScriptedModel(["Never."])})
     async with app, poor:
         await app.agents.define("support", {"model": "m", "tools": ["weather"]})
         queued = await app.enqueue("support", "hi")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from evrt.definitions.agents import Agents
 from evrt.definitions.catalogue import Catalogue
-from evrt.definitions.resolving import Resolving, with_model
+from evrt.definitions.resolving import Resolving
 from evrt.definitions.systems import Systems
 from evrt.errors import UsageError
 from evrt.events.run import RunRequested
@@ -65,9 +65,11 @@ class Finding(Registry):
         Raises NotFound, also for a tool that the agent names and this app does not have.
         """
         if requested.agent is not None:
-            return with_model(await self._resolving.pinned(requested), requested.model)
-        code = with_model(self.target(requested.target), requested.model)
-        return code if requested.system is None else await self._resolving.pinned_in_system(code, requested)
+            return await self._resolving.pinned(requested)
+        code = self.target(requested.target)
+        if requested.system is None or requested.defined_at is None:
+            return code
+        return await self._resolving.pinned_in_system(code, requested)
 
     def defined_keys(self) -> frozenset[str]:
         """Keys of the agents that are defined as data, for code that is not async; to look for them makes no log."""
@@ -82,11 +84,14 @@ class Finding(Registry):
         """What a new run executes. Raises NotFound, UsageError, Conflict."""
         code = self.targets.get(name)
         if code is None:
-            return with_model(await self._find_defined(name, None, choices), choices.model)
+            return await self._find_defined(name, None, choices)
         if choices.revision is not None:
             raise UsageError(f"{name} is in the app's code, which has no revisions: leave out revision=.")
-        found = with_model(code, choices.model)
-        return found if choices.system is None else await self._resolving.in_system(found, choices.system)
+        if choices.model is not None and code.kind == "workflow":
+            raise UsageError(
+                f"{name} is a workflow, whose code says which models it calls: leave out model=."
+            )
+        return code if choices.system is None else await self._resolving.in_system(code, choices.system)
 
     async def _find_defined(self, name: str, within: str | None, choices: Choices = NO_CHOICES) -> Target:
         """An agent that is defined as data, for a new run. Raises NotFound where there is none."""

@@ -135,12 +135,3 @@ def _put(target: Target, system: SystemDefinition, pin: Pin) -> Target:
     workflow = copy(target)
     workflow.pin = pin
     return workflow
-
-
-def with_model(target: Target, model: str | None) -> Target:
-    """What is asked for with a model goes before the agent's own. Raises UsageError for a workflow."""
-    if model is None:
-        return target
-    if isinstance(target, Agent):
-        return replace(target, model=model)
-    raise UsageError(f"{target.name} is a workflow, whose code says which models it calls: leave out model=.")

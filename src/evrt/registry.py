@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
 from evrt.agents.hooks import NO_HOOKS, Hooks
+from evrt.agents.journeys.journey import Journey
+from evrt.agents.journeys.routing import IntentRouter
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.output import Output
 from evrt.agents.shields import Shield
@@ -23,8 +25,9 @@ from evrt.runtime.runner import TIMEOUT_SECONDS
 from evrt.schedules import Missed, Overlap, Schedule, read_times
 from evrt.seal import admit, keep
 
-Target = Agent | Workflow
-T = TypeVar("T", Agent, Workflow)
+Target = Agent | Workflow | Journey[Any, Any] | IntentRouter
+TARGETS = (Agent, Workflow, Journey, IntentRouter)
+T = TypeVar("T", bound=Target)
 S = TypeVar("S", bound=Shield)
 
 
@@ -263,7 +266,7 @@ class Registry:
         overlap: Overlap = "allow",
     ) -> Schedule:
         found = self.target(target) if isinstance(target, str) else target
-        if not isinstance(found, Agent | Workflow) or self._targets.get(found.name) is not found:
+        if not isinstance(found, TARGETS) or self._targets.get(found.name) is not found:
             raise UsageError(
                 f"{getattr(found, '__name__', found)!r:.80} is no agent or workflow of this app. Write @app.schedule(…) above "
                 "@app.workflow, not below it; an agent is given as second argument: app.schedule(when, agent)."
@@ -292,15 +295,13 @@ class Registry:
 
     def add(self, target: Target) -> None:
         """Register an agent or workflow that was made elsewhere. Raises UsageError as ``agent`` does."""
-        if not isinstance(target, Agent | Workflow):
+        if not isinstance(target, TARGETS):
             raise UsageError(
-                f"{target!r:.80} is no agent or workflow, and no function that registers one with an app."
+                f"{target!r:.80} is no agent, journey or workflow, and no function that registers one with an app."
             )
-        if isinstance(target, Workflow):
-            self._register(target)
-        else:
+        if not isinstance(target, Workflow):
             self._check_tools(target)
-            self._register(target)
+        self._register(target)
 
     def target(self, name: str) -> Target:
         """An agent or workflow by name. Raises NotFound that lists what there is."""
@@ -331,8 +332,10 @@ class Registry:
         self._targets[target.name] = target
         return target
 
-    def _check_tools(self, agent: Agent) -> None:
+    def _check_tools(self, agent: Agent | Journey[Any, Any] | IntentRouter) -> None:
         for tool in agent.tools:
+            if tool.in_run:
+                continue  # Its results are the run's own: nobody settles them, so nobody looks it up by its name.
             self._check_tool(tool, f"the one given to agent {agent.name!r}")
 
     def _check_tool(self, tool: Tool, which: str) -> None:

@@ -98,6 +98,8 @@ OUTCOMES = AT_ONCE | {
     "memory.written",
     "memory.recalled",
     "conversation.recalled",
+    "journey.written",
+    "journey.recalled",
     "question.expired",
     "timer.fired",
     "wait.cancelled",

@@ -28,6 +28,7 @@ VALUES = {
     "approval.decided": "approved",
     "value.recorded": "value",
     "memory.recalled": "value",
+    "journey.recalled": "state",
     "run.emitted": "payload",
     "checkpoint.saved": "state",
     "message.produced": "content",

@@ -39,6 +39,7 @@ from evrt.runtime.execution import Execution
 from evrt.runtime.gather import gather, in_scope
 from evrt.runtime.identity import digest_of
 from evrt.runtime.journal import payload_of
+from evrt.runtime.journeys import RunJourney
 from evrt.runtime.memory import RunMemory
 from evrt.runtime.race import Won, race
 from evrt.runtime.recalling import HISTORY_MESSAGES_MAX, History, recall
@@ -429,6 +430,16 @@ class Context(Generic[Deps_co]):
     def call_digest(self, tool: Tool, arguments: Mapping[str, object]) -> str:
         """The digest of a tool call: its name, and its arguments as they are recorded and shown to people."""
         return approvals.call_digest(tool.name, self._execution.admit_arguments(arguments))
+
+    # Journeys
+
+    def journey(self, name: str) -> RunJourney:
+        """A journey of the run's conversation, by the name that it has in the code; without a conversation, of the run.
+
+        ``evrt.Journey`` is what most code wants; this is what it is written with.
+        """
+        found: RunJourney = self._execution.journeys.setdefault(name, RunJourney(self._execution, name))
+        return found
 
     # Time, and messages from outside
 

@@ -156,6 +156,8 @@ class Execution:
     """The last list of messages given to a model in each scope, to find what is new in the next."""
     waiting_for_branches: dict[asyncio.Task[Any], Callable[[int | None], None]] = field(default_factory=dict)
     """Tasks that wait for branches, each with what cuts those off (see ``Branches.cut_off``)."""
+    journeys: dict[str, Any] = field(default_factory=dict)
+    """The journeys that the code has asked for, by name (``Context.journey``)."""
     tools_recorded: set[str] = field(default_factory=set)
     patches: dict[str, bool] = field(default_factory=dict)
     """What this execution has been told of changes of its code (``ctx.patched``)."""

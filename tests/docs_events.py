@@ -20,11 +20,16 @@ PAGE = Path(__file__).parent.parent / "docs" / "events.md"
 PARTS: tuple[type[BaseModel], ...] = (Failure, Usage)
 """Models that stand inside events."""
 
+JOURNEYS = "`journey-…`"
 STREAMS = {
     "conversation.recalled": "`run-…`",
     "conversation": "`conversation-…`",
     "memory.set": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",
     "memory.forgotten": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",
+    "journey.started": JOURNEYS,
+    "journey.step_changed": JOURNEYS,
+    "journey.routed": JOURNEYS,
+    "journey.ended": JOURNEYS,
 }
 
 HEAD = """\
@@ -50,7 +55,7 @@ An event's place in the log (position, time, stream, version, meta …) is not p
 
 In meta, evrt writes `epoch` (of the claim under which an event was written), `actor` (`agent:NAME`,
 `workflow:NAME`, `person`, `outside`, or `late worker`), `on_behalf_of` (the ref of the run's user), `run` (in memory
-streams: the run that wrote), and `schema` (the version of the payload's shape, left out while it is 1).
+and journey streams: the run that wrote), and `schema` (the version of the payload's shape, left out while it is 1).
 """
 
 

@@ -17,12 +17,23 @@ from evrt.events.run import Failure
 from evrt.folds.operation import Outcome
 from evrt.folds.turns import Routing
 from evrt.projection import AnyProjection
-from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, turns, usage
+from evrt_projections import (
+    audit,
+    conversations,
+    journeys,
+    memory,
+    messages,
+    questions,
+    runs,
+    steps,
+    turns,
+    usage,
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "projections.md"
 BUILT_IN: tuple[AnyProjection, ...] = tuple(
     module.PROJECTION
-    for module in (runs, steps, conversations, messages, memory, usage, turns, questions, audit)
+    for module in (runs, steps, conversations, messages, memory, journeys, usage, turns, questions, audit)
 )
 PARTS: tuple[type[BaseModel], ...] = (Outcome, usage.Attempt, Routing, audit.Followed, Failure)
 """Models that stand inside documents."""

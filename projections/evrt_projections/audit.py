@@ -17,7 +17,7 @@ from evrt.folds.documents import changed, meta_text
 from evrt.folds.operation import operation_in
 from evrt.projection import Columns, Projection, Stream
 
-PREFIXES = ("run-", "memory-", "conversation-")
+PREFIXES = ("run-", "memory-", "conversation-", "journey-")
 DETAIL_BYTES_MAX = 4 * 1024
 NAME_BYTES_MAX = 1_300
 FOLLOWED_MAX = 20
@@ -56,6 +56,10 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "tool_call.unreconciled": ("operation", "failure"),
     "memory.set": ("key", "source"),
     "memory.forgotten": ("key", "source"),
+    "journey.started": ("journey", "step"),
+    "journey.step_changed": ("from_step", "to_step", "tool"),
+    "journey.routed": ("router", "journey", "by", "confidence"),
+    "journey.ended": ("reason", "step"),
     "error.reported": ("operation", "message", "details"),
     "guard.applied": ("operation", "guard", "message"),
     "shield.evaluated": ("operation", "direction", "shield", "verdict", "message"),

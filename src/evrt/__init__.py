@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from evrt.agents.agent import Agent
     from evrt.agents.approving import Approvals
     from evrt.agents.hooks import Hooks
+    from evrt.agents.journeys.detecting import KeywordDetector
+    from evrt.agents.journeys.journey import Journey
+    from evrt.agents.journeys.results import ToolResult
+    from evrt.agents.journeys.routing import IntentRouter, Route
+    from evrt.agents.journeys.schemas import ToolSchema
+    from evrt.agents.journeys.state import JourneyState
+    from evrt.agents.journeys.templates import PromptTemplate, StepPrompts
     from evrt.agents.limits import LoopLimits
     from evrt.agents.loop import Ended, Loop
     from evrt.agents.output import Output
@@ -89,7 +96,11 @@ HOMES = {
     "Failed": "evrt.effects.reconcile",
     "Fenced": "evrt.errors",
     "Hooks": "evrt.agents.hooks",
+    "IntentRouter": "evrt.agents.journeys.routing",
     "InvalidInput": "evrt.errors",
+    "Journey": "evrt.agents.journeys.journey",
+    "JourneyState": "evrt.agents.journeys.state",
+    "KeywordDetector": "evrt.agents.journeys.detecting",
     "Loop": "evrt.agents.loop",
     "LoopLimits": "evrt.agents.limits",
     "LoopSettings": "evrt.agents.settings",
@@ -107,6 +118,7 @@ HOMES = {
     "Output": "evrt.agents.output",
     "Projection": "evrt.projection",
     "Questions": "evrt.agents.questions",
+    "PromptTemplate": "evrt.agents.journeys.templates",
     "Queued": "evrt.waiting",
     "RateLimit": "evrt.limits",
     "ReplayDivergence": "evrt.errors",
@@ -114,17 +126,21 @@ HOMES = {
     "Reply": "evrt.runtime.reply",
     "Result": "evrt.result",
     "Retry": "evrt.retry",
+    "Route": "evrt.agents.journeys.routing",
     "Run": "evrt.history",
     "RunPolicy": "evrt.limits",
     "Running": "evrt.app",
     "StepFailed": "evrt.errors",
     "StepLimitReached": "evrt.errors",
+    "StepPrompts": "evrt.agents.journeys.templates",
     "Stream": "evrt.projection",
     "TimedOut": "evrt.errors",
     "Tool": "evrt.effects.tools",
     "ToolContext": "evrt.effects.tools",
     "ToolFailed": "evrt.errors",
     "ToolOutcome": "evrt.runtime.reply",
+    "ToolResult": "evrt.agents.journeys.results",
+    "ToolSchema": "evrt.agents.journeys.schemas",
     "Transcript": "evrt.runtime.transcript",
     "Unavailable": "evrt.errors",
     "Unknown": "evrt.effects.reconcile",
@@ -163,7 +179,11 @@ __all__ = [
     "Failed",
     "Fenced",
     "Hooks",
+    "IntentRouter",
     "InvalidInput",
+    "Journey",
+    "JourneyState",
+    "KeywordDetector",
     "Loop",
     "LoopLimits",
     "LoopSettings",
@@ -180,6 +200,7 @@ __all__ = [
     "Option",
     "Output",
     "Projection",
+    "PromptTemplate",
     "Questions",
     "Queued",
     "RateLimit",
@@ -188,17 +209,21 @@ __all__ = [
     "Reply",
     "Result",
     "Retry",
+    "Route",
     "Run",
     "RunPolicy",
     "Running",
     "StepFailed",
     "StepLimitReached",
+    "StepPrompts",
     "Stream",
     "TimedOut",
     "Tool",
     "ToolContext",
     "ToolFailed",
     "ToolOutcome",
+    "ToolResult",
+    "ToolSchema",
     "Transcript",
     "Unavailable",
     "Unknown",

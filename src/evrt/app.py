@@ -24,6 +24,7 @@ from evrt.folds.journal import Journal
 from evrt.folds.run import ERASED
 from evrt.history import executable, load_last_chapter, resolve_run
 from evrt.inbox import conversation_ref, ensure_conversation
+from evrt.journeys import Journeys
 from evrt.limits import check_priority
 from evrt.live.opening import make_store
 from evrt.live.store import LiveReader
@@ -161,6 +162,11 @@ class App(Control, Reading, Finding):
     def chats(self) -> Chats:
         """Conversations as this process last folded them."""
         return self._chats
+
+    @property
+    def journeys(self) -> Journeys:
+        """Journeys from outside of their runs: how they stand, and where a router sends a conversation to."""
+        return Journeys(self.log, self.routes_of, lambda text: admit(text, self.redact))
 
     async def log(self, *, read_only: bool = False) -> Log:
         """The log, opened on first use; ``read_only`` counts for that use. Raises what ``evrt.log.open_log`` raises."""

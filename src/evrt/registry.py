@@ -300,7 +300,7 @@ class Registry:
                 f"{target!r:.80} is no agent, journey or workflow, and no function that registers one with an app."
             )
         if not isinstance(target, Workflow):
-            self._check_tools(target)
+            self._check_tools(target.agent if isinstance(target, Journey) else target)
         self._register(target)
 
     def target(self, name: str) -> Target:
@@ -310,6 +310,14 @@ class Registry:
             known = ", ".join(sorted(self._targets)) or "none"
             raise NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.")
         return found
+
+    def routes_of(self, router: str) -> list[str]:
+        """The names of what a router leads to. Raises NotFound where there is no such router."""
+        found = self._targets.get(router)
+        if not isinstance(found, IntentRouter):
+            known = sorted(name for name, target in self._targets.items() if isinstance(target, IntentRouter))
+            raise NotFound(f"The app has no router {router!r:.80}. It has: {', '.join(known) or 'none'}.")
+        return [route.journey.name for route in found.routes.values()]
 
     def check_result(self, tool: str, result: JsonValue) -> None:
         """Raises InvalidInput for a result that a tool of one of the app's agents could not have returned."""
@@ -332,7 +340,7 @@ class Registry:
         self._targets[target.name] = target
         return target
 
-    def _check_tools(self, agent: Agent | Journey[Any, Any] | IntentRouter) -> None:
+    def _check_tools(self, agent: Agent | IntentRouter) -> None:
         for tool in agent.tools:
             if tool.in_run:
                 continue  # Its results are the run's own: nobody settles them, so nobody looks it up by its name.

@@ -13,17 +13,30 @@ from hypothesis import strategies as st
 from docs_projections import BUILT_IN
 from evrt.events import Envelope, Event, JsonValue
 from evrt.events.calls import QuestionExpired
+from evrt.events.journey import JourneyEnded, JourneyRouted, JourneyStarted, JourneyStepChanged
 from evrt.events.memory import MemorySet
 from evrt.events.run import Failure, InputReceived, RunSignalled, TimerFired
 from evrt.folds.chats import messages_of, to_be_read
+from evrt.folds.clip import clip
 from evrt.folds.journal import fold_journal, was_cancelled
+from evrt.folds.journeys import JourneyFold
 from evrt.folds.memory import Memory
 from evrt.folds.messages import fold_messages
 from evrt.folds.run import fold_run
 from evrt.folds.waiting import still_waiting
 from evrt.projection import AnyProjection, encode_document, fold
 from evrt.testing import check_projection
-from evrt_projections import audit, conversations, memory, messages, questions, runs, steps, usage
+from evrt_projections import (
+    audit,
+    conversations,
+    journeys,
+    memory,
+    messages,
+    questions,
+    runs,
+    steps,
+    usage,
+)
 from pure.histories import histories, placed, run_streams
 from pure.streams import streams
 
@@ -175,6 +188,22 @@ def test_memory_holds_what_its_stream_holds(history: Sequence[Envelope]) -> None
 
 @settings(max_examples=EXAMPLES // 2)
 @given(history=histories())
+def test_a_journey_s_document_says_how_its_stream_says_it_stands(history: Sequence[Envelope]) -> None:
+    stream = JourneyFold()
+    for envelope in history:
+        if envelope.stream == "journey-a":
+            stream.apply(envelope)
+    found = fold(journeys.PROJECTION, history)
+    assert len(found) == (stream.version > 0)
+    for document in found.values():
+        said, standing = document.value, stream.standing
+        assert (said.version, said.ended, said.route) == (standing.version, standing.ended, standing.route)
+        assert said.untrusted == standing.untrusted
+        assert said.state == {key: clip(value, 2_048, 0) for key, value in (standing.state or {}).items()}
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(history=histories())
 def test_a_conversation_counts_its_runs_and_how_they_ended(history: Sequence[Envelope]) -> None:
     own = {e.stream for e in history if e.stream.startswith("run-")}
     states = [fold_run(run, [e for e in history if e.stream == run]) for run in own]
@@ -232,6 +261,15 @@ NOT_TO_BE_GROWN = frozenset(
 
 
 MEMORIES = (MemorySet(key="a", value=1, metadata={}), MemorySet(key="b", value=2, source="s", by="p"))
+JOURNEYS = (
+    JourneyStarted(journey="j", step="a", state={"step": "a"}),
+    *(
+        JourneyStepChanged(from_step=one, to_step=other, patch={"step": other}, tool="t")
+        for one, other in ("ab", "ba") * 15
+    ),
+    JourneyRouted(router="r", journey="j", by="model"),
+    JourneyEnded(reason="done", step="a"),
+)
 
 
 def nested(depth: int) -> JsonValue:
@@ -270,7 +308,9 @@ def test_no_document_is_too_large_whatever_the_events_hold(
 ) -> None:
     huge = data.draw(st.sampled_from([*HUGE, nested(120), nested(250)]))
     memories = placed([grown(event, huge) for event in MEMORIES], "memory-user-a")
-    for history in (placed([grown(event, huge) for event in events], RUN, "conversation-a"), memories):
+    journey = placed([grown(event, huge) for event in JOURNEYS], "journey-a", "conversation-a")
+    run = placed([grown(event, huge) for event in events], RUN, "conversation-a")
+    for history in (run, memories, journey):
         for document in fold(projection, history).values():
             encoded = encode_document(projection, document)
             assert projection.document.model_validate_json(encoded) == document.value

@@ -19,6 +19,7 @@ from pure.streams import (
     failed_calls,
     failures,
     intents,
+    journey_event,
     json,
     memory_event,
     observations,
@@ -148,7 +149,7 @@ def run_streams(draw: st.DrawFn, run: str = "run-a") -> list[Event]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Envelope]:
-    """Up to three runs, alone or in conversations, and memories beside them, in one order."""
+    """Up to three runs, alone or in conversations, memories and a journey beside them, in one order."""
     lines: list[list[Envelope]] = []
     begun: list[str] = []
     for name in ("run-a", "run-b", "run-c")[: draw(st.integers(1, 3))]:
@@ -165,6 +166,8 @@ def histories(draw: st.DrawFn) -> list[Envelope]:
     for name in ("memory-user-a", "memory-conversation-a"):
         lines.append(placed(memories, name, "run-a", {"run": "run-a"}))
         memories = memories[::2]
+    journeys: Sequence[Event] = draw(st.lists(journey_event, max_size=6))
+    lines.append(placed(journeys, "journey-a", "conversation-a", {"run": "run-a", "actor": "agent:helper"}))
     return interleaved(draw, lines)
 
 

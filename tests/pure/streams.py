@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from evrt.events import Envelope, Event, JsonObject
 from evrt.events import calls as c
+from evrt.events import journey as j
 from evrt.events import memory as m
 from evrt.events import run as r
 
@@ -185,6 +186,21 @@ others: st.SearchStrategy[Event] = st.one_of(
         key=texts,
         found=st.booleans(),
     ),
+    st.builds(
+        j.JourneyWritten,
+        operation=operations,
+        digest=texts,
+        journey=texts,
+        action=st.sampled_from(["start", "change", "end", "route"]),
+        conflict=st.none() | texts,
+    ),
+    st.builds(
+        j.JourneyRecalled,
+        operation=operations,
+        digest=texts,
+        journey=texts,
+        state=st.none() | st.just({"step": "first"}),
+    ),
 )
 any_event: st.SearchStrategy[Event] = others | around_tools | ends
 
@@ -193,4 +209,12 @@ streams: st.SearchStrategy[Sequence[Event]] = st.lists(any_event, max_size=25)
 memory_event: st.SearchStrategy[Any] = st.one_of(
     st.builds(m.MemorySet, key=st.sampled_from("abc"), value=json),
     st.builds(m.MemoryForgotten, key=st.sampled_from("abc")),
+)
+
+fields = st.dictionaries(st.sampled_from(["step", "a", "b"]), json, max_size=3)
+journey_event: st.SearchStrategy[Any] = st.one_of(
+    st.builds(j.JourneyStarted, journey=texts, step=texts, state=fields),
+    st.builds(j.JourneyStepChanged, from_step=texts, to_step=texts, patch=fields, untrusted=st.booleans()),
+    st.builds(j.JourneyRouted, router=texts, journey=st.none() | texts, by=texts),
+    st.builds(j.JourneyEnded, reason=texts, step=st.none() | texts),
 )

@@ -7,7 +7,7 @@ a tool that moves a journey on changes both at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,7 +168,10 @@ class Loop:
         nudges: list[str] = []
         for call in calls:
             name = wire_arguments(call)[0]
-            if name not in by_name and (nudge := self.guards.unknown_tool(name, list(by_name))) is not None:
+            # Where tools change, one that is not there now may come, and the call's own error says which there are.
+            if settings.prompt_changes or name in by_name:
+                continue
+            if (nudge := self.guards.unknown_tool(name, list(by_name))) is not None:
                 self.ctx.guard("unknown_tool", nudge)
                 nudges.append(nudge)
         outcomes: dict[int, ToolOutcome] = {}
@@ -191,13 +194,12 @@ class Loop:
     async def _make(
         self, calls: Sequence[tuple[JsonObject, int]], tools: Sequence[Tool], *, cut_off: bool
     ) -> list[ToolOutcome]:
-        made = [
-            self._call(call, tools, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off)
-            for call, index in calls
-        ]
-        if len(made) == 1:
-            return [await made[0]]
-        return await self.ctx.gather(*made) if made else []
+        def make(call: JsonObject, index: int, tools: Sequence[Tool]) -> Coroutine[Any, Any, ToolOutcome]:
+            return self._call(call, tools, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off)
+
+        if len(calls) < 2 or self.settings.one_at_a_time:
+            return [await make(call, index, self.settings.tools()) for call, index in calls]
+        return await self.ctx.gather(*(make(call, index, tools) for call, index in calls))
 
     async def _call(
         self, call: JsonObject, tools: Sequence[Tool], *, too_many: bool, cut_off: bool
@@ -214,7 +216,8 @@ class Loop:
             return await ctx.refuse(call, refused)
         await settings.hooks.tell(ctx, "on_tool_start", name, text)
         outcome = await ctx.perform(call, tools)
-        if outcome.is_error and tool is not None:
+        # What a tool inside the run comes to may depend on what has been done since.
+        if outcome.is_error and tool is not None and not tool.in_run:
             self.guards.failed[_call_digest(name, text)] = outcome.value.message
         told = outcome.value.message if outcome.is_error else outcome.value
         await settings.hooks.tell(ctx, "on_tool_end", name, told)

@@ -68,7 +68,8 @@ async def _no_prompt() -> str:
 class LoopSettings:
     """How one loop goes. What is not given is left out: a loop of a name and a model answers what it is asked.
 
-    ``prompt`` and ``tools`` are asked for anew at every turn where ``prompt_changes``. ``admit`` may refuse a call before
+    ``prompt`` and ``tools`` are asked for anew at every turn where ``prompt_changes``. ``one_at_a_time`` has the calls of
+    one reply made one after another, with the tools that there are then. ``admit`` may refuse a call before
     it is made; ``decide`` may say that a text is not the answer yet; ``compact`` may give another transcript.
     """
 
@@ -76,6 +77,7 @@ class LoopSettings:
     prompt: Callable[[], Awaitable[str]] = _no_prompt
     prompt_changes: bool = False
     tools: Callable[[], Sequence[Tool]] = tuple
+    one_at_a_time: bool = False
     limits: LoopLimits = LIMITS
     hooks: Hooks = NO_HOOKS
     output: Output | None = None

@@ -9,6 +9,7 @@ from evrt.cli.text import counted, duration, json_or_text, one_line, rfc3339, sh
 from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
 from evrt.events import calls as c
 from evrt.events import conversation as v
+from evrt.events import journey as j
 from evrt.events import loop as o
 from evrt.events import memory as m
 from evrt.events import run as r
@@ -32,6 +33,15 @@ def _detail(event: Event) -> str:
             return f"{event.key}{_by(event.by)}"
         case m.MemoryWritten() | m.MemoryRecalled():
             return _memory(event)
+        case (
+            j.JourneyStarted()
+            | j.JourneyStepChanged()
+            | j.JourneyRouted()
+            | j.JourneyEnded()
+            | j.JourneyWritten()
+            | j.JourneyRecalled()
+        ):
+            return _journey(event)
         case c.ModelCallRequested() | c.ModelCallCompleted() | c.ModelCallFailed():
             return _model_call(event)
         case c.QuestionAsked():
@@ -214,6 +224,33 @@ def _conversation(event: Event) -> str:
             return f"{counted(len(event.messages), 'message')}{left_out}"
         case _:
             return short(event.model_dump(mode="json", exclude={"operation"}))
+
+
+def _journey(
+    event: j.JourneyStarted
+    | j.JourneyStepChanged
+    | j.JourneyRouted
+    | j.JourneyEnded
+    | j.JourneyWritten
+    | j.JourneyRecalled,
+) -> str:
+    match event:
+        case j.JourneyStarted():
+            return f"{event.journey} at {event.step}"
+        case j.JourneyStepChanged():
+            moved = "" if event.from_step == event.to_step else f" → {event.to_step}"
+            return f"{event.from_step}{moved} {short(event.patch)}"
+        case j.JourneyRouted():
+            certain = "" if event.confidence is None else f", {event.confidence:.0%} certain"
+            return f"to {event.journey or 'nothing yet'} by {event.by}{certain}"
+        case j.JourneyEnded():
+            return words(event.reason)
+        case j.JourneyWritten():
+            refused = f", refused: {words(event.conflict)}" if event.conflict else ""
+            return f"{event.action} {event.journey}{refused}"
+        case j.JourneyRecalled():
+            step = (event.state or {}).get("step")
+            return f"{event.journey} " + ("has not begun" if event.state is None else f"at {short(step)}")
 
 
 def message_text(message: JsonObject) -> str:

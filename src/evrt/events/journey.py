@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from evrt.events.base import Event, JsonObject, JsonValue, register
+from evrt.events.base import Event, JsonObject, register
 from evrt.events.run import Failure
 
 JourneyAction = Literal["start", "change", "end", "route"]
@@ -35,6 +35,8 @@ class JourneyStepChanged(Event):
     patch: JsonObject
     tool: str | None = None
     """The tool that did it."""
+    untrusted: bool = False
+    """Whether the run had read what its operator does not answer for: see ``Context.untrusted``."""
 
 
 @register
@@ -49,6 +51,8 @@ class JourneyRouted(Event):
     """Who chose: ``model``, ``keywords``, ``default``, ``code`` or ``person``."""
     confidence: float | None = None
     """From 0 to 1, where it was a guess."""
+    person: str | None = None
+    """Who it was, where somebody outside of the run did it."""
 
 
 @register
@@ -94,8 +98,9 @@ class JourneyRecalled(Event):
     state: JsonObject | None = None
     """Null where it has not begun."""
     ended: str | None = None
-    route: JsonValue = None
+    route: str | None = None
     """Of a router: the journey it sends the conversation to."""
+    untrusted: bool = False
     version: int = 0
     failure: Failure | None = None
     """Set where the code cut the operation off; then nothing was read."""

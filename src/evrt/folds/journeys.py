@@ -26,6 +26,8 @@ class Standing:
     """Why it has come to its end."""
     route: str | None = None
     """Of a router: the journey it sends the conversation to."""
+    untrusted: bool = False
+    """Whether something in the state may come from where its operator does not answer for."""
 
     @property
     def under_way(self) -> bool:
@@ -38,9 +40,10 @@ def evolve(standing: Standing, event: Event) -> Standing:
     standing = replace(standing, version=standing.version + 1)
     match event:
         case JourneyStarted():
-            return replace(standing, state=event.state, ended=None)
+            return replace(standing, state=event.state, ended=None, untrusted=False)
         case JourneyStepChanged():
-            return replace(standing, state={**(standing.state or {}), **event.patch})
+            state = {**(standing.state or {}), **event.patch}
+            return replace(standing, state=state, untrusted=standing.untrusted or event.untrusted)
         case JourneyEnded():
             return replace(standing, ended=event.reason)
         case JourneyRouted():
@@ -63,5 +66,4 @@ class JourneyFold:
 
 def recalled(event: JourneyRecalled) -> Standing:
     """How a journey stood when a run read it."""
-    route = event.route if isinstance(event.route, str) else None
-    return Standing(event.version, event.state, event.ended, route)
+    return Standing(event.version, event.state, event.ended, event.route, event.untrusted)

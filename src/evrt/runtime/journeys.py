@@ -8,9 +8,7 @@ the journey is read again.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from evrt.errors import Conflict, ReplayDivergence, UsageError, WrongVersion
@@ -49,8 +47,6 @@ class RunJourney:
     standing: Standing | None = None
     """How it stands, as far as this run knows; None before ``load``."""
     _facts: Facts[JourneyFold] = field(init=False)
-    _busy: bool = False
-    _next: deque[tuple[asyncio.Future[None], asyncio.Task[object]]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._facts = Facts(self._execution, JourneyFold)
@@ -77,11 +73,15 @@ class RunJourney:
                 self._cut_off(event)
                 raise
             event = event.model_copy(
-                update={"state": now.state, "ended": now.ended, "route": now.route, "version": now.version}
+                update={
+                    name: getattr(now, name) for name in ("state", "ended", "route", "untrusted", "version")
+                }
             )
             execution.record(event)
         assert isinstance(event, JourneyRecalled)
         self.standing = recalled(event)
+        if event.untrusted:
+            execution.untrusted.setdefault(f"journey:{self.name}")
         return self.standing
 
     async def start(self, state: JsonObject) -> Standing:
@@ -103,7 +103,11 @@ class RunJourney:
         if before is None:
             raise UsageError(f"The journey {self.name} has not begun: start it with its first state.")
         changed = JourneyStepChanged(
-            from_step=str(before.get("step")), to_step=to_step, patch=self._admit(patch), tool=tool
+            from_step=str(before.get("step")),
+            to_step=to_step,
+            patch=self._admit(patch),
+            tool=tool,
+            untrusted=bool(self._execution.untrusted),
         )
         if ended is None:
             return await self._write("change", changed)
@@ -129,45 +133,6 @@ class RunJourney:
             operation=f"journey:{self.name}",
         )
         return self._execution.stop(Stop("diverged", error))
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """One branch of the run at a time, in the order in which they asked: each sees what the one before has made."""
-        task = asyncio.current_task()
-        assert task is not None
-        if self._busy:
-            await self._wait(task)
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-            if self._next:
-                self._let_go()
-
-    async def _wait(self, task: asyncio.Task[object]) -> None:
-        progress = self._execution.progress
-        turn = asyncio.get_running_loop().create_future()
-        self._next.append((turn, task))
-        progress.leave(task)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled() and turn.done():  # Its turn had come: it is the next one's now.
-                self._busy = False
-                if self._next:
-                    self._let_go()
-            else:
-                self._next = deque(waiting for waiting in self._next if waiting[1] is not task)
-                progress.enter(task)
-            raise
-
-    def _let_go(self) -> None:
-        """The next branch goes on; said before anything else happens, so that there is no moment without anybody."""
-        turn, task = self._next.popleft()
-        self._busy = True
-        self._execution.progress.enter(task)
-        turn.set_result(None)
 
     async def _write(self, action: JourneyAction, *facts: Event) -> Standing:
         """Append facts to the stream with the run's note of them, and come to know how the journey stands after."""

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
+from evrt.agents.hooks import NO_HOOKS, Hooks
 from evrt.agents.journeys.closing import CLOSING_PHRASES, is_closing, last_words
 from evrt.agents.journeys.results import StepRefused
 from evrt.agents.journeys.state import JourneyState, changes
 from evrt.agents.journeys.steps import Change, state_tool
 from evrt.agents.journeys.templates import Prompt, StepPrompts
+from evrt.agents.limits import LIMITS, LoopLimits
+from evrt.agents.loop import Loop
+from evrt.agents.settings import LoopSettings
+from evrt.agents.wiring import settings_of
 from evrt.effects.tools import Tool, faults_text
-from evrt.errors import UsageError
+from evrt.errors import Conflict, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
@@ -32,7 +39,6 @@ Check = Callable[[State], str | None]
 """What speaks against a step, said for the model to read; None where nothing does."""
 
 COMPLETE = "complete"
-MODEL_TURNS_MAX = 10
 
 
 class Journey(Generic[State, Step]):
@@ -55,6 +61,8 @@ class Journey(Generic[State, Step]):
         a message after its end that consists of these, and of nothing else, is answered with the empty text.
     on_change
         called with the context and the state before and after, whenever a tool has changed it; part of the run's code.
+
+    The other arguments are those of ``app.agent``. Tool calls of one reply are made one after another.
     """
 
     kind: Kind = "agent"
@@ -73,7 +81,14 @@ class Journey(Generic[State, Step]):
         closing_phrases: Collection[str] = CLOSING_PHRASES,
         on_change: Callable[[Context[Any], State, State], Awaitable[None]] | None = None,
         model: str | None = None,
-        model_turns_max: int = MODEL_TURNS_MAX,
+        limits: LoopLimits = LIMITS,
+        model_turns_max: int | None = None,
+        hooks: Hooks = NO_HOOKS,
+        memory: bool = False,
+        history_messages_max: int = HISTORY_MESSAGES_MAX,
+        terminal_tools: Sequence[str] = (),
+        require_tool_call: bool = False,
+        stop_on_text: bool = True,
         timeout: str | float | None = TIMEOUT_SECONDS,
         retry: Retry = RUN_RETRY,
         policy: RunPolicy = PLAIN,
@@ -88,13 +103,29 @@ class Journey(Generic[State, Step]):
         self.restart = restart
         self.closing_phrases = closing_phrases
         self.on_change = on_change
-        self.model = model
-        self.model_turns_max = model_turns_max
+        self.limits = limits if model_turns_max is None else replace(limits, model_turns_max=model_turns_max)
+        self.model_turns_max = self.limits.model_turns_max
         self.timeout_seconds = None if timeout is None else parse_seconds(timeout)
         self.retry = retry
         self.policy = policy
-        self.parameters = parameters
         self._initial = initial
+        self._as_agent: Callable[[], Agent] = lambda: Agent(
+            name=key,
+            model=model,
+            instructions=instructions,
+            tools=self.tools,
+            limits=self.limits,
+            hooks=hooks,
+            memory=memory,
+            history_messages_max=history_messages_max,
+            terminal_tools=terminal_tools,
+            require_tool_call=require_tool_call,
+            stop_on_text=stop_on_text,
+            timeout_seconds=self.timeout_seconds,
+            retry=retry,
+            policy=policy,
+            parameters=parameters,
+        )
         self._tools: list[tuple[frozenset[Step], Tool]] = []
         self._entering: list[tuple[frozenset[Step], Check[State]]] = []
         self._leaving: list[tuple[frozenset[Step], Check[State]]] = []
@@ -190,19 +221,28 @@ class Journey(Generic[State, Step]):
         """All its tools, of whichever step."""
         return [tool for _, tool in self._tools]
 
+    @property
+    def agent(self) -> Agent:
+        """What it is as an agent: its model, limits, hooks and so on. Raises UsageError where they do not go together."""
+        return self._as_agent()
+
     def check_input(self, value: JsonValue) -> JsonValue:
         """A journey takes text, or chat messages, or any JSON as text."""
         return value
 
-    async def execute(self, ctx: Context[Any], input: JsonValue) -> str:
-        """One turn of the conversation; returns the model's answer. Raises StepLimitReached, ModelFailed."""
+    async def execute(self, ctx: Context[Any], input: JsonValue) -> JsonValue:
+        """One turn of the conversation; returns the model's answer, or the result of a terminal tool.
+
+        Raises StepLimitReached, ModelFailed.
+        """
         kept = ctx.journey(self.name)
         standing = await kept.load()
         if standing.ended is not None and is_closing(last_words(ctx.input_messages), self.closing_phrases):
             return ""
-        if standing.state is None or (standing.ended is not None and self.restart):
+        anew = self.restart and ctx.state is None  # Not where the same turn goes on in another chapter.
+        if standing.state is None or (standing.ended is not None and anew):
             await self._start(kept)
-        return await self._converse(ctx, kept)
+        return (await Loop(ctx, self._settings(ctx, kept)).run(ctx.input_messages)).output
 
     async def begin(self, ctx: Context[Any]) -> None:
         """Have it begin, from the first step, unless it is under way."""
@@ -212,40 +252,38 @@ class Journey(Generic[State, Step]):
             await self._start(kept)
 
     async def _start(self, kept: RunJourney) -> None:
-        await kept.start(self.save_state(self.get_initial_state()))
+        try:
+            await kept.start(self.save_state(self.get_initial_state()))
+        except Conflict:
+            # Another run has begun it at the same moment: this one goes on with that.
+            if kept.standing is None or not kept.standing.under_way:
+                raise
 
-    async def _converse(self, ctx: Context[Any], kept: RunJourney) -> str:
-        messages: list[JsonObject] = list(ctx.input_messages)
-        for _ in range(self.model_turns_max):
-            state = self._now(kept)
-            system: JsonObject = {"role": "system", "content": self.get_system_prompt(state)}
-            tools = self.get_tools(state)
-            reply = await ctx.model(
-                [system, *messages], model=self.model, tools=tools, parameters=self.parameters
-            )
-            messages.append(reply.message)
-            if not reply.tool_calls:
-                return reply.text
-            for call in reply.tool_calls:
-                outcome = await ctx.perform(call, self.get_tools(self._now(kept)))
-                messages.append(
-                    {
-                        "role": "tool",
-                        "tool_call_id": outcome.tool_call_id,
-                        "content": str(outcome.value),
-                    }
-                )
-        raise UsageError("turns")
+    def _settings(self, ctx: Context[Any], kept: RunJourney) -> LoopSettings:
+        """An agent's, but for prompt and tools, which are those of the step."""
+        settings = settings_of(self.agent, ctx)
+
+        async def prompt() -> str:
+            return self.get_system_prompt(self._now(kept))
+
+        settings.prompt = prompt
+        settings.prompt_changes = True
+        settings.tools = lambda: self.get_tools(self._now(kept))
+        # A tool may move the step, and then the next call is another step's.
+        settings.one_at_a_time = True
+        return settings
 
     async def _perform(self, ctx: Context[Any], tool: str, change: Change) -> Any:
         """Have a tool change a copy of the state, and keep what it came to; nothing of it, where it raises."""
         kept = ctx.journey(self.name)
-        async with kept.turn():
-            before = self._now(kept)
-            self._check_offered(tool, before)
-            after = before.copied()
-            result = await change(after)
-            await self._keep(ctx, kept, before, after, tool)
+        before = self._now(kept)
+        standing = kept.standing
+        self._check_offered(tool, before)
+        after = before.copied()
+        result = await change(after)
+        if kept.standing != standing:
+            raise StepRefused(f"Another call has changed the state while {tool} was at work: call it again.")
+        await self._keep(ctx, kept, before, after, tool)
         return result
 
     async def _keep(

@@ -30,7 +30,7 @@ async def prompts(app: evrt.App, **whose: Any) -> str:
         async def show(ctx: Ctx) -> str:
             return await memory_block(ctx)
 
-        app.target("prompts").system = "office"  # type: ignore[union-attr]  # as an agent has it
+        setattr(app.target("prompts"), "system", "office")  # noqa: B010  (as an agent has it)
     run = await app.run("prompts", **whose)
     assert (await app.replay(run.run_id)).complete
     text: str = run.output

@@ -26,6 +26,7 @@ from evrt.errors import Conflict, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
+from evrt.requesting import Pin
 from evrt.retry import RUN_RETRY, Retry, parse_seconds
 from evrt.runtime.context import Context
 from evrt.runtime.journeys import RunJourney
@@ -66,6 +67,7 @@ class Journey(Generic[State, Step]):
     """
 
     kind: Kind = "agent"
+    pin: Pin | None = None
 
     def __init__(
         self,

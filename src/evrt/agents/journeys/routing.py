@@ -14,6 +14,7 @@ from evrt.errors import Conflict, ModelFailed, NotFound, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Kind
 from evrt.limits import PLAIN, RunPolicy
+from evrt.requesting import Pin
 from evrt.retry import RUN_RETRY, Retry, parse_seconds
 from evrt.runtime.context import Context
 from evrt.runtime.runner import TIMEOUT_SECONDS
@@ -76,6 +77,7 @@ class IntentRouter:
     """
 
     kind: Kind = "agent"
+    pin: Pin | None = None
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from runtime.logs import Ctx
 
 NOT_AVAILABLE = {"error": "Memory not available", "hint": "Memory requires a logged-in user"}
 Call = tuple[str, Any]
-MEMBER: Any = {"user": "ann", "conversation": "c1"}
+MEMBER: dict[str, Any] = {"user": "ann", "conversation": "c1"}
 
 
 def new_app(**more: Any) -> evrt.App:
@@ -35,7 +35,7 @@ def new_app(**more: Any) -> evrt.App:
 
     for name, system in (("helper", "office"), ("clerk", "office"), ("spy", "elsewhere"), ("loner", None)):
         app.workflow(name=name)(calls)
-        setattr(app.target(name), "system", system)  # noqa: B010  (as an agent has it)
+        app.target(name).system = system  # type: ignore[union-attr]  # as an agent has it
     return app
 
 
@@ -192,7 +192,7 @@ async def test_what_memory_refuses_is_an_answer_and_the_run_goes_on() -> None:
 async def test_arguments_that_are_not_json_leave_memory_as_it_was() -> None:
     """S0.15"""
     async with new_app() as app:
-        run = await app.run("helper", [("remember", "{nonsense")], **MEMBER)
+        run = await app.run("helper", [("remember", "{nonsense")], **cast(Any, MEMBER))
         assert "not JSON" in run.output[0]
         assert await app.memory.list(user="ann") == ()
 
@@ -286,7 +286,8 @@ EVERY_CALL = [
 async def test_without_a_user_every_call_is_answered_with_the_reason() -> None:
     """S0.16, fault 6"""
     async with new_app() as app:
-        for whose in ({"conversation": "c1"}, {"conversation": None}):
+        scenes: list[dict[str, Any]] = [{"conversation": "c1"}, {"conversation": None}]
+        for whose in scenes:
             calls = [*EVERY_CALL, ("recall", K), ("remember", {})]
             assert await ask(app, *calls, **whose) == [NOT_AVAILABLE] * len(calls)
         log = await app.log()

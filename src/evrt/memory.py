@@ -28,7 +28,7 @@ from evrt.folds.memory import (
     scope_of,
     shared_memory,
 )
-from evrt.history import REF
+from evrt.history import is_ref
 from evrt.log import Append, Draft, Log
 from evrt.log.contract import Exact
 from evrt.log.envelopes import envelopes
@@ -290,7 +290,7 @@ async def _owned(log: Log, whose: Whose, *, create: bool) -> Owned | None:
 
 async def _ref(log: Log, kind: str, name: str, *, create: bool) -> str | None:
     known = await log.ref(kind, name, create=False)
-    if known is None and name.startswith(f"{kind}-") and REF.fullmatch(name):
+    if known is None and is_ref(kind, name):
         return name  # As it is printed.
     return await log.ref(kind, name) if known is None and create else known
 

@@ -20,6 +20,7 @@ from mutants.plants.outcomes import OUTCOMES
 from mutants.plants.projections import PROJECTIONS
 from mutants.plants.projector import PROJECTOR
 from mutants.plants.queueing import QUEUEING
+from mutants.plants.remembering import REMEMBERING
 from mutants.plants.run import RUN
 
 MUTANTS = (
@@ -39,4 +40,5 @@ MUTANTS = (
     *AS_OF,
     *ASKING,
     *QUEUEING,
+    *REMEMBERING,
 )

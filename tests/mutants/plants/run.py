@@ -111,8 +111,8 @@ RUN = (
     ),
     mutant(
         "memory that is written whatever version was expected",
-        "runtime/memory.py",
-        "{stream: Exact(memory.version)}",
+        "runtime/facts.py",
+        "{stream: Exact(version)}",
         "{}",
         "tests/runtime/test_memory.py::test_of_many_who_write_on_the_same_condition_one_succeeds",
     ),

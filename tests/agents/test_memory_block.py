@@ -12,7 +12,7 @@ import evrt
 from evrt.agents.memory_block import FRAME, block_of, line_of, memory_block
 from evrt.events.memory import MemoryRecalled
 from evrt.folds.memory import MemoryItem
-from runtime.logs import Ctx
+from runtime.logs import Ctx, place_in
 
 EXAMPLES = settings().max_examples // 2
 GROUPS = ["## About This User", "## Shared Knowledge", "## This Conversation"]
@@ -30,7 +30,7 @@ async def prompts(app: evrt.App, **whose: Any) -> str:
         async def show(ctx: Ctx) -> str:
             return await memory_block(ctx)
 
-        setattr(app.target("prompts"), "system", "office")  # noqa: B010  (as an agent has it)
+        place_in(app, "prompts", "office")
     run = await app.run("prompts", **whose)
     assert (await app.replay(run.run_id)).complete
     text: str = run.output

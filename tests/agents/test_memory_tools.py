@@ -12,7 +12,7 @@ import pytest
 
 import evrt
 from evrt.agents.memory_tools import memory_tools
-from runtime.logs import Ctx
+from runtime.logs import Ctx, place_in
 
 NOT_AVAILABLE = {"error": "Memory not available", "hint": "Memory requires a logged-in user"}
 Call = tuple[str, Any]
@@ -35,7 +35,7 @@ def new_app(**more: Any) -> evrt.App:
 
     for name, system in (("helper", "office"), ("clerk", "office"), ("spy", "elsewhere"), ("loner", None)):
         app.workflow(name=name)(calls)
-        app.target(name).system = system  # type: ignore[union-attr]  # as an agent has it
+        place_in(app, name, system)
     return app
 
 
@@ -192,7 +192,7 @@ async def test_what_memory_refuses_is_an_answer_and_the_run_goes_on() -> None:
 async def test_arguments_that_are_not_json_leave_memory_as_it_was() -> None:
     """S0.15"""
     async with new_app() as app:
-        run = await app.run("helper", [("remember", "{nonsense")], **cast(Any, MEMBER))
+        run = await app.run("helper", [("remember", "{nonsense")], **MEMBER)
         assert "not JSON" in run.output[0]
         assert await app.memory.list(user="ann") == ()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import evrt
 from evrt.agents.memory_tools import memory_tools
-from runtime.logs import Ctx, cut_off, put, watch
+from runtime.logs import Ctx, cut_off, place_in, put, watch
 
 EXAMPLES = settings().max_examples
 
@@ -64,7 +64,7 @@ async def test_runs_see_what_an_application_has_set_and_it_sees_what_they_set(ur
             await ctx.memory.set("k", "from the run", scope="system")
             return seen
 
-        app.target("code").system = "support"  # type: ignore[union-attr]  # as an agent has it
+        place_in(app, "code", "support")
         await app.memory.set("k", "own", user="ann")
         await app.memory.set("k", "shared", user="ann", system="support")
         run = await app.run(code, user="ann")
@@ -124,7 +124,7 @@ async def test_of_somebody_who_has_not_logged_in_nothing_is_set_beyond_the_conve
                 texts.append(str(refused.value))
             return [*texts, *[item.key for item in await ctx.memory.recall("k")]]
 
-        app.target("code").system = "support"  # type: ignore[union-attr]  # as an agent has it
+        place_in(app, "code", "support")
         run = await app.run(code, user=evrt.Anonymous("session 1"), conversation="c1")
         *texts, key = run.output
         assert all(text.startswith("The user of this run has not logged in") for text in texts)
@@ -296,7 +296,7 @@ async def execute(ctx: Ctx, wanted: list[Any]) -> list[Any]:
 def register(app: evrt.App) -> evrt.App:
     for system in SYSTEMS:
         app.workflow(name=f"in {system!r}")(execute)
-        app.target(f"in {system!r}").system = system  # type: ignore[union-attr]  # as an agent has it
+        place_in(app, f"in {system!r}", system)
     return app
 
 

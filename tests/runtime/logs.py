@@ -130,3 +130,8 @@ async def same_after_every_crash(app: evrt.App, watched: Watched, run: str) -> N
         report = await app.replay(run)
         assert report.complete, report.divergence
     put(app, log)
+
+
+def place_in(app: evrt.App, name: str, system: str | None) -> None:
+    """Have runs of a workflow work in a system, as those of an agent that has one do."""
+    object.__setattr__(app.target(name), "system", system)

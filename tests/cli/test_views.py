@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -315,3 +317,28 @@ def test_an_app_that_does_not_load_is_no_obstacle_where_the_log_is_named(desk: D
     assert "--db FILE looks into a log without the app." in desk.shell.refused(
         "usage", "--app", "missing", code=2
     )
+
+
+# --------------------------------------------------------------------------------------------- turns
+
+
+def test_turns_are_exported_as_json_lines_of_one_conversation_or_all(desk: Desk) -> None:
+    """B33, S2.7"""
+    lines = [json.loads(line) for line in desk.shell.evrt("turns", "export").out.splitlines()]
+    assert [line["run"] for line in lines] == desk.runs
+    assert [line["turn_index"] for line in lines] == [*range(8), 0]
+    assert {line["conversation_id"] for line in lines} == {"c1", "c2"}
+    assert (lines[1]["status"], lines[1]["cost_cents"], lines[1]["prompt_tokens"]) == ("failed", 50.0, 7)
+    [bobs] = desk.shell.evrt("turns", "export", "--conversation", "c2").out.splitlines()
+    assert json.loads(bobs) == lines[-1]
+    later = desk.shell.evrt("turns", "export", "--until", "2020-01-01")
+    assert later.out == ""
+    assert "no turn that has ended" in later.err
+    assert "no conversation 'c9'" in desk.shell.refused("turns", "export", "--conversation", "c9", code=3)
+
+
+def test_turns_are_exported_to_a_file_for_each_conversation_named_by_its_ref(desk: Desk) -> None:
+    """B33, fault 43"""
+    paths = desk.shell.evrt("turns", "export", "--folder", "turn log").out.splitlines()
+    assert len(paths) == 2
+    assert all(re.fullmatch(r"turn log/conversation-[a-z2-7]{16}\.jsonl", path) for path in paths)

@@ -12,6 +12,7 @@ from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
 from evrt.agents.hooks import NO_HOOKS, Hooks
 from evrt.agents.journeys.journey import Journey
 from evrt.agents.journeys.routing import IntentRouter
+from evrt.agents.knowledge import Lexical, MakeRetriever
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.output import Output
 from evrt.agents.shields import Shield
@@ -50,9 +51,13 @@ class ScheduleArguments(TypedDict, total=False):
 
 
 class Registry:
-    """Registers agents and workflows, and finds them again. An app is one that also runs them."""
+    """Registers agents and workflows, and finds them again. An app is one that also runs them.
+
+    ``make_retriever``: what looks for passages of knowledge for agents that are defined as data; set it to one of your own.
+    """
 
     def __init__(self) -> None:
+        self.make_retriever: MakeRetriever = Lexical
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
         self._toolgroups: dict[str, tuple[Tool, ...]] = {}

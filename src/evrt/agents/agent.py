@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evrt.agents.hooks import NO_HOOKS, Hooks
-from evrt.agents.knowledge import AgentSystem, Knowledge
+from evrt.agents.knowledge import AgentSystem, Knowledge, Lexical, MakeRetriever
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.loop import Loop
 from evrt.agents.output import Output
@@ -44,6 +44,8 @@ class Agent:
     system: str | AgentSystem | None = None
     """The system it works in: as it is defined, or the name of one that memory is shared in."""
     knowledge: Sequence[Knowledge] = ()
+    make_retriever: MakeRetriever = Lexical
+    """What looks for passages of the knowledge that is not always in the prompt."""
     history_messages_max: int = HISTORY_MESSAGES_MAX
     terminal_tools: Sequence[str] = ()
     require_tool_call: bool = False

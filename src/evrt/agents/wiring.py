@@ -53,6 +53,7 @@ class Prompt:
             instructions=self.agent.instructions,
             knowledge=self.agent.knowledge,
             system=system if isinstance(system, AgentSystem) else None,
+            make_retriever=self.agent.make_retriever,
         )
         return self.parts.text()
 

@@ -19,7 +19,7 @@ from evrt.agents.config import (
     ToolEntry,
     knowledge_of,
 )
-from evrt.agents.knowledge import AgentSystem, Knowledge
+from evrt.agents.knowledge import AgentSystem, Knowledge, MakeRetriever
 from evrt.agents.limits import LoopLimits
 from evrt.agents.output import Output
 from evrt.agents.shields import Shield
@@ -41,6 +41,8 @@ class Code(Protocol):
     def toolgroups(self) -> Mapping[str, Sequence[Tool]]: ...
     @property
     def shields(self) -> Mapping[str, Shield]: ...
+    @property
+    def make_retriever(self) -> MakeRetriever: ...
 
 
 def agent_of(key: str, config: AgentConfig, system: AgentSystem | None, pin: Pin, code: Code) -> Agent:
@@ -61,6 +63,7 @@ def agent_of(key: str, config: AgentConfig, system: AgentSystem | None, pin: Pin
         memory=config.remembers,
         system=system,
         knowledge=tuple(knowledge_from(entry) for entry in config.knowledge),
+        make_retriever=code.make_retriever,
         require_tool_call=bool(tools) and config.tool_choice not in (None, "auto"),
         timeout_seconds=None if limits.timeout is None else parse_seconds(limits.timeout),
         parameters=config.parameters,

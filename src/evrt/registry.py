@@ -9,13 +9,20 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 from pydantic import ValidationError
 
 from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
+from evrt.agents.approving import Approvals
+from evrt.agents.compaction import Compaction
+from evrt.agents.history_compaction import HistoryCompaction
 from evrt.agents.hooks import NO_HOOKS, Hooks
 from evrt.agents.journeys.journey import Journey
 from evrt.agents.journeys.routing import IntentRouter
 from evrt.agents.knowledge import Lexical, MakeRetriever
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.output import Output
+from evrt.agents.pruning import Pruning
+from evrt.agents.questions import Questions
+from evrt.agents.routing import Router, route_turn
 from evrt.agents.shields import Shield
+from evrt.agents.tiers import Tier, Tiers
 from evrt.agents.workflow import Workflow
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import InvalidInput, NotFound, UsageError
@@ -117,6 +124,15 @@ class Registry:
         output_shields: Sequence[str] = (),
         memory: bool = False,
         history_messages_max: int = HISTORY_MESSAGES_MAX,
+        tiers: Tiers | None = None,
+        tier: Tier | None = None,
+        router: Router = route_turn,
+        compaction: Compaction | None = None,
+        history_compaction: HistoryCompaction | None = None,
+        pruning: Pruning | None = None,
+        approvals: Approvals | None = None,
+        questions: Questions | None = None,
+        cached_reads: Sequence[str] = (),
         terminal_tools: Sequence[str] = (),
         require_tool_call: bool = False,
         stop_on_text: bool = True,
@@ -140,6 +156,16 @@ class Registry:
             whether it remembers: it is told what is remembered, and has the tools remember, recall and forget.
         history_messages_max
             how many earlier messages of its conversation it is told; 0 for none.
+        tiers, tier, router
+            models by tier in place of one ``model``, which a router chooses from; ``tier`` pins it to one.
+        compaction, history_compaction, pruning
+            budgets for what the model is sent: see ``Compaction``, ``HistoryCompaction`` and ``Pruning``.
+        approvals
+            which calls need a person's leave: see ``Approvals``. Tools with ``confirm`` need it without.
+        questions
+            that it may ask its user, by the tool ask_user: see ``Questions``.
+        cached_reads
+            names of tools whose result is served again, for the same arguments, until another tool has run.
         terminal_tools, require_tool_call, stop_on_text
             tools whose result ends the run; whether a tool has to be called before an answer counts; whether a text
             without tool calls is an answer at all.
@@ -162,6 +188,15 @@ class Registry:
             shields=self._shields,
             memory=memory,
             history_messages_max=history_messages_max,
+            tiers=tiers,
+            tier=tier,
+            router=router,
+            compaction=compaction,
+            history_compaction=history_compaction,
+            pruning=pruning,
+            approvals=approvals,
+            questions=questions,
+            cached_reads=tuple(cached_reads),
             terminal_tools=tuple(terminal_tools),
             require_tool_call=require_tool_call,
             stop_on_text=stop_on_text,

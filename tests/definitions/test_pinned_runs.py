@@ -30,7 +30,10 @@ async def test_an_agent_that_is_defined_as_data_runs_by_its_key() -> None:
         )
         run = await app.run("support", "Turin?")
         assert run.output == "18 C."
-        assert [tool["function"]["name"] for tool in model.requests[0].tools] == ["prices", "weather"]  # type: ignore[index, call-overload]
+        assert [tool["function"]["name"] for tool in model.requests[0].tools] == [  # type: ignore[index, call-overload]
+            *("remember", "recall", "forget"),
+            *("prices", "weather"),
+        ]
         asked = await requested(app, run.run_id)
         assert (asked.target, asked.revision, asked.defined_at) == ("support", 1, 1)
         assert (await app.replay(run.run_id)).complete

@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evrt.agents.approving import Approvals
+from evrt.agents.compaction import Compaction
+from evrt.agents.history_compaction import HistoryCompaction
 from evrt.agents.hooks import NO_HOOKS, Hooks
 from evrt.agents.knowledge import AgentSystem, Knowledge, Lexical, MakeRetriever
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.loop import Loop
 from evrt.agents.output import Output
+from evrt.agents.pruning import Pruning
+from evrt.agents.questions import Questions
+from evrt.agents.routing import Router, route_turn
 from evrt.agents.shields import Shield
-from evrt.agents.wiring import settings_of
+from evrt.agents.tiers import Tier, Tiers
+from evrt.agents.wiring import history_of, settings_of
 from evrt.effects.tools import Tool
 from evrt.errors import UsageError
 from evrt.events import JsonObject, JsonValue
@@ -47,6 +54,15 @@ class Agent:
     make_retriever: MakeRetriever = Lexical
     """What looks for passages of the knowledge that is not always in the prompt."""
     history_messages_max: int = HISTORY_MESSAGES_MAX
+    tiers: Tiers | None = None
+    tier: Tier | None = None
+    router: Router = route_turn
+    compaction: Compaction | None = None
+    history_compaction: HistoryCompaction | None = None
+    pruning: Pruning | None = None
+    approvals: Approvals | None = None
+    questions: Questions | None = None
+    cached_reads: Sequence[str] = ()
     terminal_tools: Sequence[str] = ()
     require_tool_call: bool = False
     stop_on_text: bool = True
@@ -85,5 +101,6 @@ class Agent:
 
     async def execute(self, ctx: Context[Any], input: JsonValue) -> Any:
         """Run the loop; returns the answer. Raises StepLimitReached, ModelFailed, InvalidInput."""
-        settings = settings_of(self, ctx)
-        return (await Loop(ctx, settings).run(ctx.input_messages)).output
+        history = await history_of(self, ctx)
+        settings = settings_of(self, ctx, history)
+        return (await Loop(ctx, settings).run(ctx.input_messages, history)).output

@@ -49,6 +49,13 @@ class ContextFitting:
         transcript, floor = await self._within_budget(ctx, transcript, floor)
         return None if transcript is before else (transcript, set(floor))
 
+    @staticmethod
+    async def unchanged(
+        ctx: Context[Any], transcript: Transcript, floor: Set[int]
+    ) -> tuple[Transcript, set[int]] | None:
+        """What leaves every transcript as it is."""
+        return None
+
     async def _history(
         self, ctx: Context[Any], transcript: Transcript, floor: Set[int]
     ) -> tuple[Transcript, Set[int]]:

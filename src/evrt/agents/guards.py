@@ -36,8 +36,6 @@ class Guards:
     """How often a tool that does not exist has been called, by name."""
     turns: list[str] = field(default_factory=list)
     """Digests of the last turns, each with what came of it; oldest first."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """Calls that have failed, by name and arguments, each with its error."""
 
     def unknown_tool(self, name: str, known: Sequence[str]) -> str | None:
         """Note a call of a tool that does not exist; a message for the model the second time it is the same."""
@@ -66,7 +64,7 @@ class Guards:
         return False
 
     def to_state(self) -> JsonObject:
-        return {"unknown": dict(self.unknown), "turns": list(self.turns), "failed": dict(self.failed)}
+        return {"unknown": dict(self.unknown), "turns": list(self.turns)}
 
 
 def normalised(message: JsonObject) -> JsonObject:

@@ -7,26 +7,26 @@ a tool that moves a journey on changes both at once.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evrt.agents.guards import CIRCLE_TIMES, CUT_OFF, STUCK, Guards, normalised
-from evrt.agents.limits import TOOL_CALLS_PER_TURN_MAX, Spent
+from evrt.agents.approving import DENIED
+from evrt.agents.calling import Calling
+from evrt.agents.guards import CIRCLE_TIMES, STUCK, Guards, normalised
+from evrt.agents.ledger import CallLedger
+from evrt.agents.limits import Spent
 from evrt.agents.output import repair
-from evrt.agents.settings import LoopSettings
-from evrt.effects.tools import Tool
+from evrt.agents.settings import STATE, LoopSettings, kept_state
 from evrt.errors import InvalidInput, ModelFailed, StepLimitReached
 from evrt.events import JsonObject, JsonValue
 from evrt.events.canonical import canonical
-from evrt.events.run import Failure, StepLimit
+from evrt.events.run import StepLimit
 from evrt.runtime.context import Context
 from evrt.runtime.reply import Reply, ToolOutcome
-from evrt.runtime.tool_calls import parse_arguments, wire_arguments
+from evrt.runtime.tool_calls import wire_arguments
 from evrt.runtime.transcript import Transcript
 
-STATE = "loop"
-"""Key of the loop's own state in what a run continues as."""
 CONTINUE_EVERY_TURNS = 100
 STATE_BYTES_MAX = 512 * 1024
 """A loop with more to remember than this begins no new chapter; only reading the run takes longer then."""
@@ -35,7 +35,7 @@ SUMMARY_PROMPT = (
     "did, and what is left to do."
 )
 CALL_A_TOOL = "Do not answer in text yet: call one of your tools."
-NOT_THE_MODEL = frozenset({"denied", "approval_mismatch"})
+NOT_THE_MODEL = frozenset({DENIED})
 """Error types of tool calls that are nobody's mistake."""
 
 
@@ -62,7 +62,10 @@ class Loop:
     repairs: int = 0
     tools_called: bool = False
     prompt: str = ""
-    remembered: int = 0
+    remembered: str = ""
+    ledger: CallLedger = field(init=False)
+    calling: Calling = field(init=False)
+    began_with: int = 0
     """How many messages this chapter began with."""
 
     async def run(self, messages: Sequence[JsonObject], history: Sequence[JsonObject] = ()) -> Ended:
@@ -90,13 +93,17 @@ class Loop:
     async def _begin(self, messages: Sequence[JsonObject], history: Sequence[JsonObject]) -> Ended | None:
         """The transcript to start from; what ended it where a shield lets nothing of it pass."""
         self.transcript = self.ctx.transcript()
-        state = self.ctx.state.get(STATE) if isinstance(self.ctx.state, dict) else None
-        if state is not None and self.ctx.can_continue:
+        self.ledger = CallLedger(self.settings.cached_reads)
+        self.calling = Calling(self.ctx, self.settings, self.guards, self.ledger)
+        state = kept_state(self.ctx)
+        if state:
             self._go_on_from(state)
             return None
         if self.settings.limits.wall_clock is not None:
             self.spent.began = self.ctx.now().timestamp()
-        self.prompt = await self.settings.prompt()
+        if self.settings.remembered is not None:
+            self.remembered = await self.settings.remembered()
+        self.prompt = await self._make_prompt()
         if self.prompt:
             self.floor.add(0)
             self.transcript.add("system", self.prompt)
@@ -115,7 +122,7 @@ class Loop:
         """The system's message is what the prompt says now: a tool may have changed what it is made of."""
         if not self.settings.prompt_changes or self.spent.turns == 0:
             return
-        prompt = await self.settings.prompt()
+        prompt = await self._make_prompt()
         if prompt == self.prompt:
             return
         first = 1 if self.prompt else 0
@@ -125,13 +132,16 @@ class Loop:
         self.floor = {index + shift for index in self.floor if index >= first} | ({0} if prompt else set())
         self.prompt = prompt
 
+    async def _make_prompt(self) -> str:
+        return "\n\n".join(filter(None, (await self.settings.prompt(), self.remembered)))
+
     async def _ask_model(self) -> Reply:
         settings = self.settings
         await self._compact()
         model, parameters = settings.choose_model(self.ctx, self.spent.turns)
         await settings.hooks.tell(self.ctx, "on_llm_call", model, self.transcript.messages)
         reply = await self.ctx.model(
-            self.transcript, model=model, tools=settings.tools(), parameters=parameters
+            self.transcript, model=model, tools=self.calling.tools(), parameters=parameters
         )
         self.spent.add(reply.usage)
         await settings.hooks.tell(self.ctx, "on_usage", self.spent.turns, reply.usage)
@@ -158,90 +168,16 @@ class Loop:
     # Tools
 
     async def _round(self, calls: Sequence[JsonObject], *, cut_off: bool) -> list[ToolOutcome]:
-        """Make the calls of one reply, at the same time; those that the run's client makes last, when all others are done."""
-        settings = self.settings
-        tools = settings.tools()
-        by_name = {tool.name: tool for tool in tools}
         self.spent.tool_rounds += 1
         self.tools_called = True
-        await settings.hooks.tell(self.ctx, "on_tool_calls", calls)
-        nudges: list[str] = []
-        for call in calls:
-            name = wire_arguments(call)[0]
-            # Where tools change, one that is not there now may come, and the call's own error says which there are.
-            if settings.prompt_changes or name in by_name:
-                continue
-            if (nudge := self.guards.unknown_tool(name, list(by_name))) is not None:
-                self.ctx.guard("unknown_tool", nudge)
-                nudges.append(nudge)
-        outcomes: dict[int, ToolOutcome] = {}
-        for theirs in (False, True):
-            some = [
-                (index, call)
-                for index, call in enumerate(calls)
-                if _is_clients(by_name.get(wire_arguments(call)[0])) is theirs
-            ]
-            made = await self._make([(call, index) for index, call in some], tools, cut_off=cut_off)
-            outcomes |= {index: outcome for (index, _), outcome in zip(some, made, strict=True)}
-        ordered = [outcomes[index] for index in range(len(calls))]
-        for outcome in ordered:
+        nudges = self.calling.nudges(calls)
+        outcomes = await self.calling.round(calls, cut_off=cut_off)
+        for outcome in outcomes:
             self.transcript.add_result(outcome)
         for nudge in nudges:
             self.transcript.add("user", nudge)
-        self._note_errors(ordered)
-        return ordered
-
-    async def _make(
-        self, calls: Sequence[tuple[JsonObject, int]], tools: Sequence[Tool], *, cut_off: bool
-    ) -> list[ToolOutcome]:
-        def make(call: JsonObject, index: int, tools: Sequence[Tool]) -> Coroutine[Any, Any, ToolOutcome]:
-            return self._call(call, tools, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off)
-
-        if len(calls) < 2 or self.settings.one_at_a_time:
-            return [await make(call, index, self.settings.tools()) for call, index in calls]
-        return await self.ctx.gather(*(make(call, index, tools) for call, index in calls))
-
-    async def _call(
-        self, call: JsonObject, tools: Sequence[Tool], *, too_many: bool, cut_off: bool
-    ) -> ToolOutcome:
-        """Make one call, unless a guard or a person says that it is not to be made."""
-        ctx, settings = self.ctx, self.settings
-        name, text, tool_call_id = wire_arguments(call)
-        tool = next((tool for tool in tools if tool.name == name), None)
-        arguments = _arguments(text)
-        refused = self._refused(name, text, arguments, too_many=too_many, cut_off=cut_off)
-        if refused is None and tool is not None and arguments is not None:
-            refused = await settings.admit(ctx, tool, arguments, tool_call_id or "missing")
-        if refused is not None:
-            return await ctx.refuse(call, refused)
-        await settings.hooks.tell(ctx, "on_tool_start", name, text)
-        outcome = await ctx.perform(call, tools)
-        # What a tool inside the run comes to may depend on what has been done since.
-        if outcome.is_error and tool is not None and not tool.in_run:
-            self.guards.failed[_call_digest(name, text)] = outcome.value.message
-        told = outcome.value.message if outcome.is_error else outcome.value
-        await settings.hooks.tell(ctx, "on_tool_end", name, told)
-        return outcome
-
-    def _refused(
-        self, name: str, text: str, arguments: JsonObject | None, *, too_many: bool, cut_off: bool
-    ) -> Failure | None:
-        if too_many:
-            said = f"At most {TOOL_CALLS_PER_TURN_MAX} calls are made in one turn."
-            self.ctx.guard("too_many_calls", said)
-            return Failure(error_type="too_many_calls", message=said)
-        if cut_off and arguments is None:
-            self.ctx.guard("cut_off", CUT_OFF)
-            return Failure(error_type="cut_off", message=CUT_OFF)
-        before = self.guards.failed.get(_call_digest(name, text))
-        if before is not None:
-            said = (
-                f"This very call has failed before ({before:.500}), so it is not made again. Change its arguments, or do "
-                "something else."
-            )
-            self.ctx.guard("repeated_failure", f"{name}: {said}")
-            return Failure(error_type="repeated_failure", message=said)
-        return None
+        self._note_errors(outcomes)
+        return outcomes
 
     def _note_errors(self, outcomes: Sequence[ToolOutcome]) -> None:
         failed = [one for one in outcomes if one.is_error and one.value.error_type not in NOT_THE_MODEL]
@@ -347,8 +283,8 @@ class Loop:
 
         Not before there is as much new to remember as there was: else the bytes of a turn would grow with the run.
         """
-        new = len(self.transcript) - self.remembered
-        if self.spent.turns % CONTINUE_EVERY_TURNS or new < self.remembered - len(self.floor):
+        new = len(self.transcript) - self.began_with
+        if self.spent.turns % CONTINUE_EVERY_TURNS or new < self.began_with - len(self.floor):
             return
         if not self.ctx.can_continue:
             return
@@ -356,6 +292,8 @@ class Loop:
             "messages": list(self.transcript.messages),
             "floor": sorted(self.floor),
             "prompt": self.prompt,
+            "remembered": self.remembered,
+            "ledger": self.ledger.to_state(),
             "spent": self.spent.to_state(),
             "guards": self.guards.to_state(),
             "repairs": self.repairs,
@@ -368,30 +306,15 @@ class Loop:
 
     def _go_on_from(self, state: Any) -> None:
         self.transcript.extend_from_state(state["messages"], STATE, "messages")
-        self.remembered = len(self.transcript)
+        self.began_with = len(self.transcript)
         self.floor = set(state["floor"])
         self.prompt = state["prompt"]
+        self.remembered = state["remembered"]
+        self.ledger = CallLedger.from_state(state["ledger"], self.settings.cached_reads)
         self.spent = Spent(**state["spent"])
         self.guards = Guards(**state["guards"])
+        self.calling = Calling(self.ctx, self.settings, self.guards, self.ledger)
         self.repairs = state["repairs"]
         self.tools_called = state["tools_called"]
         for source in state["untrusted"]:
             self.ctx.distrust(source)
-        self.settings.from_state(state["more"])
-
-
-def _is_clients(tool: Tool | None) -> bool:
-    return tool is not None and tool.client
-
-
-def _arguments(text: str) -> JsonObject | None:
-    """The arguments of a call, or None where they are no JSON object."""
-    try:
-        return parse_arguments(text)  # type: ignore[return-value]  # JSON
-    except InvalidInput:
-        return None
-
-
-def _call_digest(name: str, text: str) -> str:
-    arguments = _arguments(text)
-    return f"{name} {text if arguments is None else canonical(arguments).decode()}"

@@ -15,6 +15,9 @@ from evrt.events.run import Failure
 from evrt.runtime.context import Context
 from evrt.runtime.transcript import Transcript
 
+STATE = "loop"
+"""Key of the loop's own state in what a run continues as."""
+
 
 class Decided(NamedTuple):
     """What a text without tool calls is: an answer, or, where ``said`` is given, something that the model is told this about."""
@@ -76,7 +79,13 @@ class LoopSettings:
     name: str
     prompt: Callable[[], Awaitable[str]] = _no_prompt
     prompt_changes: bool = False
+    remembered: Callable[[], Awaitable[str]] | None = None
+    """What is remembered, which is asked for once and ends the prompt."""
     tools: Callable[[], Sequence[Tool]] = tuple
+    more_tools: Sequence[Tool] = ()
+    """Tools of evrt's own, whatever the turn: one of ``tools`` that has the name of one of them is not offered."""
+    cached_reads: Set[str] = frozenset()
+    """Names of tools whose result is served again until another tool has run."""
     one_at_a_time: bool = False
     limits: LoopLimits = LIMITS
     hooks: Hooks = NO_HOOKS
@@ -96,12 +105,13 @@ class LoopSettings:
     add_history: Callable[[Transcript, Sequence[JsonObject]], None] = _history_by_value
     handed_off: Callable[[], HandedOff | None] = lambda: None
     kept: Mapping[str, Any] = field(default_factory=dict)
-    """What else has a state that a long run goes on with: each has ``to_state()`` and ``restore(state)``."""
+    """What else has a state that a long run goes on with: each has ``to_state()``; ``kept_state`` has what it gave."""
 
     def to_state(self) -> JsonObject:
         return {name: one.to_state() for name, one in self.kept.items()}
 
-    def from_state(self, state: JsonObject) -> None:
-        for name, one in self.kept.items():
-            if name in state:
-                one.restore(state[name])
+
+def kept_state(ctx: Context[Any]) -> JsonObject:
+    """What the loop of a run remembers of the chapter before; empty in the first one."""
+    state = ctx.state.get(STATE) if isinstance(ctx.state, dict) and ctx.can_continue else None
+    return state if isinstance(state, dict) else {}

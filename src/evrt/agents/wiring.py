@@ -6,34 +6,76 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from evrt.agents.approving import admit
+from evrt.agents.context_fitting import ContextFitting
 from evrt.agents.knowledge import AgentSystem, PromptParts, prompt_parts
-from evrt.agents.settings import Blocked, LoopSettings
+from evrt.agents.markers import Final, Question, decision
+from evrt.agents.memory_block import memory_block
+from evrt.agents.memory_tools import memory_tools
+from evrt.agents.questions import AskUser
+from evrt.agents.settings import Blocked, Decided, LoopSettings, kept_state
 from evrt.agents.shields import evaluate
+from evrt.agents.tier_choice import TierChoice, facts_of
+from evrt.effects.tools import Tool
 from evrt.events import JsonObject
+from evrt.events.run import Failure
 from evrt.runtime.context import Context
 from evrt.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
 
+GO_ON = "Go on. Begin with [FINAL] when you have the answer, or with [ASK_USER] to ask."
+MARKERS_PROMPT = (
+    "Begin your answer with [FINAL] when you have it. Begin with [ASK_USER] to ask the user a question. Any other text "
+    "without a tool call is taken for thinking aloud, and you go on."
+)
 
-def settings_of(agent: Agent, ctx: Context[Any]) -> LoopSettings:
-    """The settings of one run of an agent's loop."""
+
+async def history_of(agent: Agent, ctx: Context[Any]) -> Sequence[JsonObject]:
+    """What was said before in the conversation that a run belongs to; nothing of it for an agent called inside another run's code."""
+    if ctx.nested or ctx.conversation is None or agent.history_messages_max == 0 or kept_state(ctx):
+        return ()
+    history = await ctx.history(agent.history_messages_max)
+    if history.untrusted:
+        ctx.distrust("history")
+    return history
+
+
+def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] = ()) -> LoopSettings:
+    """The settings of one run of an agent's loop. Raises TierNotConfigured."""
     tools = tuple(agent.tools)
     prompt = Prompt(agent, ctx)
+    state: Any = kept_state(ctx).get("more", {})
+    tiers = _tiers(agent, ctx, history)
+    asker = None if agent.questions is None else agent.questions.begin(state.get("questions"))
+    kept: dict[str, Any] = {}
+    if asker is not None:
+        kept["questions"] = asker
+    if tiers is not None:
+        kept["tiers"] = tiers
+        tiers.restore(state.get("tiers", {}))
+    more = (*(memory_tools() if agent.memory else ()), *(() if asker is None else (asker.tool,)))
     return LoopSettings(
         name=agent.name,
         prompt=prompt.text,
+        remembered=(lambda: memory_block(ctx)) if agent.memory else None,
         add_history=prompt.add_history,
         tools=lambda: tools,
+        more_tools=more,
+        cached_reads=frozenset(agent.cached_reads),
         limits=agent.limits,
         hooks=agent.hooks,
         output=agent.output,
         terminal_tools=frozenset(agent.terminal_tools),
         require_tool_call=agent.require_tool_call,
         stop_on_text=agent.stop_on_text,
-        choose_model=_model(agent),
+        choose_model=_model(agent) if tiers is None else tiers,
+        admit=_admit(agent),
+        decide=_decide(asker, tiers) if agent.markers else None,
         shield=_shield(agent),
+        compact=_fitting(agent, tiers),
+        kept=kept,
     )
 
 
@@ -46,11 +88,14 @@ class Prompt:
     parts: PromptParts = field(default_factory=PromptParts)
 
     async def text(self) -> str:
-        """The system's message."""
+        """The system's message, but for what is remembered."""
         system = self.agent.system
+        instructions = self.agent.instructions
         self.parts = await prompt_parts(
             self.ctx,
-            instructions=self.agent.instructions,
+            instructions=f"{instructions}\n\n{MARKERS_PROMPT}".strip()
+            if self.agent.markers
+            else instructions,
             knowledge=self.agent.knowledge,
             system=system if isinstance(system, AgentSystem) else None,
             make_retriever=self.agent.make_retriever,
@@ -63,15 +108,62 @@ class Prompt:
         transcript.extend(history)
 
 
-def _model(agent: Agent) -> Any:
+def _parameters(agent: Agent) -> JsonObject:
     parameters = dict(agent.parameters)
     if agent.output is not None:
         parameters.setdefault("response_format", agent.output.response_format)
+    return parameters
+
+
+def _model(agent: Agent) -> Any:
+    parameters = _parameters(agent)
 
     def choose(ctx: Context[Any], turn: int) -> tuple[str | None, JsonObject]:
         return ctx.model_asked or agent.model, parameters
 
     return choose
+
+
+def _tiers(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject]) -> TierChoice | None:
+    if agent.tiers is None:
+        return None
+    facts = None if ctx.conversation is None else facts_of(ctx.input_messages, history, pin=agent.tier)
+    return TierChoice(
+        agent.tiers, router=agent.router, facts=facts, pin=agent.tier, parameters=_parameters(agent)
+    )
+
+
+def _fitting(agent: Agent, tiers: TierChoice | None) -> Any:
+    if agent.compaction is None and agent.history_compaction is None and agent.pruning is None:
+        return ContextFitting.unchanged
+    small = tiers.small if tiers is not None else (lambda: (agent.model, {}))
+    return ContextFitting(small, agent.compaction, agent.history_compaction, agent.pruning)
+
+
+def _admit(agent: Agent) -> Any:
+    async def ask_for_leave(
+        ctx: Context[Any], tool: Tool, arguments: JsonObject, tool_call_id: str
+    ) -> Failure | None:
+        return await admit(ctx, agent.approvals, tool, arguments, tool_call_id)
+
+    return ask_for_leave
+
+
+def _decide(asker: AskUser | None, tiers: TierChoice | None) -> Any:
+    async def decide(ctx: Context[Any], text: str) -> Decided:
+        decided = decision(text)
+        if isinstance(decided, Final):
+            return Decided(decided.output)
+        if isinstance(decided, Question):
+            if asker is not None:
+                told = await asker.ask(ctx, decided.text)
+                return Decided(text, str(told["answer"] if told["answer"] is not None else told["note"]))
+            return Decided(text, str(await ctx.ask(decided.text)))
+        if tiers is not None:
+            tiers.reasoned = True
+        return Decided(text, GO_ON)
+
+    return decide
 
 
 def _shield(agent: Agent) -> Any:

@@ -119,6 +119,7 @@ def config_of_llama_stack(given: JsonObject) -> JsonObject:
         "tool_choice": _tool_choice(config),
         "limits": _limits(config.max_infer_iters),
         "output_schema": _output_schema(config.response_format),
+        "memory_enabled": False,  # Its agents know no memory tools: none are offered that nobody asked for.
     }
     return {field: value for field, value in meant.items() if value not in (None, "", [], {})}
 

@@ -69,20 +69,28 @@ class Context(Generic[Deps_co]):
     """What a run's code works through. Every operation is recorded, and on resume or replay read back.
 
     ``run_id``: the run's id. ``input``: its input as recorded. ``target``: the agent or workflow.
-    ``state``: what the code continued as (``continue_as``); None at first.
+    ``state``: what the code continued as (``continue_as``); None at first. ``nested``: whether this is an agent or
+    workflow that another one's code has called, within the same run.
     """
 
     is_run_context: ClassVar[bool] = True
     """By this a tool that takes one is known to be part of the run's code: see ``Tool.in_run``."""
 
     def __init__(
-        self, execution: Execution, *, target: str, input: JsonValue, state: JsonValue = None
+        self,
+        execution: Execution,
+        *,
+        target: str,
+        input: JsonValue,
+        state: JsonValue = None,
+        nested: bool = False,
     ) -> None:
         self._execution = execution
         self.run_id = execution.run
         self.target = target
         self.input = input
         self.state: Any = state
+        self.nested = nested
         self.memory = RunMemory(execution)
         self.blobs = RunBlobs(execution)
 
@@ -169,7 +177,7 @@ class Context(Generic[Deps_co]):
         given: Any = args[0] if len(args) == 1 and not kwargs else _call_input(target.name, args, kwargs)
         given = self._execution.admit(given)
         with in_scope(self._execution, target.name):
-            inner: Context[Any] = Context(self._execution, target=target.name, input=given)
+            inner: Context[Any] = Context(self._execution, target=target.name, input=given, nested=True)
             return await target.execute(inner, given)
 
     async def perform(
@@ -491,7 +499,7 @@ class Context(Generic[Deps_co]):
             "checkpoint", lambda operation: CheckpointSaved(operation=operation, name=name, state=shown)
         )
 
-    def record(self, kind: type[Event], **fields: Any) -> None:
+    def record(self, kind: type[Event], /, **fields: Any) -> None:
         """Record one of evrt's own events as a note of the run. Its texts are as they are given: admit them first."""
         self._note(
             kind.type.partition(".")[0],

@@ -20,7 +20,7 @@ from evrt.agents.journeys.templates import Prompt, StepPrompts
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.loop import Loop
 from evrt.agents.settings import LoopSettings
-from evrt.agents.wiring import settings_of
+from evrt.agents.wiring import history_of, settings_of
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import Conflict, UsageError
 from evrt.events import JsonObject, JsonValue
@@ -244,7 +244,9 @@ class Journey(Generic[State, Step]):
         anew = self.restart and ctx.state is None  # Not where the same turn goes on in another chapter.
         if standing.state is None or (standing.ended is not None and anew):
             await self._start(kept)
-        return (await Loop(ctx, self._settings(ctx, kept)).run(ctx.input_messages)).output
+        history = await history_of(self.agent, ctx)
+        loop = Loop(ctx, self._settings(ctx, kept, history))
+        return (await loop.run(ctx.input_messages, history)).output
 
     async def begin(self, ctx: Context[Any]) -> None:
         """Have it begin, from the first step, unless it is under way."""
@@ -261,9 +263,11 @@ class Journey(Generic[State, Step]):
             if kept.standing is None or not kept.standing.under_way:
                 raise
 
-    def _settings(self, ctx: Context[Any], kept: RunJourney) -> LoopSettings:
+    def _settings(
+        self, ctx: Context[Any], kept: RunJourney, history: Sequence[JsonObject] = ()
+    ) -> LoopSettings:
         """An agent's, but for prompt and tools, which are those of the step."""
-        settings = settings_of(self.agent, ctx)
+        settings = settings_of(self.agent, ctx, history)
 
         async def prompt() -> str:
             return self.get_system_prompt(self._now(kept))

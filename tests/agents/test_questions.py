@@ -14,10 +14,13 @@ import pytest
 from pydantic import BaseModel
 
 import evrt
+from evrt.agents.loop import Loop
 from evrt.agents.markers import Answer, Decision, Final, Question, Reasoning, decision
-from evrt.agents.questions import NOBODY, AskUser, question_key
+from evrt.agents.questions import GO_ON, NOBODY, NOT_ASKED, deciding, question_key
+from evrt.agents.settings import LoopSettings
 from evrt.errors import Conflict, InvalidInput, UsageError
 from evrt.events.calls import QuestionAsked
+from evrt.testing import ScriptedModel
 
 Ctx: TypeAlias = evrt.Context[Any]
 COLOURS = [
@@ -385,7 +388,7 @@ async def test_what_was_asked_survives_continuing_anew() -> None:
 
         @app.workflow
         async def loop(ctx: Ctx) -> list[Any]:
-            asks = AskUser.from_state(evrt.Questions(autonomy="high"), ctx.state)
+            asks = evrt.Questions(autonomy="high").begin(ctx.state)
             if ctx.state is None:
                 await ctx.perform(wished(1, question="Which?"), [asks.tool])
                 ctx.continue_as(asks.to_state())
@@ -449,6 +452,37 @@ def test_a_marker_counts_at_the_beginning_alone_and_a_question_mark_is_no_questi
 ) -> None:
     """S2.1, S2.22, fault 41"""
     assert decision(text, markers=markers) == decided
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+async def test_a_model_that_marks_its_texts_reasons_asks_and_ends(may_ask: bool) -> None:
+    """S2.1, S2.22, fault 41"""
+    said = [
+        "Is it Turin? I might say [FINAL] soon.",
+        "[ASK_USER] Which city?",
+        "  [ASK_USER] which CITY?",
+        "[FINAL] It is done. Shall I go on?",
+    ]
+    model = ScriptedModel(said)
+    async with evrt.App("memory://", models={"script": model}, default_model="script") as app:
+
+        @app.workflow
+        async def loop(ctx: Ctx) -> Any:
+            asks = evrt.Questions(autonomy="high").begin() if may_ask else None
+            settings = LoopSettings(name="asker", decide=deciding(asks))
+            return (await Loop(ctx, settings).run([{"role": "user", "content": "Go."}])).output
+
+        run = await app.run(loop)
+        if may_ask:
+            assert run.waiting_for == ("ask#1",)
+            await app.answer(run.run_id, "Turin")
+            run = await app.resume(run.run_id)
+        assert run.output == "It is done. Shall I go on?"
+        told = [m["content"] for m in model.requests[-1].messages if m["role"] == "user"][1:]
+        assert told[0] == GO_ON
+        assert told[1] == ("Turin" if may_ask else NOT_ASKED)
+        assert str(told[2]).startswith("Turin\n\nYou have asked this before" if may_ask else NOT_ASKED)
+        assert await count(app, run.run_id, "question.asked") == int(may_ask)
 
 
 # ---------------------------------------------------------------------- a callback in this process

@@ -6,26 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from evrt.agents.approving import admit
+from evrt.agents.approving import admitting
 from evrt.agents.context_fitting import ContextFitting
 from evrt.agents.knowledge import AgentSystem, PromptParts, prompt_parts
-from evrt.agents.markers import Final, Question, decision
+from evrt.agents.markers import Reasoning, decision
 from evrt.agents.memory_block import memory_block
 from evrt.agents.memory_tools import memory_tools
-from evrt.agents.questions import AskUser
+from evrt.agents.questions import AskUser, deciding
 from evrt.agents.settings import Blocked, Decided, LoopSettings, kept_state
 from evrt.agents.shields import evaluate
 from evrt.agents.tier_choice import TierChoice, facts_of
-from evrt.effects.tools import Tool
 from evrt.events import JsonObject
-from evrt.events.run import Failure
 from evrt.runtime.context import Context
 from evrt.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
 
-GO_ON = "Go on. Begin with [FINAL] when you have the answer, or with [ASK_USER] to ask."
 MARKERS_PROMPT = (
     "Begin your answer with [FINAL] when you have it. Begin with [ASK_USER] to ask the user a question. Any other text "
     "without a tool call is taken for thinking aloud, and you go on."
@@ -71,7 +68,7 @@ def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] =
         require_tool_call=agent.require_tool_call,
         stop_on_text=agent.stop_on_text,
         choose_model=_model(agent) if tiers is None else tiers,
-        admit=_admit(agent),
+        admit=admitting(agent.approvals),
         decide=_decide(asker, tiers) if agent.markers else None,
         shield=_shield(agent),
         compact=_fitting(agent, tiers),
@@ -140,28 +137,13 @@ def _fitting(agent: Agent, tiers: TierChoice | None) -> Any:
     return ContextFitting(small, agent.compaction, agent.history_compaction, agent.pruning)
 
 
-def _admit(agent: Agent) -> Any:
-    async def ask_for_leave(
-        ctx: Context[Any], tool: Tool, arguments: JsonObject, tool_call_id: str
-    ) -> Failure | None:
-        return await admit(ctx, agent.approvals, tool, arguments, tool_call_id)
-
-    return ask_for_leave
-
-
 def _decide(asker: AskUser | None, tiers: TierChoice | None) -> Any:
+    decided = deciding(asker)
+
     async def decide(ctx: Context[Any], text: str) -> Decided:
-        decided = decision(text)
-        if isinstance(decided, Final):
-            return Decided(decided.output)
-        if isinstance(decided, Question):
-            if asker is not None:
-                told = await asker.ask(ctx, decided.text)
-                return Decided(text, str(told["answer"] if told["answer"] is not None else told["note"]))
-            return Decided(text, str(await ctx.ask(decided.text)))
         if tiers is not None:
-            tiers.reasoned = True
-        return Decided(text, GO_ON)
+            tiers.reasoned = isinstance(decision(text), Reasoning)
+        return await decided(ctx, text)
 
     return decide
 

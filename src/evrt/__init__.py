@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
     from evrt.agents.approving import Approvals
+    from evrt.agents.class_agents import RunResult
+    from evrt.agents.client_tools import client_tool
     from evrt.agents.hooks import Hooks
     from evrt.agents.journeys.detecting import KeywordDetector
     from evrt.agents.journeys.journey import Journey
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
     from evrt.agents.journeys.templates import PromptTemplate, StepPrompts
     from evrt.agents.limits import LoopLimits
     from evrt.agents.loop import Ended, Loop
+    from evrt.agents.mcp import McpServer
     from evrt.agents.output import Output
     from evrt.agents.questions import Questions
     from evrt.agents.settings import LoopSettings
     from evrt.agents.shields import Verdict
+    from evrt.agents.sub_agents import SubAgent
+    from evrt.agents.toolgroups import ToolGroup
     from evrt.agents.workflow import Workflow
     from evrt.app import App, Running
     from evrt.effects.contract import Model, ModelError, ModelReply, ModelRequest
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
         InvalidInput,
         ModelFailed,
         NotFound,
+        OutcomeUnknown,
         ReplayDivergence,
         StepFailed,
         StepLimitReached,
@@ -107,6 +113,7 @@ HOMES = {
     "MemoryChange": "evrt.folds.memory",
     "MemoryItem": "evrt.folds.memory",
     "MemoryPolicy": "evrt.remembering",
+    "McpServer": "evrt.agents.mcp",
     "Model": "evrt.effects.contract",
     "ModelError": "evrt.effects.contract",
     "ModelFailed": "evrt.errors",
@@ -116,6 +123,7 @@ HOMES = {
     "NotFound": "evrt.errors",
     "Option": "evrt.events.calls",
     "Output": "evrt.agents.output",
+    "OutcomeUnknown": "evrt.errors",
     "Projection": "evrt.projection",
     "Questions": "evrt.agents.questions",
     "PromptTemplate": "evrt.agents.journeys.templates",
@@ -129,15 +137,18 @@ HOMES = {
     "Route": "evrt.agents.journeys.routing",
     "Run": "evrt.history",
     "RunPolicy": "evrt.limits",
+    "RunResult": "evrt.agents.class_agents",
     "Running": "evrt.app",
     "StepFailed": "evrt.errors",
     "StepLimitReached": "evrt.errors",
     "StepPrompts": "evrt.agents.journeys.templates",
     "Stream": "evrt.projection",
+    "SubAgent": "evrt.agents.sub_agents",
     "TimedOut": "evrt.errors",
     "Tool": "evrt.effects.tools",
     "ToolContext": "evrt.effects.tools",
     "ToolFailed": "evrt.errors",
+    "ToolGroup": "evrt.agents.toolgroups",
     "ToolOutcome": "evrt.runtime.reply",
     "ToolResult": "evrt.agents.journeys.results",
     "ToolSchema": "evrt.agents.journeys.schemas",
@@ -150,6 +161,7 @@ HOMES = {
     "Won": "evrt.runtime.race",
     "Worker": "evrt.worker.worker",
     "Workflow": "evrt.agents.workflow",
+    "client_tool": "evrt.agents.client_tools",
     "open_log": "evrt.log",
     "redact_secrets": "evrt.secret_patterns",
     "respond_with": "evrt.responding",
@@ -187,6 +199,7 @@ __all__ = [
     "Loop",
     "LoopLimits",
     "LoopSettings",
+    "McpServer",
     "MemoryChange",
     "MemoryItem",
     "MemoryPolicy",
@@ -198,6 +211,7 @@ __all__ = [
     "NotDone",
     "NotFound",
     "Option",
+    "OutcomeUnknown",
     "Output",
     "Projection",
     "PromptTemplate",
@@ -212,15 +226,18 @@ __all__ = [
     "Route",
     "Run",
     "RunPolicy",
+    "RunResult",
     "Running",
     "StepFailed",
     "StepLimitReached",
     "StepPrompts",
     "Stream",
+    "SubAgent",
     "TimedOut",
     "Tool",
     "ToolContext",
     "ToolFailed",
+    "ToolGroup",
     "ToolOutcome",
     "ToolResult",
     "ToolSchema",
@@ -233,6 +250,7 @@ __all__ = [
     "Won",
     "Worker",
     "Workflow",
+    "client_tool",
     "open_log",
     "redact_secrets",
     "respond_with",

@@ -10,6 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from evrt.agents.toolgroups import check_choices
 from evrt.attempts import execute_run, run_logger
 from evrt.config import as_url, read_config
 from evrt.control import Control
@@ -90,6 +91,8 @@ class App(Control, Reading, Finding):
         of your own, besides those that are installed: see ``views``.
     memory_policy
         how long things are remembered, how many, and in which scope where none is named.
+    debug
+        whether an exception of a run's code, once recorded, is also raised where the run that was started here is awaited.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class App(Control, Reading, Finding):
         live: bool | None = None,
         projections: Sequence[AnyProjection] = (),
         memory_policy: MemoryPolicy = KEPT,
+        debug: bool = False,
     ) -> None:
         super().__init__()
         self._url = url
@@ -117,6 +121,7 @@ class App(Control, Reading, Finding):
         self.live = live
         self.projections = tuple(projections)
         self.memory_policy = memory_policy
+        self.debug = debug
         self._log: Log | None = None
         self._turn = Turn()
         self._chats = Chats()
@@ -204,6 +209,8 @@ class App(Control, Reading, Finding):
         """Wait for the runs of this process to end or park, then close the log. Idempotent."""
         while self._running:  # A run may leave a hook.
             await asyncio.wait(self._running)
+        for group in self.toolgroups.values():
+            await group.aclose()
         provider, self._provider = self._provider, None
         if provider is not None:
             await provider.aclose()
@@ -232,18 +239,20 @@ class App(Control, Reading, Finding):
         model: str | None = None,
         revision: int | None = None,
         system: str | None = None,
+        toolgroups: Sequence[str] | None = None,
     ) -> Running:
         """Start a run in this process; its id is known at once, its result when awaited.
 
         ``conversation`` and ``user`` are ids of your own; the log keeps random refs in their place. Of somebody who
         has not logged in, ``user`` is an ``evrt.Anonymous``. ``model`` goes before the agent's own. ``revision`` is one of
         an agent that is defined as data, else the active one; ``system`` the key of the system it is to work in, which has
-        to be said where it is in several.
+        to be said where it is in several. ``toolgroups`` (``"group"`` or ``"group/tool"``) take the place of the agent's own
+        groups in this run.
 
-        Raises NotFound for an unknown target, InvalidInput for an input that does not fit it, Conflict for an agent that
+        Raises NotFound for an unknown target or toolgroup, InvalidInput for an input that does not fit it, Conflict for an agent that
         takes no runs, UsageError for what is asked of the wrong kind of target.
         """
-        choices = Choices(model, revision, system)
+        choices = Choices(model, revision, system, toolgroups)
         found, requested = await self._request(target, input, conversation, user, choices)
         log = await self.log()
         where = requested.conversation
@@ -267,6 +276,7 @@ class App(Control, Reading, Finding):
         at: datetime | None = None,
         idempotency_key: str | None = None,
         concurrent: bool = False,
+        toolgroups: Sequence[str] | None = None,
     ) -> Queued:
         """Ask for a run that a worker executes: see ``evrt worker``. Returns once it is recorded.
 
@@ -283,7 +293,7 @@ class App(Control, Reading, Finding):
 
         Raises NotFound, InvalidInput, UsageError, Conflict (a key that was used for another body).
         """
-        choices = Choices(model, revision, system)
+        choices = Choices(model, revision, system, toolgroups)
         found, requested = await self._request(target, input, conversation, user, choices)
         log = await self.log()
         requested = requested.model_copy(
@@ -322,6 +332,7 @@ class App(Control, Reading, Finding):
         model: str | None = None,
         revision: int | None = None,
         system: str | None = None,
+        toolgroups: Sequence[str] | None = None,
         on_event: OnEvent | None = None,
         on_question: OnQuestion | None = None,
     ) -> Result:
@@ -338,6 +349,7 @@ class App(Control, Reading, Finding):
             model=model,
             revision=revision,
             system=system,
+            toolgroups=toolgroups,
         )
         if on_event is None:
             result = await running
@@ -355,6 +367,7 @@ class App(Control, Reading, Finding):
         model: str | None = None,
         revision: int | None = None,
         system: str | None = None,
+        toolgroups: Sequence[str] | None = None,
         on_question: OnQuestion | None = None,
     ) -> Result:
         """``run`` for code that is not async: opens the log, runs, closes it."""
@@ -367,6 +380,7 @@ class App(Control, Reading, Finding):
                 model=model,
                 revision=revision,
                 system=system,
+                toolgroups=toolgroups,
                 on_question=on_question,
             ),
             "run_sync cannot be used where an event loop is running: await app.run(…) there.",
@@ -426,6 +440,9 @@ class App(Control, Reading, Finding):
         requested = request_of(found, admit(input, self.redact), self.target)
         if choices.model is not None:
             requested = requested.model_copy(update={"model": choices.model})
+        if choices.toolgroups is not None:
+            check_choices(choices.toolgroups, self.toolgroups)
+            requested = requested.model_copy(update={"toolgroups": tuple(choices.toolgroups)})
         payload_of(requested)
         log = await self.log()
         refs = {
@@ -446,6 +463,8 @@ class App(Control, Reading, Finding):
 
         async def execute() -> Result:
             ending = await execute_run(self.make_world(log), target, journal, requested, reason)
+            if self.debug and ending.error is not None:
+                raise ending.error
             if ending.hook is not None:
                 self._own(asyncio.create_task(self._execute_hook(log, ending.hook), name=ending.hook))
             return Result(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from evrt.errors import Conflict
-from evrt.events import JsonValue
+from evrt.errors import Conflict, UsageError
+from evrt.events import JsonObject, JsonValue
 from evrt.history import load_run, resolve_run
-from evrt.inbox import answer_question, decide_approval, settle_write, signal_run, verdict
+from evrt.inbox import answer_question, decide_approval, give_tool_result, settle_write, signal_run, verdict
 from evrt.log import Log
 from evrt.log.coordination import Wake
 from evrt.orders import Cancelled, cancel_run, pause_run, unpause_run
@@ -48,6 +48,29 @@ class Control:
             by=_shown(self, by),
             check=checked_answer,
         )
+
+    async def tool_result(
+        self: Controlled,
+        run: str,
+        tool_call_id: str,
+        result: object = None,
+        *,
+        error: str | None = None,
+        by: str | None = None,
+    ) -> str:
+        """Give what came of a client tool's call: its result, or an error; returns the operation that waits for it.
+
+        Then ``resume`` the run, where no worker does. Raises NotFound (no such call), Conflict (it has its result
+        already, or the run has ended), UsageError (a result and an error; the model gave several calls that id).
+        """
+        if error is not None and result is not None:
+            raise UsageError("A call of a client tool comes to a result or to an error, not to both.")
+        log = await self.log()
+        answer: JsonObject = (
+            {"result": admit(result, self.redact)} if error is None else {"error": admit(error, self.redact)}
+        )
+        found = await resolve_run(log, run)
+        return await give_tool_result(log, found, tool_call_id, answer, by=_shown(self, by))
 
     async def decide(
         self: Controlled,

@@ -17,6 +17,7 @@
     ├── UnusableLog             this file is not a log this version can use
     ├── TreeDisagrees           log, tree or checkpoint has been changed: find out which
     ├── ReplayDivergence        the code does not do what the history says it did
+    ├── OutcomeUnknown          raised by a tool that cannot tell whether its write happened: it is in doubt
     ├── OperationFailed         what a tool, a model or a step came to: an outcome
     │   ├── ToolFailed
     │   ├── ModelFailed
@@ -128,6 +129,13 @@ class ReplayDivergence(EvrtError):
         super().__init__(text)
         self.operation = operation
         self.position = position
+
+
+class OutcomeUnknown(EvrtError):
+    """A tool raises it where it cannot tell whether what it was to do has happened, as its connection broke say.
+
+    A write without an idempotency key is in doubt then, as it is after a time-out; anything else may be tried again.
+    """
 
 
 class OperationFailed(EvrtError):

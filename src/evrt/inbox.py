@@ -92,6 +92,22 @@ async def answer_question(
     return await _append(log, run, decide)
 
 
+async def give_tool_result(
+    log: Log, run: str, tool_call_id: str, answer: JsonObject, *, by: str | None
+) -> str:
+    """Append what came of a call that the client executes; returns its operation. The first result counts.
+
+    ``tool_call_id`` may also be the operation, for a model that gave the same id twice.
+    """
+
+    def decide(history: Run) -> tuple[str, Event]:
+        waiting = history.journal.waiting_for_answer()
+        chosen = _choose_call(history, tool_call_id, waiting)
+        return chosen, QuestionAnswered(operation=chosen, answer=answer, by=by)
+
+    return await _append(log, run, decide, actor="client")
+
+
 async def decide_approval(
     log: Log,
     run: str,
@@ -264,6 +280,38 @@ def _choose(
     raise Conflict(
         f"{operation} of {history.id} does not wait: it has been answered or settled, or has its outcome."
     )
+
+
+def _choose_call(history: Run, tool_call_id: str, waiting: Sequence[Operation]) -> str:
+    """The open question that a client's result is for."""
+    asked = [one for one in history.journal.operations.values() if _asks_client(one)]
+    calls = [one for one in asked if tool_call_id in (one.identity, _tool_call_id(one))]
+    if history.state.ended:
+        raise Conflict(f"{history.id} has ended ({history.status}): it waits for nothing any more.")
+    still = [one.identity for one in calls if one in waiting]
+    if len(still) == 1:
+        return still[0]
+    if still:
+        raise UsageError(
+            f"{history.id} waits for several calls with the id {tool_call_id}: name one of {', '.join(still)} instead."
+        )
+    if calls:
+        raise Conflict(f"The call {tool_call_id} of {history.id} has its result already.")
+    known = ", ".join(str(_tool_call_id(one) or one.identity) for one in asked if one in waiting) or "none"
+    raise NotFound(
+        f"{history.id} has no call {tool_call_id!r:.80} for its client to execute. It waits for: {known}."
+    )
+
+
+def _asks_client(operation: Operation) -> bool:
+    asked = operation.intent.event if operation.intent is not None else None
+    return isinstance(asked, QuestionAsked) and asked.tool is not None
+
+
+def _tool_call_id(operation: Operation) -> str | None:
+    assert operation.intent is not None
+    assert isinstance(operation.intent.event, QuestionAsked)
+    return operation.intent.event.tool_call_id
 
 
 def _described(journal: Journal, history: Run) -> str:

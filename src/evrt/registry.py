@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
 from evrt.agents.approving import Approvals
+from evrt.agents.class_agents import ClassAgent, Runnable, registering
 from evrt.agents.compaction import Compaction
 from evrt.agents.history_compaction import HistoryCompaction
 from evrt.agents.hooks import NO_HOOKS, Hooks
@@ -22,7 +23,9 @@ from evrt.agents.pruning import Pruning
 from evrt.agents.questions import Questions
 from evrt.agents.routing import Router, route_turn
 from evrt.agents.shields import Shield
+from evrt.agents.sub_agents import SubAgent
 from evrt.agents.tiers import Tier, Tiers
+from evrt.agents.toolgroups import Choice, ToolGroup, ToolGroups, ToolSource
 from evrt.agents.workflow import Workflow
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import InvalidInput, NotFound, UsageError
@@ -33,10 +36,11 @@ from evrt.runtime.runner import TIMEOUT_SECONDS
 from evrt.schedules import Missed, Overlap, Schedule, read_times
 from evrt.seal import admit, keep
 
-Target = Agent | Workflow | Journey[Any, Any] | IntentRouter
-TARGETS = (Agent, Workflow, Journey, IntentRouter)
+Target = Agent | ClassAgent | Workflow | Journey[Any, Any] | IntentRouter
+TARGETS = (Agent, ClassAgent, Workflow, Journey, IntentRouter)
 T = TypeVar("T", bound=Target)
 S = TypeVar("S", bound=Shield)
+G = TypeVar("G", bound=ToolSource)
 
 
 class ScheduleArguments(TypedDict, total=False):
@@ -67,9 +71,9 @@ class Registry:
         self.make_retriever: MakeRetriever = Lexical
         self._targets: dict[str, Target] = {}
         self._tools: dict[str, Tool] = {}
-        self._toolgroups: dict[str, tuple[Tool, ...]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._shields: dict[str, Shield] = {}
+        self._toolgroups = ToolGroups()
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:
@@ -87,7 +91,7 @@ class Registry:
         return self._tools
 
     @property
-    def toolgroups(self) -> Mapping[str, Sequence[Tool]]:
+    def toolgroups(self) -> Mapping[str, ToolSource]:
         """Groups of tools by name."""
         return self._toolgroups
 
@@ -98,16 +102,19 @@ class Registry:
 
     def add_tools(self, *tools: Tool, group: str | None = None) -> None:
         """Register tools for agents that are defined as data, who name them, or the group. Raises UsageError."""
-        if group is not None and (not group or "/" in group or group in self._toolgroups):
-            raise UsageError(
-                f"A group of tools cannot be named {group!r}: it needs a name of its own, without '/'."
-            )
         for tool in tools:
             if not isinstance(tool, Tool):
                 raise UsageError(f"{tool!r:.80} is no tool: write @evrt.tool above the function.")
             self._check_tool(tool, f"a tool given to {'the app' if group is None else f'group {group!r}'}")
         if group is not None:
-            self._toolgroups[group] = tuple(tools)
+            self._toolgroups.add(ToolGroup(group, tools))
+
+    def toolgroup(self, group: G) -> G:
+        """Register a toolgroup (``ToolGroup``, ``McpServer``), before the agents that name it. Raises UsageError."""
+        for tool in group.known.values():
+            self._check_tool(tool, f"the one given to toolgroup {group.name!r}")
+        self._toolgroups.add(group)
+        return group
 
     def agent(
         self,
@@ -115,7 +122,8 @@ class Registry:
         *,
         model: str | None = None,
         instructions: str = "",
-        tools: Sequence[Tool] = (),
+        tools: Sequence[Choice] = (),
+        sub_agents: Sequence[SubAgent] = (),
         model_turns_max: int | None = None,
         limits: LoopLimits = LIMITS,
         output: Any = None,
@@ -144,6 +152,10 @@ class Registry:
     ) -> Agent:
         """Register an agent. ``parameters`` go to the model's provider (temperature=, …).
 
+        tools
+            tools, and toolgroups of the app by name: ``"group"`` or ``"group/tool"``.
+        sub_agents
+            agents that it may ask, or hand the conversation over to: see ``SubAgent``.
         limits, model_turns_max
             how far a run may go: see ``LoopLimits``; the number of model turns may be given by itself.
         output
@@ -173,13 +185,16 @@ class Registry:
             the model marks its answer with [FINAL] and a question with [ASK_USER], and any other text is reasoning.
 
         ``timeout``, ``retry`` and ``policy`` are those of a run: see ``workflow`` and ``RunPolicy``.
-        Raises UsageError when the name, or the name of one of its tools, is taken by something else.
+        Raises UsageError when the name, or the name of one of its tools, is taken by something else; NotFound for a
+        toolgroup that there is not.
         """
         agent = Agent(
             name=name,
             model=model,
             instructions=instructions,
             tools=tuple(tools),
+            groups=self._toolgroups,
+            sub_agents=tuple(sub_agents),
             limits=limits if model_turns_max is None else replace(limits, model_turns_max=model_turns_max),
             output=None if output is None else Output.of(output),
             hooks=hooks or NO_HOOKS,
@@ -333,14 +348,36 @@ class Registry:
         self._schedules[schedule.name] = schedule
         return schedule
 
+    def register(
+        self,
+        agent: Runnable,
+        *,
+        timeout: str | float | None = TIMEOUT_SECONDS,
+        retry: Retry = RUN_RETRY,
+        policy: RunPolicy = PLAIN,
+    ) -> ClassAgent:
+        """Register an agent of your own making: an object with a ``key``, its name, and ``async run(ctx)``.
+
+        Raises UsageError for one that is none, and when its name is taken.
+        """
+        seconds = None if timeout is None else parse_seconds(timeout)
+        return self._register(ClassAgent(agent, timeout_seconds=seconds, retry=retry, policy=policy))
+
+    def register_all(self, functions: Sequence[str]) -> None:
+        """Call functions named as ``module:function`` with the app, so that each registers what it has. Raises UsageError."""
+        for function in registering(functions):
+            function(self)
+
     def add(self, target: Target) -> None:
         """Register an agent or workflow that was made elsewhere. Raises UsageError as ``agent`` does."""
         if not isinstance(target, TARGETS):
             raise UsageError(
                 f"{target!r:.80} is no agent, journey or workflow, and no function that registers one with an app."
             )
-        if not isinstance(target, Workflow):
-            self._check_tools(target.agent if isinstance(target, Journey) else target)
+        if isinstance(target, Journey):
+            self._check_tools(target.agent)
+        elif isinstance(target, Agent | IntentRouter):
+            self._check_tools(target)
         self._register(target)
 
     def target(self, name: str) -> Target:
@@ -382,7 +419,7 @@ class Registry:
 
     def _check_tools(self, agent: Agent | IntentRouter) -> None:
         for tool in agent.tools:
-            if tool.in_run:
+            if not isinstance(tool, Tool) or tool.in_run:
                 continue  # Its results are the run's own: nobody settles them, so nobody looks it up by its name.
             self._check_tool(tool, f"the one given to agent {agent.name!r}")
 

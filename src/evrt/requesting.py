@@ -182,13 +182,13 @@ async def _known(log: Log, key: Key, requested: RunRequested) -> str | None:
     if isinstance(before, RunRequested) and _body(before) != _body(requested):
         raise Conflict(
             f"The idempotency key {key.key!r:.80} was used for another request already, which became {run}: it had "
-            "another target, input or conversation. Take a key of its own for every request."
+            "another target, input, conversation or toolgroups. Take a key of its own for every request."
         )
     return run
 
 
 def _body(requested: RunRequested) -> tuple[object, ...]:
-    return requested.target, requested.input, requested.conversation
+    return requested.target, requested.input, requested.conversation, requested.toolgroups
 
 
 def rate_of(limit: RateLimit | None, requested: RunRequested) -> Rate | None:

@@ -196,12 +196,13 @@ async def test_a_tool_that_is_named_has_a_time_limit_and_may_need_leave() -> Non
     """B10: confirmation, and 30 seconds where neither the agent nor the tool says otherwise."""
     from evrt.agents.config import config_of
     from evrt.definitions.building import tools_of
+    from evrt.effects.tools import Tool
 
     app, _ = app_with("memory://")
     config = config_of(
         {"tools": ["weather", "prices", {"name": "outdoors/weather", "timeout_seconds": 2, "confirm": True}]}
     )
-    first, second, third = tools_of("support", config, app)
+    first, second, third = (one for one in tools_of("support", config, app) if isinstance(one, Tool))
     assert [tool.timeout_seconds for tool in (first, second, third)] == [30.0, 5.0, 2.0]
     assert [tool.confirm for tool in (first, second, third)] == [False, False, True]
     assert weather.timeout_seconds is None

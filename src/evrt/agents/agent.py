@@ -18,8 +18,10 @@ from evrt.agents.pruning import Pruning
 from evrt.agents.questions import Questions
 from evrt.agents.routing import Router, route_turn
 from evrt.agents.shields import Shield
+from evrt.agents.sub_agents import SubAgent, check_sub_agents
 from evrt.agents.tiers import Tier, Tiers
-from evrt.agents.wiring import history_of, settings_of
+from evrt.agents.toolgroups import Choice, ToolSource, check_choices
+from evrt.agents.wiring import equip, history_of, settings_of
 from evrt.effects.tools import Tool
 from evrt.errors import UsageError
 from evrt.events import JsonObject, JsonValue
@@ -39,7 +41,10 @@ class Agent:
     name: str
     model: str | None = None
     instructions: str = ""
-    tools: Sequence[Tool] = ()
+    tools: Sequence[Choice] = ()
+    groups: Mapping[str, ToolSource] = field(default_factory=dict)
+    """What toolgroups the tools may name."""
+    sub_agents: Sequence[SubAgent] = ()
     limits: LoopLimits = LIMITS
     output: Output | None = None
     hooks: Hooks = NO_HOOKS
@@ -76,14 +81,17 @@ class Agent:
     kind: Kind = "agent"
 
     def __post_init__(self) -> None:
-        names = [tool.name for tool in self.tools]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        own = [tool.name for tool in self.tools if isinstance(tool, Tool)]
+        twice = sorted({name for name in own if own.count(name) > 1})
         if twice:
             raise UsageError(
                 f"Agent {self.name} has two tools named {', '.join(twice)}: give each its own name."
             )
-        missing = sorted(set(self.terminal_tools) - set(names))
-        if missing:
+        check_choices(self.tools, self.groups)
+        check_sub_agents(self.sub_agents, own)
+        named = {*own, *(sub_agent.tool_name for sub_agent in self.sub_agents)}
+        missing = sorted(set(self.terminal_tools) - named)
+        if missing and len(own) == len(self.tools):  # What is in a group, a run may be the first to know.
             raise UsageError(
                 f"Agent {self.name}: terminal_tools names {', '.join(missing)}, which it does not have."
             )
@@ -102,5 +110,6 @@ class Agent:
     async def execute(self, ctx: Context[Any], input: JsonValue) -> Any:
         """Run the loop; returns the answer. Raises StepLimitReached, ModelFailed, InvalidInput."""
         history = await history_of(self, ctx)
-        settings = settings_of(self, ctx, history)
-        return (await Loop(ctx, settings).run(ctx.input_messages, history)).output
+        loop = Loop(ctx, settings_of(self, ctx, history))
+        await equip(self, loop)
+        return (await loop.run(ctx.input_messages, history)).output

@@ -15,13 +15,16 @@ from evrt.agents.memory_tools import memory_tools
 from evrt.agents.questions import AskUser, deciding
 from evrt.agents.settings import Blocked, Decided, LoopSettings, kept_state
 from evrt.agents.shields import evaluate
+from evrt.agents.sub_agents import Control, summarise_by, tools_for
 from evrt.agents.tier_choice import TierChoice, facts_of
+from evrt.agents.toolgroups import resolve
 from evrt.events import JsonObject
 from evrt.runtime.context import Context
 from evrt.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
     from evrt.agents.agent import Agent
+    from evrt.agents.loop import Loop
 
 MARKERS_PROMPT = (
     "Begin your answer with [FINAL] when you have it. Begin with [ASK_USER] to ask the user a question. Any other text "
@@ -41,7 +44,6 @@ async def history_of(agent: Agent, ctx: Context[Any]) -> Sequence[JsonObject]:
 
 def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] = ()) -> LoopSettings:
     """The settings of one run of an agent's loop. Raises TierNotConfigured."""
-    tools = tuple(agent.tools)
     prompt = Prompt(agent, ctx)
     state: Any = kept_state(ctx).get("more", {})
     tiers = _tiers(agent, ctx, history)
@@ -58,7 +60,6 @@ def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] =
         prompt=prompt.text,
         remembered=(lambda: memory_block(ctx)) if agent.memory else None,
         add_history=prompt.add_history,
-        tools=lambda: tools,
         more_tools=more,
         cached_reads=frozenset(agent.cached_reads),
         limits=agent.limits,
@@ -74,6 +75,22 @@ def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] =
         compact=_fitting(agent, tiers),
         kept=kept,
     )
+
+
+async def equip(agent: Agent, loop: Loop) -> None:
+    """Give a loop its tools: the agent's own, those of toolgroups, which may have to be asked for, and its sub-agents."""
+    ctx, settings = loop.ctx, loop.settings
+    control = Control()
+    tools = await resolve(ctx, agent.tools, agent.groups)
+    tools += tools_for(
+        ctx,
+        agent.sub_agents,
+        control,
+        messages=lambda: loop.transcript.messages,
+        summarise=summarise_by(ctx.model_asked or _small(agent)),
+    )
+    settings.tools = lambda: tools
+    settings.handed_off = lambda: control.handed_off
 
 
 @dataclass(slots=True, eq=False)
@@ -128,6 +145,11 @@ def _tiers(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject]) -> Ti
     return TierChoice(
         agent.tiers, router=agent.router, facts=facts, pin=agent.tier, parameters=_parameters(agent)
     )
+
+
+def _small(agent: Agent) -> str | None:
+    """The model that summarises what a sub-agent is told."""
+    return agent.model if agent.tiers is None else agent.tiers.choose("small").config.model
 
 
 def _fitting(agent: Agent, tiers: TierChoice | None) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from evrt.agents.agent import Agent
+from evrt.agents.client_tools import client_tool
 from evrt.agents.config import (
     TOOL_TIMEOUT_SECONDS,
     AgentConfig,
@@ -23,11 +24,13 @@ from evrt.agents.knowledge import AgentSystem, Knowledge, MakeRetriever
 from evrt.agents.limits import LoopLimits
 from evrt.agents.output import Output
 from evrt.agents.shields import Shield
+from evrt.agents.toolgroups import Choice, ToolSource
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import NotFound
 from evrt.folds.definitions import SystemDefinition
 from evrt.requesting import Pin
 from evrt.retry import parse_seconds
+from evrt.runtime.context import Context
 
 logger = logging.getLogger("evrt.definitions")
 
@@ -38,7 +41,7 @@ class Code(Protocol):
     @property
     def tools(self) -> Mapping[str, Tool]: ...
     @property
-    def toolgroups(self) -> Mapping[str, Sequence[Tool]]: ...
+    def toolgroups(self) -> Mapping[str, ToolSource]: ...
     @property
     def shields(self) -> Mapping[str, Shield]: ...
     @property
@@ -55,6 +58,7 @@ def agent_of(key: str, config: AgentConfig, system: AgentSystem | None, pin: Pin
         model=config.model,
         instructions=config.instructions,
         tools=tools,
+        groups=groups_of(config, tools, code),
         limits=LoopLimits(**loop),
         output=None if config.output_schema is None else Output.of(config.output_schema),
         input_shields=config.input_shields,
@@ -71,22 +75,62 @@ def agent_of(key: str, config: AgentConfig, system: AgentSystem | None, pin: Pin
     )
 
 
-def tools_of(key: str, config: AgentConfig, code: Code) -> tuple[Tool, ...]:
-    """The tools that a configuration names; one that is named itself goes before the same one of a group."""
-    found = {entry.name: _tool(key, entry, code) for entry in config.tools}
-    named = {tool.name for tool in found.values()}
-    groups = [
-        _limited(tool, None)
-        for group in config.toolgroups
-        for tool in _group(key, group, code)
-        if tool.name not in named
-    ]
-    return (*found.values(), *groups, *(_client_tool(tool) for tool in config.client_tools))
+def tools_of(key: str, config: AgentConfig, code: Code) -> tuple[Choice, ...]:
+    """The tools that a configuration names, and the groups by their names, as ``groups_of`` has them."""
+    found = [_tool(key, entry, code) for entry in config.tools]
+    for group in config.toolgroups:
+        _group(key, group, code)
+    whole = {f"{group}/" for group in config.toolgroups}
+    single = [one for one in found if not (isinstance(one, str) and f"{one.partition('/')[0]}/" in whole)]
+    return (*single, *config.toolgroups, *(_client_tool(tool) for tool in config.client_tools))
 
 
-def _tool(key: str, entry: ToolEntry, code: Code) -> Tool:
+def groups_of(config: AgentConfig, tools: Sequence[Choice], code: Code) -> dict[str, ToolSource]:
+    """The groups of the app as this agent has them: a tool that it names itself goes before the same one of a group."""
+    named = {tool.name for tool in tools if isinstance(tool, Tool)}
+    return {
+        name: _Limited(group, named, {entry.name: entry for entry in config.tools})
+        for name, group in code.toolgroups.items()
+    }
+
+
+class _Limited:
+    """A group whose tools may not take for ever, or as the agent's entry for one of them says."""
+
+    def __init__(self, group: ToolSource, without: Set[str], entries: Mapping[str, ToolEntry]) -> None:
+        self.name = group.name
+        self._group = group
+        self._without = without
+        self._entries = entries
+
+    @property
+    def known(self) -> Mapping[str, Tool]:
+        return self._changed(self._group.known)
+
+    def check(self, tool: str) -> None:
+        self._group.check(tool)
+
+    async def tools(self, ctx: Context[Any]) -> Mapping[str, Tool]:
+        return self._changed(await self._group.tools(ctx))
+
+    async def aclose(self) -> None:
+        """It is the app that closes the group."""
+
+    def _changed(self, tools: Mapping[str, Tool]) -> Mapping[str, Tool]:
+        return {
+            name: _as_entered(tool, self._entries.get(f"{self.name}/{name}"))
+            for name, tool in tools.items()
+            if tool.name not in self._without
+        }
+
+
+def _tool(key: str, entry: ToolEntry, code: Code) -> Choice:
+    """The tool of an entry; its name where it is one of a group that has to be asked for its tools."""
     group, slash, name = entry.name.rpartition("/")
-    known = {tool.name: tool for tool in _group(key, group, code)} if slash else code.tools
+    known = _group(key, group, code).known if slash else code.tools
+    if slash and not known:
+        _group(key, group, code).check(name)
+        return entry.name
     tool = known.get(name)
     if tool is None:
         names = ", ".join(sorted(known)) or "none"
@@ -94,6 +138,12 @@ def _tool(key: str, entry: ToolEntry, code: Code) -> Tool:
         raise NotFound(
             f"Agent {key} names the tool {entry.name!r:.80}, which the app does not have. {where}: {names}."
         )
+    return _as_entered(tool, entry)
+
+
+def _as_entered(tool: Tool, entry: ToolEntry | None) -> Tool:
+    if entry is None:
+        return _limited(tool, None)
     confirm = tool.confirm if entry.confirm is None else entry.confirm
     return replace(_limited(tool, entry.timeout_seconds), confirm=confirm)
 
@@ -105,23 +155,17 @@ def _limited(tool: Tool, seconds: float | None) -> Tool:
     return replace(tool, timeout_seconds=seconds or tool.timeout_seconds or TOOL_TIMEOUT_SECONDS)
 
 
-def _group(key: str, name: str, code: Code) -> Sequence[Tool]:
-    group = code.toolgroups.get(name)
-    if group is None:
+def _group(key: str, name: str, code: Code) -> ToolSource:
+    if name not in code.toolgroups:
         names = ", ".join(sorted(code.toolgroups)) or "none"
         raise NotFound(
             f"Agent {key} names the group of tools {name!r:.80}, which the app does not have. It has: {names}."
         )
-    return group
+    return code.toolgroups[name]
 
 
 def _client_tool(tool: ClientTool) -> Tool:
-    async def wait_for_client(**arguments: object) -> None:
-        raise NotImplementedError
-
-    return Tool.from_schema(
-        wait_for_client, name=tool.name, description=tool.description, parameters=tool.parameters, client=True
-    )
+    return client_tool(tool.name, tool.description, tool.parameters)
 
 
 def knowledge_from(entry: KnowledgeEntry) -> Knowledge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ class Choices:
     model: str | None = None
     revision: int | None = None
     system: str | None = None
+    toolgroups: Sequence[str] | None = None
 
 
 NO_CHOICES = Choices()

@@ -255,10 +255,14 @@ class Option(BaseModel):
 
 @register
 class QuestionAsked(Event):
-    """The code asks a person and waits."""
+    """The code asks a person and waits; or it asks the client of the run for the result of a tool that this executes.
+
+    Then ``tool`` is its name, with the arguments, and the answer is ``{"result": …}`` or ``{"error": text}``.
+    """
 
     type: ClassVar[str] = "question.asked"
     volatile: ClassVar[frozenset[str]] = frozenset({"due"})
+    came_later: ClassVar[frozenset[str]] = frozenset({"tool", "arguments", "tool_call_id"})
 
     operation: str
     digest: str
@@ -272,6 +276,9 @@ class QuestionAsked(Event):
     """Whether an answer may be none of the options; null, which is as true, where there are none."""
     answer_schema: JsonObject | None = None
     """The JSON schema that the answer has to fit."""
+    tool: str | None = None
+    arguments: JsonValue = None
+    tool_call_id: str | None = None
 
 
 @register

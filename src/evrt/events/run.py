@@ -40,6 +40,18 @@ class Failure(BaseModel):
     message: str
 
 
+class Delegation(BaseModel):
+    """Why an agent runs for another one: for a piece of work (``delegate``), or to take over (``handoff``).
+
+    ``above`` names the agents that stand above it, the first one first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    mode: Literal["delegate", "handoff"]
+    above: tuple[str, ...]
+
+
 @register
 class RunRequested(Event):
     """Somebody wants this agent or workflow to run on this input."""
@@ -64,7 +76,9 @@ class RunRequested(Event):
             "defined_at",
         }
     )
-    came_later: ClassVar[frozenset[str]] = frozenset({"revision", "system_revision", "model", "untrusted"})
+    came_later: ClassVar[frozenset[str]] = frozenset(
+        {"revision", "system_revision", "model", "untrusted", "delegation", "toolgroups"}
+    )
 
     target: str
     kind: Kind
@@ -100,6 +114,10 @@ class RunRequested(Event):
     """The model that was asked for in place of the agent's own."""
     untrusted: tuple[str, ...] = ()
     """Where what its input holds may come from, beyond those who may be trusted: see ``Context.untrusted``."""
+    delegation: Delegation | None = None
+    """Of an agent that runs for another one."""
+    toolgroups: tuple[str, ...] | None = None
+    """The groups of tools, or single ones as ``group/tool``, that it has in place of its agent's own groups."""
 
 
 @register

@@ -19,6 +19,7 @@ from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.run import (
     ChildEnded,
     ChildStarted,
+    Delegation,
     RunRequested,
     RunStepLimitReached,
     RunSucceeded,
@@ -77,7 +78,9 @@ class Child:
             if self._ended is None:
                 self._waits += 1
                 self._ended = await _end(execution, self._operation, self._waits)
-            return await _output(execution, self._ended)
+            output = await _output(execution, self._ended)
+            execution.untrusted.setdefault(f"child:{self.target}")
+            return output
         finally:
             self._waited_for = False
 
@@ -89,6 +92,7 @@ async def start(
     *,
     conversation: str | None,
     priority: int | None,
+    delegation: Delegation | None = None,
 ) -> Child:
     """Start a child; it is durable with what the run records next. Raises NotFound, UsageError, InvalidInput."""
     name = target if isinstance(target, str) else target.name
@@ -97,7 +101,7 @@ async def start(
     asked = None
     if identity not in execution.journal.operations:
         found = await _found(execution, target)
-        asked = _request(execution, found, identity, given, conversation, priority)
+        asked = _request(execution, found, identity, given, conversation, priority, delegation)
     known = await execution.begun(identity, "child", digest_of([name, given]))
     if known is not None:
         assert known.intent is not None
@@ -143,6 +147,7 @@ def _request(
     given: JsonValue,
     conversation: str | None,
     priority: int | None,
+    delegation: Delegation | None,
 ) -> tuple[RunRequested, RateLimit | None]:
     """What asks for the child, but for its conversation. Raises what is wrong with it, on a replay as at first."""
     parent = execution.journal.requested
@@ -154,6 +159,8 @@ def _request(
             "priority": inherited if priority is None else check_priority(priority),
             "parent": execution.run,
             "operation_of_parent": identity,
+            "untrusted": tuple(execution.untrusted),
+            "delegation": delegation,
         }
     )
     payload_of(requested)

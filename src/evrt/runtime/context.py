@@ -14,7 +14,15 @@ from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.calls import ModelCallCompleted, ModelCallFailed, Option, ValueRecorded
-from evrt.events.run import CheckpointSaved, ErrorReported, Failure, GuardApplied, MessageProduced, RunEmitted
+from evrt.events.run import (
+    CheckpointSaved,
+    Delegation,
+    ErrorReported,
+    Failure,
+    GuardApplied,
+    MessageProduced,
+    RunEmitted,
+)
 from evrt.folds.journal import established, operation_of
 from evrt.folds.messages import input_messages
 from evrt.limits import RunPolicy
@@ -125,6 +133,20 @@ class Context(Generic[Deps_co]):
     def input_messages(self) -> list[JsonObject]:
         """The input as chat messages."""
         return input_messages(self.input)
+
+    @property
+    def delegation(self) -> Delegation | None:
+        """For which agents this one runs, where it is a sub-agent (``SubAgent``)."""
+        requested = self._execution.journal.requested
+        return None if requested is None else requested.delegation
+
+    @property
+    def toolgroups(self) -> tuple[str, ...] | None:
+        """The groups of tools that the run was asked for with, in place of its agent's; None where it was asked for without."""
+        requested = self._execution.journal.requested
+        if requested is None or requested.target != self.target:
+            return None
+        return requested.toolgroups
 
     @property
     def replaying(self) -> bool:
@@ -346,16 +368,23 @@ class Context(Generic[Deps_co]):
         *,
         conversation: str | None = None,
         priority: int | None = None,
+        delegation: Delegation | None = None,
     ) -> Child:
         """Start an agent or workflow of the app as a run of its own, and go on; await the child for its output.
 
         The child has its own journal, attempts and time-out, and any worker may execute it. It goes on when this
         run ends without having awaited it. ``conversation`` is an id of your own, as in ``App.start``; a higher
-        ``priority`` is executed first, and without one the child has this run's. Raises NotFound for an unknown target, InvalidInput for an input that does
-        not fit it, UsageError for one that the app does not have.
+        ``priority`` is executed first, and without one the child has this run's. ``delegation`` is what it finds as its
+        ``ctx.delegation``. Where this run is ``untrusted``, so is the child. Raises NotFound for an unknown target,
+        InvalidInput for an input that does not fit it, UsageError for one that the app does not have.
         """
         return await children.start(
-            self._execution, target, input, conversation=conversation, priority=priority
+            self._execution,
+            target,
+            input,
+            conversation=conversation,
+            priority=priority,
+            delegation=delegation,
         )
 
     async def child(

@@ -13,6 +13,7 @@ from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, PayloadTooLarge
 from evrt.events import Event, JsonValue
 from evrt.events.calls import ToolCallCompleted, ToolCallFailed, ToolCallRequested
+from evrt.runtime import client_calls
 from evrt.runtime.execution import Execution
 from evrt.runtime.gather import below
 from evrt.runtime.identity import digest_of
@@ -47,7 +48,7 @@ async def perform(
             refused = _failed(execution, identity, error)
             execution.record(refused)
             return refused
-    outcome = await _outcome(execution, context, tool, identity, arguments)
+    outcome = await _outcome(execution, context, tool, identity, arguments, tool_call_id)
     known = execution.journal.operations.get(identity)
     if known is not None:
         recorded = await execution.outcome_of(known)
@@ -58,12 +59,21 @@ async def perform(
 
 
 async def _outcome(
-    execution: Execution, context: object, tool: Tool, identity: str, arguments: Mapping[str, object]
+    execution: Execution,
+    context: object,
+    tool: Tool,
+    identity: str,
+    arguments: Mapping[str, object],
+    tool_call_id: str | None,
 ) -> ToolCallCompleted | ToolCallFailed:
     try:
         checked = tool.validate(arguments)
         with below(execution, identity):
-            returned: Any = await tool(checked, context)
+            returned: Any = (
+                await _result_of_client(execution, tool, arguments, tool_call_id)
+                if tool.client
+                else await tool(checked, context)
+            )
         result: JsonValue = execution.admit(tool.result_to_json(returned))
         tool.result_from(result)
         outcome = ToolCallCompleted(operation=identity, result=result)
@@ -72,6 +82,18 @@ async def _outcome(
         return outcome
     except Exception as error:  # noqa: BLE001  (whatever it raises is its outcome, for the model to read)
         return _failed(execution, identity, error)
+
+
+async def _result_of_client(
+    execution: Execution, tool: Tool, arguments: Mapping[str, object], tool_call_id: str | None
+) -> JsonValue:
+    try:
+        return await client_calls.ask(
+            execution, tool.name, execution.admit_arguments(arguments), tool_call_id
+        )
+    finally:
+        if not tool.trusted:
+            execution.untrusted.setdefault(f"tool:{tool.name}")
 
 
 def _failed(execution: Execution, identity: str, error: Exception) -> ToolCallFailed:

@@ -100,11 +100,16 @@ async def ask(execution: Execution, question: str, wanted: Wanted, timeout: Leng
     seconds = parse_timeout(timeout)
     identity = execution.bind("ask")
     asked = _asked(execution, identity, question, wanted, timeout)
-    digest = asked.digest
+    return wanted.value(await ask_as(execution, asked, seconds))
+
+
+async def ask_as(execution: Execution, asked: QuestionAsked, seconds: float | None) -> JsonValue:
+    """Ask what is drafted and wait, so many seconds at most; returns the answer as given. Raises TimedOut."""
+    identity = asked.operation
     payload_of(asked)  # Too long a question is refused here, on the first execution as on replay.
-    known = await execution.recorded(identity, "question", digest)
+    known = await execution.recorded(identity, "question", asked.digest)
     if known is not None and known.outcome is not None:
-        return wanted.value(_answer(identity, known.outcome.event))
+        return _answer(identity, known.outcome.event)
     due = await _ask(execution, identity, asked, seconds)
     began = perf_counter()
 
@@ -123,7 +128,7 @@ async def ask(execution: Execution, question: str, wanted: Wanted, timeout: Leng
         cancelled=lambda took: expired(CANCELLED, took),
     )
     outcome = expired(TIMEOUT, 0.0) if found is None else execution.observe(identity, found)
-    return wanted.value(_answer(identity, outcome))
+    return _answer(identity, outcome)
 
 
 def _asked(

@@ -93,6 +93,8 @@ class Ending:
     """Whether it is only the end of a chapter: the code begins anew, as what ``output`` holds."""
     hook: str | None = None
     """The run that was asked for because this one has ended."""
+    error: Exception | None = None
+    """What the code raised, where the run has failed with it."""
 
 
 class Runner:
@@ -411,7 +413,8 @@ class Runner:
         execution = self._execution
         failure = execution.failure(type(error).__name__, str(error) or repr(error))
         operation = error.operation if isinstance(error, OperationFailed) else None
-        return self._close(RunFailed(failure=failure, operation=operation), Ending("failed", failure=failure))
+        ending = Ending("failed", failure=failure, error=error)
+        return self._close(RunFailed(failure=failure, operation=operation), ending)
 
     def _close(self, terminal: Event, ending: Ending) -> Ending:
         try:

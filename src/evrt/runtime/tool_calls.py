@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from evrt.effects.tools import Tool, ToolContext
-from evrt.errors import InvalidInput, PayloadTooLarge
+from evrt.errors import InvalidInput, OutcomeUnknown, PayloadTooLarge
 from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import (
     ToolCallCompleted,
@@ -109,6 +109,8 @@ class _Call:
         self._checked: BaseModel | None = None
         self._key: str | None = None
         self._drafted: Draft | None = None
+        self._unknown = ""
+        """Why nobody knows what the last attempt came to."""
 
     async def outcome(self, arguments: Mapping[str, object]) -> Event:
         execution = self.execution
@@ -180,7 +182,7 @@ class _Call:
         while True:
             event = await self._attempt()
             if event is None:
-                settled = await self._settled("timeout")
+                settled = await self._settled(self._unknown)
                 if settled is not None:
                     return settled
                 await self._again()
@@ -193,7 +195,7 @@ class _Call:
                 return event
 
     async def _attempt(self) -> ToolCallCompleted | ToolCallFailed | None:
-        """One try: an outcome, a failed attempt, or None when a write that must not be repeated timed out."""
+        """One try: an outcome, a failed attempt, or None where nobody knows what a write that must not be repeated came to."""
         execution = self.execution
         world = execution.world
         context = ToolContext(execution.run, self.identity, self.attempt, self._key, world.deps, world.blobs)
@@ -215,12 +217,18 @@ class _Call:
             if limit is None or not limit.expired():
                 return self._raised(error, began)
             if not self.tool.repeatable:
+                self._unknown = "timeout"
                 return None
             return self._failed("timeout", f"No answer within {seconds:g} s.", began, retry=True)
         except asyncio.CancelledError as error:
             if cancels() > before:
                 raise
             return self._raised(error, began)  # Nobody cancelled the call: the tool raised it by itself.
+        except OutcomeUnknown as error:
+            if self.tool.repeatable:
+                return self._raised(error, began)
+            self._unknown = execution.failure("unknown", str(error) or "unknown").message
+            return None
         except Exception as error:  # noqa: BLE001  (whatever a tool raises is its outcome)
             return self._raised(error, began)
         return self._returned(returned, began)

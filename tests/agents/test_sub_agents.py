@@ -79,9 +79,9 @@ async def test_what_an_agent_delegates_is_a_run_whose_output_the_model_reads() -
         assert requested.delegation is not None
         assert (requested.delegation.mode, requested.delegation.above) == ("delegate", ("chief",))
         [offered] = [
-            t["function"]  # type: ignore[index,call-overload]
+            t["function"]
             for t in app.models["leads"].requests[0].tools  # type: ignore[attr-defined]
-            if t["function"]["name"] == "delegate_to_writer"  # type: ignore[index,call-overload]
+            if t["function"]["name"] == "delegate_to_writer"
         ]
         assert offered["description"].endswith("Writes poems.")
         assert (await app.replay(run.run_id)).ok
@@ -175,7 +175,7 @@ async def test_whoever_was_handed_the_conversation_may_hand_it_back() -> None:
         await same_after_every_crash(app, watched, run.run_id)
         assert (await run_off(app, "clerk", "Hello.")).output.startswith("So: ")
         offered = [
-            [t["function"]["name"] for t in r.tools]  # type: ignore[index,call-overload]
+            [t["function"]["name"] for t in r.tools]
             for r in app.models["clerks"].requests  # type: ignore[attr-defined]
         ]
         assert offered[0] == ["hand_back"]

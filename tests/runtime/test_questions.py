@@ -38,6 +38,9 @@ async def test_a_question_parks_the_run_and_the_answer_lets_it_go_on(url: str) -
             "descriptions": None,
             "allow_free_form": True,
             "answer_schema": None,
+            "tool": None,
+            "arguments": None,
+            "tool_call_id": None,
         }
         assert await app.answer(run.run_id, "yes", by="ann") == "ask#1"
         assert (await app.resume(run.run_id)).output == "yes"

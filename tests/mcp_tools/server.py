@@ -64,7 +64,7 @@ def order(item: str) -> str:
 
 
 @server.tool()
-def put(item: str, ctx: Context) -> str:  # type: ignore[type-arg]  # the SDK's own examples leave them out
+def put(item: str, ctx: Context) -> str:
     """Puts an item into the basket, once for each key."""
     meta: Any = ctx.request_context.meta or {}
     key = meta.get("evrt.dev/idempotency-key")

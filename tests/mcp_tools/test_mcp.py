@@ -283,7 +283,7 @@ def test_a_tool_is_named_after_its_server_in_64_characters(server: str, tool: st
         (lambda: McpServer("shop", command=["a"], url="http://a", allow=["a"]), "takes either command="),
         (lambda: McpServer("shop", command="a b", allow=["a"]), "takes either command="),
         (lambda: McpServer("shop", command=["a"]), "offers nothing"),
-        (lambda: McpServer("shop", command=["a"], allow="a"), "takes a list of names of tools"),  # type: ignore[arg-type]
+        (lambda: McpServer("shop", command=["a"], allow="a"), "takes a list of names of tools"),
         (lambda: McpServer("a/b", command=["a"], allow=["a"]), "a text without a /"),
         (
             lambda: McpServer("shop", command=["a"], allow=["a"], effects={"a": "none"}),  # type: ignore[dict-item]

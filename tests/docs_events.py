@@ -13,11 +13,11 @@ from pydantic_core import PydanticUndefined
 
 from evrt.events import EVENT_TYPES, Event
 from evrt.events.calls import Usage
-from evrt.events.run import TERMINAL, Failure
+from evrt.events.run import TERMINAL, Delegation, Failure
 from evrt.folds.journal import CONTROL, INTENTS, OUTCOMES, OUTSIDE, SIGNALLED
 
 PAGE = Path(__file__).parent.parent / "docs" / "events.md"
-PARTS: tuple[type[BaseModel], ...] = (Failure, Usage)
+PARTS: tuple[type[BaseModel], ...] = (Delegation, Failure, Usage)
 """Models that stand inside events."""
 
 JOURNEYS = "`journey-…`"

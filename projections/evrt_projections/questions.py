@@ -76,7 +76,7 @@ def _asked(envelope: Envelope) -> dict[str, object]:
     position = envelope.position
     options = fields["options"]
     described = fields["descriptions"]
-    return {
+    asked: dict[str, object] = {
         "question": clip_text(fields["question"], QUESTION_BYTES_MAX, position),
         "options": options and clip_texts(options, OPTIONS_BYTES_MAX, position),
         "descriptions": described and clip_texts(described, DESCRIPTIONS_BYTES_MAX, position),
@@ -84,6 +84,10 @@ def _asked(envelope: Envelope) -> dict[str, object]:
         "answer_schema": clip(fields["answer_schema"], SCHEMA_BYTES_MAX, position),
         "due": fields["due"],
     }
+    if fields["tool"] is not None:
+        call = {name: fields[name] for name in ("tool", "arguments", "tool_call_id")}
+        asked["details"] = clip(call, DETAILS_BYTES_MAX, position)
+    return asked
 
 
 def _requested(envelope: Envelope) -> dict[str, object]:

@@ -19,7 +19,7 @@ class Waiting(Known):
     question: str = ""
     """The question; what is to be approved; of a write, why nobody knows its outcome."""
     details: JsonValue = None
-    """What helps to decide on an approval."""
+    """What helps to decide on an approval; of a call for the run's client ``tool``, ``arguments`` and ``tool_call_id``."""
     due: int | None = None
     """When nobody waits for it any more."""
     options: tuple[str, ...] | None = None

@@ -14,6 +14,7 @@ import typer
 
 from evrt import __version__
 from evrt.cli import (
+    agents,
     audit,
     blobs,
     conversations,
@@ -28,6 +29,7 @@ from evrt.cli import (
     queue,
     runs,
     schedules,
+    systems,
     turns,
     usage,
     worker,
@@ -91,6 +93,8 @@ cli.command("log")(history.log)
 cli.command("at")(history.at)
 cli.command("replay")(history.replay)
 cli.add_typer(schedules.cli, name="schedules")
+cli.add_typer(agents.cli, name="agents")
+cli.add_typer(systems.cli, name="systems")
 cli.add_typer(conversations.cli, name="conversations")
 cli.add_typer(memory.cli, name="memory")
 cli.command("questions")(questions.questions)

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from evrt.cli.output import harmless, note, on_terminal, out, out_json, paint, p
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, pretty
 from evrt.cli.waiting import hints, wait_texts
+from evrt.definitions.finding import NO_CHOICES, Choices
 from evrt.errors import Denied, EvrtError, InvalidInput, NotFound, Unavailable, UsageError
 from evrt.history import Run, resolve_run
 from evrt.log import open_log
@@ -78,7 +79,14 @@ class Session:
 
 
 def start(
-    place: Place, name: str, given: object, *, conversation: str | None, user: str | None, as_json: bool
+    place: Place,
+    name: str,
+    given: object,
+    *,
+    conversation: str | None,
+    user: str | None,
+    choices: Choices = NO_CHOICES,
+    as_json: bool,
 ) -> int:
     """Start a run and execute it until it ends or waits; returns the exit code."""
     app = place.load_app()
@@ -86,7 +94,7 @@ def start(
 
     async def execute() -> Result:
         try:
-            running = await app.start(name, given, conversation=conversation, user=user)
+            running = await app.start(name, given, conversation=conversation, user=user, **asdict(choices))
         except InvalidInput as error:
             raise with_hint(error, given) from error.__cause__
         session.began(running.run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from evrt.app import App
@@ -11,6 +11,7 @@ from evrt.cli.executing import Session, drive_run, with_hint
 from evrt.cli.following import follow_run, refuse_claimed, was_taken
 from evrt.cli.output import out, out_json
 from evrt.cli.place import Place, require_log
+from evrt.definitions.finding import NO_CHOICES, Choices
 from evrt.errors import Conflict, InvalidInput, UsageError
 from evrt.log.address import MEMORY_URL
 from evrt.result import Result
@@ -27,6 +28,7 @@ class Wish:
     at: str | None = None
     idempotency_key: str | None = None
     concurrent: bool = False
+    choices: Choices = NO_CHOICES
 
     @property
     def options(self) -> list[str]:
@@ -62,6 +64,7 @@ def enqueue(place: Place, name: str, given: object, wish: Wish, *, follow: bool,
                 at=at,
                 idempotency_key=wish.idempotency_key,
                 concurrent=wish.concurrent,
+                **asdict(wish.choices),
             )
         except InvalidInput as error:
             raise with_hint(error, given) from error.__cause__

@@ -59,6 +59,16 @@ def start(
     user: Annotated[
         str | None, typer.Option(metavar="ID", help="The user it is for; an id of yours.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model, in place of the agent's own.")
+    ] = None,
+    revision: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of an agent that is defined as data: this revision of it."),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The system that the agent is to work in.")
+    ] = None,
     detach: DetachOption = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="With --detach: watch until it ends or waits for somebody.")
@@ -94,7 +104,8 @@ def start(
     """
     from evrt.cli import executing, leaving
 
-    wish = leaving.Wish(conversation, user, priority, delay, at, idempotency_key, concurrent)
+    choices = executing.Choices(model, revision, system)
+    wish = leaving.Wish(conversation, user, priority, delay, at, idempotency_key, concurrent, choices)
     asked = [*(["--follow"] if follow else []), *wish.options]
     if asked and not detach:
         raise UsageError(f"{asked[0]} is for a run that is left to workers: add --detach, or leave it out.")
@@ -103,7 +114,9 @@ def start(
     if detach:
         raise typer.Exit(leaving.enqueue(place, name, value, wish, follow=follow, as_json=as_json))
     raise typer.Exit(
-        executing.start(place, name, value, conversation=conversation, user=user, as_json=as_json)
+        executing.start(
+            place, name, value, conversation=conversation, user=user, choices=choices, as_json=as_json
+        )
     )
 
 

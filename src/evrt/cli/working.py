@@ -57,7 +57,7 @@ def work_alone(app: App, settings: Settings, *, as_json: bool) -> int:
         said = served(app, settings)
         voice.say(
             "started",
-            f"Worker {worker.id} serves {listed(said)} on {shown_url(app.url)}, {settings.concurrency} at once.",
+            f"Worker {worker.id} serves {listed(said) or 'the agents defined in its log'} on {shown_url(app.url)}, {settings.concurrency} at once.",
             worker=worker.id,
             targets=said,
             log=shown_url(app.url),

@@ -25,10 +25,12 @@ TAIL_MESSAGES = 4
 """Messages at the end that are always kept, and with them the call that each tool result among them belongs to."""
 FEW_MESSAGES = 5
 """As few are never summarised."""
-GAIN_SHARE = 0.2
-"""Of the budget; a second summary is made only of as much that is new, or the same would be summarised at every step."""
+GAIN_SHARE = 0.5
+"""Of the budget; a further summary waits for as much that is new, or until the budget is full: not one at every step."""
 SUMMARY_SHARE = 0.25
 """Of the budget; a longer summary is cut."""
+SUMMARY_SHARE_MIN = 0.05
+"""Of the budget; where floor and tail leave less than this for a summary, results in the tail make room for it."""
 COMPACTION = "step_compaction"
 """``metadata.kind`` of the message with the summary."""
 SUMMARY_PREFIX = "Earlier in this run: "
@@ -108,19 +110,16 @@ class Compaction:
                 f"{self.budget:,}. They cannot be shortened: make them shorter, or the budget of its compaction larger."
             )
         middle = self.middle_to_summarise(messages, floor) if self.should_compact(messages) else []
-        if self._is_worth_a_summary(messages, middle):
+        new = [message for message in middle if not is_summary(message)]
+        if not new:
+            return [] if tokens > self.budget else None
+        if len(new) == len(middle) or self.count(new) >= GAIN_SHARE * self.budget:
             return middle
         if tokens <= self.budget:
             return None
-        # Results that a model has read are shortened first; only where that is not enough a summary is paid for.
-        anything_new = any(not is_summary(message) for message in middle)
-        return middle if anything_new and self._shortest(messages) > self.budget else []
-
-    def _is_worth_a_summary(self, messages: Sequence[JsonObject], middle: Sequence[JsonObject]) -> bool:
-        new = [message for message in middle if not is_summary(message)]
-        if len(new) == len(middle):
-            return bool(new)
-        return self.count(new) >= GAIN_SHARE * self.budget
+        # Where a summary leaves the tail as it is, it comes first; else results are shortened while that is enough.
+        fits = tokens - self.count(middle) <= (1 - SUMMARY_SHARE_MIN) * self.budget
+        return middle if fits or self._shortest(messages) > self.budget else []
 
     def _shortest(self, messages: Sequence[JsonObject]) -> int:
         return self.count([self._reference(one) if _is_result(one) else one for one in messages])
@@ -147,7 +146,11 @@ class Compaction:
     def _replaced(
         self, messages: Sequence[JsonObject], floor: Collection[int], middle: tuple[int, ...], summary: str
     ) -> Compacted:
-        cut = self._cut(summary, int(SUMMARY_SHARE * self.budget))
+        # The tail goes before the length of the summary.
+        room = self.budget - self.count([one for at, one in enumerate(messages) if at not in middle])
+        room -= self.count([summary_message("")])
+        share = room if room >= SUMMARY_SHARE_MIN * self.budget else self.budget
+        cut = self._cut(summary, int(min(SUMMARY_SHARE * self.budget, share)))
         before = [index for index in sorted(floor) if index < middle[-1]]
         behind = range(middle[-1] + 1, len(messages))
         plan = self._within_budget([*before, summary_message(cut), *behind], messages, floor)

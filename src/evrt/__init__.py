@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from evrt.agents.approving import Approvals
     from evrt.agents.class_agents import RunResult
     from evrt.agents.client_tools import client_tool
+    from evrt.agents.compaction import Compaction
+    from evrt.agents.history_compaction import HistoryCompaction
     from evrt.agents.hooks import Hooks
     from evrt.agents.journeys.detecting import KeywordDetector
     from evrt.agents.journeys.journey import Journey
@@ -30,10 +32,15 @@ if TYPE_CHECKING:
     from evrt.agents.loop import Ended, Loop
     from evrt.agents.mcp import McpServer
     from evrt.agents.output import Output
+    from evrt.agents.prompt_builder import PromptBuilder, RetrievedContext
+    from evrt.agents.pruning import Pruning
     from evrt.agents.questions import Questions
+    from evrt.agents.routing import TurnFacts
+    from evrt.agents.run_events import RunEvent, RunEventType
     from evrt.agents.settings import LoopSettings
     from evrt.agents.shields import Verdict
     from evrt.agents.sub_agents import SubAgent
+    from evrt.agents.tiers import TierConfig, Tiers, tiers_from_env
     from evrt.agents.toolgroups import ToolGroup
     from evrt.agents.workflow import Workflow
     from evrt.app import App, Running
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
     from evrt.errors import (
         ChildFailed,
         Conflict,
+        ContextTooLarge,
         EvrtError,
         Fenced,
         InvalidInput,
@@ -52,6 +60,7 @@ if TYPE_CHECKING:
         ReplayDivergence,
         StepFailed,
         StepLimitReached,
+        TierNotConfigured,
         TimedOut,
         ToolFailed,
         Unavailable,
@@ -91,9 +100,11 @@ HOMES = {
     "Child": "evrt.runtime.children",
     "ChildFailed": "evrt.errors",
     "Columns": "evrt.projection",
+    "Compaction": "evrt.agents.compaction",
     "Completed": "evrt.effects.reconcile",
     "Conflict": "evrt.errors",
     "Context": "evrt.runtime.context",
+    "ContextTooLarge": "evrt.errors",
     "Correlation": "evrt.projection",
     "Document": "evrt.projection",
     "Ended": "evrt.agents.loop",
@@ -101,6 +112,7 @@ HOMES = {
     "EvrtError": "evrt.errors",
     "Failed": "evrt.effects.reconcile",
     "Fenced": "evrt.errors",
+    "HistoryCompaction": "evrt.agents.history_compaction",
     "Hooks": "evrt.agents.hooks",
     "IntentRouter": "evrt.agents.journeys.routing",
     "InvalidInput": "evrt.errors",
@@ -125,17 +137,22 @@ HOMES = {
     "Output": "evrt.agents.output",
     "OutcomeUnknown": "evrt.errors",
     "Projection": "evrt.projection",
-    "Questions": "evrt.agents.questions",
+    "PromptBuilder": "evrt.agents.prompt_builder",
     "PromptTemplate": "evrt.agents.journeys.templates",
+    "Pruning": "evrt.agents.pruning",
+    "Questions": "evrt.agents.questions",
     "Queued": "evrt.waiting",
     "RateLimit": "evrt.limits",
     "ReplayDivergence": "evrt.errors",
     "ReplayReport": "evrt.result",
     "Reply": "evrt.runtime.reply",
     "Result": "evrt.result",
+    "RetrievedContext": "evrt.agents.prompt_builder",
     "Retry": "evrt.retry",
     "Route": "evrt.agents.journeys.routing",
     "Run": "evrt.history",
+    "RunEvent": "evrt.agents.run_events",
+    "RunEventType": "evrt.agents.run_events",
     "RunPolicy": "evrt.limits",
     "RunResult": "evrt.agents.class_agents",
     "Running": "evrt.app",
@@ -144,6 +161,9 @@ HOMES = {
     "StepPrompts": "evrt.agents.journeys.templates",
     "Stream": "evrt.projection",
     "SubAgent": "evrt.agents.sub_agents",
+    "TierConfig": "evrt.agents.tiers",
+    "TierNotConfigured": "evrt.errors",
+    "Tiers": "evrt.agents.tiers",
     "TimedOut": "evrt.errors",
     "Tool": "evrt.effects.tools",
     "ToolContext": "evrt.effects.tools",
@@ -153,6 +173,7 @@ HOMES = {
     "ToolResult": "evrt.agents.journeys.results",
     "ToolSchema": "evrt.agents.journeys.schemas",
     "Transcript": "evrt.runtime.transcript",
+    "TurnFacts": "evrt.agents.routing",
     "Unavailable": "evrt.errors",
     "Unknown": "evrt.effects.reconcile",
     "UsageError": "evrt.errors",
@@ -165,6 +186,7 @@ HOMES = {
     "open_log": "evrt.log",
     "redact_secrets": "evrt.secret_patterns",
     "respond_with": "evrt.responding",
+    "tiers_from_env": "evrt.agents.tiers",
     "tool": "evrt.effects.tools",
     "working": "evrt.worker.worker",
 }
@@ -180,9 +202,11 @@ __all__ = [
     "Child",
     "ChildFailed",
     "Columns",
+    "Compaction",
     "Completed",
     "Conflict",
     "Context",
+    "ContextTooLarge",
     "Correlation",
     "Document",
     "Ended",
@@ -190,6 +214,7 @@ __all__ = [
     "EvrtError",
     "Failed",
     "Fenced",
+    "HistoryCompaction",
     "Hooks",
     "IntentRouter",
     "InvalidInput",
@@ -214,7 +239,9 @@ __all__ = [
     "OutcomeUnknown",
     "Output",
     "Projection",
+    "PromptBuilder",
     "PromptTemplate",
+    "Pruning",
     "Questions",
     "Queued",
     "RateLimit",
@@ -222,9 +249,12 @@ __all__ = [
     "ReplayReport",
     "Reply",
     "Result",
+    "RetrievedContext",
     "Retry",
     "Route",
     "Run",
+    "RunEvent",
+    "RunEventType",
     "RunPolicy",
     "RunResult",
     "Running",
@@ -233,6 +263,9 @@ __all__ = [
     "StepPrompts",
     "Stream",
     "SubAgent",
+    "TierConfig",
+    "TierNotConfigured",
+    "Tiers",
     "TimedOut",
     "Tool",
     "ToolContext",
@@ -242,6 +275,7 @@ __all__ = [
     "ToolResult",
     "ToolSchema",
     "Transcript",
+    "TurnFacts",
     "Unavailable",
     "Unknown",
     "UsageError",
@@ -254,6 +288,7 @@ __all__ = [
     "open_log",
     "redact_secrets",
     "respond_with",
+    "tiers_from_env",
     "tool",
     "working",
 ]

@@ -6,13 +6,13 @@ A turn of a conversation is routed once, by what the user said; a task of its ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evrt.agents.routing import Route, Router, TurnFacts, route_step, route_turn
 from evrt.agents.tiers import Tier, Tiers
 from evrt.agents.tokens import text_content
-from evrt.events import JsonObject, JsonValue
+from evrt.events import JsonObject
 from evrt.events.loop import TierSelected
 from evrt.runtime.context import Context
 
@@ -66,13 +66,20 @@ class TierChoice:
 
     def to_state(self) -> JsonObject:
         """What a long run goes on with."""
-        return {"last": list(self._last) if self._last else None, "reasoned": self.reasoned}
+        return {
+            "last": list(self._last) if self._last else None,
+            "reasoned": self.reasoned,
+            "facts": None if self.facts is None else asdict(self.facts),
+        }
 
-    def restore(self, state: Mapping[str, JsonValue]) -> None:
-        """The inverse of ``to_state``."""
-        last = state.get("last")
-        self._last = (str(last[0]), str(last[1])) if isinstance(last, list | tuple) else None
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``to_state``; of no state nothing."""
+        if not state:
+            return
+        last, facts = state.get("last"), state.get("facts")
+        self._last = None if last is None else (last[0], last[1])
         self.reasoned = bool(state.get("reasoned"))
+        self.facts = None if facts is None else TurnFacts(**facts)
 
 
 def facts_of(

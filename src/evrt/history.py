@@ -19,7 +19,7 @@ from evrt.events import Envelope, Erased, JsonObject, JsonValue, Unknown
 from evrt.events.run import CheckpointSaved, RunContinued, RunRequested
 from evrt.folds.digest import history_digest
 from evrt.folds.journal import Journal, fold_chapters, fold_journal
-from evrt.folds.memory import Memory, MemoryItem
+from evrt.folds.memory import MemoryItem, fold_memory, own_memory, shared_memory
 from evrt.folds.messages import fold_messages
 from evrt.folds.requests import rebuild_request
 from evrt.folds.run import RunState, fold_run
@@ -222,16 +222,20 @@ async def find_run(log: Log, revision: str) -> Run:
 
 
 async def memory_at(log: Log, run: Run) -> dict[str, dict[str, MemoryItem]]:
-    """What the scopes of a run remembered at its last event: scope, key, item."""
+    """What the scopes of a run remembered at its last event, without what had expired by then: scope, key, item."""
+    user, conversation = run.state.user, run.state.conversation
+    requested = run.events[0].event
+    system = requested.system if isinstance(requested, RunRequested) else None
+    streams = {"user": user and own_memory(user), "conversation": conversation and own_memory(conversation)}
+    if user is not None and system is not None:
+        streams["system"] = shared_memory(system, user)
     found: dict[str, dict[str, MemoryItem]] = {}
-    for scope, ref in (("user", run.state.user), ("conversation", run.state.conversation)):
-        if ref is None:
-            continue
-        memory = Memory()
-        for envelope in envelopes(await log.read_stream(f"memory-{ref}")):
-            if envelope.position <= run.state.position:
-                memory.apply(envelope)
-        found[scope] = memory.items
+    for scope, stream in streams.items():
+        if stream is not None:
+            events = envelopes(await log.read_stream(stream))
+            memory = fold_memory(event for event in events if event.position <= run.state.position)
+            items = memory.newest_first(run.events[-1].time)
+            found[scope] = {item.key: item for item in reversed([*items])}
     return found
 
 

@@ -81,7 +81,14 @@ def wait_document(operation: Operation) -> JsonObject:
 def memory_document(memory: dict[str, dict[str, MemoryItem]]) -> JsonObject:
     """Scopes, keys, items."""
     return {
-        scope: {key: {**item._asdict(), "time": rfc3339(item.time)} for key, item in items.items()}
+        scope: {
+            key: {
+                **item._asdict(),
+                "time": rfc3339(item.time),
+                "expires_at": rfc3339_or_none(item.expires_at),
+            }
+            for key, item in items.items()
+        }
         for scope, items in memory.items()
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from crash.foreign import Client, Foreign
 from crash.mortal import MortalApp
 from crash.world import MODEL, Line, World
 from evrt import Agent, Completed, Conflict, Context, NotDone, Retry, ToolContext, ToolFailed, tool
@@ -361,6 +362,7 @@ def make_app(url: str, world: World, *, plant: str | None = None) -> MortalApp:
     app.agent("assistant", model="script", instructions="Be useful.", tools=PORTER.tools, retry=NO_RETRY)
     for run in WORKFLOWS:
         app.workflow(retry=QUICK if run.__name__ in TRIED_AGAIN else NO_RETRY)(run)
+    app.register(Foreign(Client(world), (look, book, pay, send)), retry=NO_RETRY)
     from crash.programs import perform  # Which is made of what is above.
 
     app.workflow(retry=QUICK)(perform)

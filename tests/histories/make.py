@@ -478,6 +478,36 @@ async def superseded(app: evrt.App) -> None:
     await app.resume(await app.retry(first.run_id))
 
 
+@scenario
+async def journeys(app: evrt.App) -> None:
+    """A router, and a journey that is begun, changed, refused, ended, and come back to."""
+    from journeys.examples.branching import claim
+    from journeys.examples.linear import signup
+    from journeys.obedient import obey, words
+
+    routes = [evrt.Route(signup, "sign_up", "An account."), evrt.Route(claim, "make_a_claim", "Damage.")]
+    desk = evrt.IntentRouter("desk", routes=routes, model="router")
+    app.models["script"] = ScriptedModel(obey)
+    app.models["router"] = ScriptedModel([call("make_a_claim"), call("make_a_claim")])
+    for target in (signup, claim, desk):
+        app.add(target)
+    turns = (
+        "My cup is broken ☕",
+        words("pay", ("report", {"what": "cup", "amount": 9})),
+        words("pay"),
+        "Thanks!",
+        "My plate is broken, too",
+        words(("report", {"what": "plate", "amount": 900}), "review"),
+    )
+    done = [await app.run(desk, turn, conversation="chat", user="ann") for turn in turns]
+    other = await app.run(claim, words("review"), conversation="chat", user="ann")
+    for run in (other, done[-1]):  # The second comes too late.
+        await app.decide(run.run_id, True, by="Bo")
+        await app.resume(run.run_id)
+    await app.journeys.reroute("desk", "chat", to="signup", by="Bo")
+    await app.run(desk, words("begin"), conversation="chat", user="ann")
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

@@ -495,6 +495,71 @@ async def test_a_journey_is_complete_when_a_tool_says_so() -> None:
         assert (await standing(app, "door")).ended == "complete"
 
 
+async def test_a_journey_that_uses_up_its_turns_has_not_succeeded_and_goes_on_with_the_next_message() -> None:
+    """Fault 64"""
+    door = a_door(model_turns_max=2)
+    model = ScriptedModel([call("knock"), call("knock", fail=False), "I knocked twice.", "Nobody came."])
+    async with app_with(door, model=model) as app:
+        [turn, after] = await talk(app, door, "Knock until somebody comes!", "And?")
+        assert (turn.status, turn.output) == ("step_limit", "I knocked twice.")
+        [limit] = await events_of(app, turn.run_id, "run.step_limit_reached")
+        assert (limit.model_turns_max, limit.summary) == (2, "I knocked twice.")
+        assert (after.status, after.output) == ("succeeded", "Nobody came.")
+        assert (await state_of(app, "door"))["knocks"] == 2
+        await replays(app, turn, after)
+
+
+async def test_a_terminal_tool_ends_the_turn_with_its_result() -> None:
+    """B56"""
+    door = a_door(terminal_tools=["knock"], require_tool_call=True)
+    model = ScriptedModel(["Shall I?", call("knock")])
+    async with app_with(door, model=model) as app:
+        [turn] = await talk(app, door, "Knock!")
+        assert (turn.status, turn.output) == ("succeeded", "knocked 1")
+        assert len(model.requests) == 2
+        await replays(app, turn)
+    with pytest.raises(UsageError, match="terminal_tools names open"):
+        app_with(a_door(terminal_tools=["open"]))
+
+
+async def test_the_loop_runs_by_itself_with_messages_tools_and_a_prompt() -> None:
+    """S4.9, B56"""
+    seen: list[str] = []
+
+    async def on_tool_start(name: str, arguments: str) -> None:
+        seen.append(name)
+
+    @evrt.tool(effect="read")
+    async def look(where: str) -> str:
+        """Look somewhere."""
+        return f"saw the {where}"
+
+    async def prompt() -> str:
+        return "Look around."
+
+    settings: dict[str, Any] = {
+        "prompt": prompt,
+        "tools": lambda: [look],
+        "hooks": evrt.Hooks(on_tool_start=on_tool_start),
+    }
+    model = ScriptedModel([call("look", where="sea"), "Blue.", call("look", where="sky")])
+    app = app_with(model=model, default_model="script")
+
+    @app.workflow
+    async def looks(ctx: Ctx) -> Any:
+        said: list[JsonObject] = [{"role": "user", "content": "What is there?"}]
+        first = await evrt.Loop(ctx, evrt.LoopSettings(name="looks", **settings)).run(said)
+        ends = evrt.LoopSettings(name="looks", terminal_tools=frozenset({"look"}), **settings)
+        second = await evrt.Loop(ctx, ends).run(said)
+        return [first.output, first.stopped, second.output, second.stopped]
+
+    async with app:
+        result = await app.run(looks)
+        assert result.output == ["Blue.", "text_response", "saw the sky", "terminal_tool:look"]
+        assert seen == ["look", "look"]
+        await replays(app, result)
+
+
 # ------------------------------------------------------------------------- overrides, and what is refused
 
 

@@ -196,9 +196,8 @@ class Journey(Generic[State, Step]):
             ) from error
 
     def get_system_prompt(self, state: State) -> str:
-        """What is said to the model at this state."""
-        parts = (self.instructions, self.prompts.render(state))
-        return "\n\n".join(part for part in parts if part)
+        """What is said to the model at this state, after the instructions."""
+        return self.prompts.render(state)
 
     def get_tools(self, state: State) -> Sequence[Tool]:
         """The tools that the model may call at this state, and no others."""
@@ -268,9 +267,14 @@ class Journey(Generic[State, Step]):
     ) -> LoopSettings:
         """An agent's, but for prompt and tools, which are those of the step."""
         settings = settings_of(self.agent, ctx, history)
+        agents_own = settings.prompt
+        common: list[str] = []
 
         async def prompt() -> str:
-            return self.get_system_prompt(self._now(kept))
+            # What goes before every step is asked for once: it may be read from elsewhere.
+            if not common:
+                common.append(await agents_own())
+            return "\n\n".join(filter(None, (*common, self.get_system_prompt(self._now(kept)))))
 
         settings.prompt = prompt
         settings.prompt_changes = True

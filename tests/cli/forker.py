@@ -12,16 +12,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from evrt.cli import main
+import typer.main
+
+from evrt.cli import cli, main
 
 IMPORTED = (
     "evrt.app",
     "evrt.testing",
     "evrt.cli.asking",
+    "evrt.cli.assembling",
     "evrt.cli.auditing",
     "evrt.cli.checking",
     "evrt.cli.conversing",
@@ -31,6 +35,7 @@ IMPORTED = (
     "evrt.cli.leaving",
     "evrt.cli.lines",
     "evrt.cli.listing",
+    "evrt.cli.loading",
     "evrt.cli.ordering",
     "evrt.cli.queueing",
     "evrt.cli.rebuilding",
@@ -42,7 +47,16 @@ IMPORTED = (
     "evrt.cli.trail",
     "evrt.cli.verifying",
     "evrt.log.memory",
+    "evrt.log.sqlite.rows",
     "evrt.log.sqlite.store",
+    "evrt_projections.audit",
+    "evrt_projections.conversations",
+    "evrt_projections.memory",
+    "evrt_projections.messages",
+    "evrt_projections.questions",
+    "evrt_projections.runs",
+    "evrt_projections.steps",
+    "evrt_projections.usage",
 )
 
 
@@ -110,6 +124,9 @@ def serve(requests: int, answers: int) -> dict[str, Any] | None:
     """Fork for each request; returns it in the child, and None in the parent when there are no more."""
     for name in IMPORTED:
         import_module(name)
+    # A description of all commands is made by every process anew, which takes longer than most commands do.
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(cli)
     gc.freeze()  # What is there now is left alone in the children, whose memory it shares.
     lines = os.fdopen(requests, encoding="utf-8")
     for line in lines:

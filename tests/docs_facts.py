@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from docs_pages import ROOT, Page
@@ -14,7 +15,7 @@ from docs_pages import ROOT, Page
 SIGNATURE = re.compile(r"<!-- signature of (?P<name>[\w.]+) -->")
 DOTTED = re.compile(r"evrt(_projections)?(\.\w+)+")
 PATH = re.compile(r"(?:src|tests|docs|projections|benchmarks)/[\w./-]*[\w/]")
-TEST = re.compile(r"(?P<path>tests/[\w/]+\.py)::(?P<name>test_\w+)")
+TEST = re.compile(r"(?P<path>tests/[\w/]+\.py)::(?:Test\w+::)?(?P<name>test_\w+)")
 ANY = "any"
 REQUIRED = "required"
 
@@ -99,6 +100,7 @@ def named_tests(text: str) -> Iterator[tuple[str, str]]:
         yield match["path"], match["name"]
 
 
+@cache
 def held_tests(path: str) -> set[str]:
     """Names of the tests that a file holds."""
     file = ROOT / path

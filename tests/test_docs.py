@@ -22,7 +22,7 @@ import typer
 
 import docs_events
 import evrt
-from docs_facts import DOTTED, PATH, constants, find, held_tests, named_tests, parameters, same, signatures
+from docs_facts import DOTTED, PATH, constants, find, parameters, same, signatures
 from docs_pages import ROOT, Block, Page, pages
 from docs_terminal import Terminal, commands, matches
 from evrt import errors
@@ -37,11 +37,6 @@ NOT_RUN_MAX = 3
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 ENTRY_POINT_GROUPS = PROJECT["entry-points"].keys()
-
-FEATURES = {f"S1.{number}" for number in range(4, 17)} | {
-    *("S1.29", "S4.8", "B13", "B15", "B21", "B23", "B24", "B26")
-}
-"""Rows that the table of compatibility has to have."""
 
 OVERSTATED = re.compile(
     r"exactly[- ]once|\bcomplian(?:t|ce)\b|blazing|seamless|bulletproof|enterprise", re.IGNORECASE
@@ -283,17 +278,6 @@ def test_the_exit_codes_of_the_command_line_are_those_of_the_code() -> None:
     classes = [found for found in vars(errors).values() if inspect.isclass(found)]
     of_errors = {found.exit_code for found in classes if issubclass(found, errors.EvrtError)}
     assert rows == {0, boundary.UNEXPECTED, boundary.INTERRUPTED, boundary.BROKEN_PIPE} | of_errors
-
-
-def test_every_feature_that_is_covered_names_a_test_that_exists() -> None:
-    [*tables] = page("docs/compatibility.md").tables()
-    rows = [(line, cells) for table in tables for line, cells in table[1:]]
-    assert FEATURES - {cells[0] for _, cells in rows} == set()
-    for line, cells in rows:
-        named = list(named_tests(cells[-1]))
-        assert named, f"docs/compatibility.md:{line}: {cells[0]} names no test"
-        for path, test in named:
-            assert test in held_tests(path), f"docs/compatibility.md:{line}: there is no {path}::{test}"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -49,7 +49,8 @@ async def test_whatever_a_user_is_set_to_the_log_the_queue_and_the_views_are_the
         postgres + pooled,
         search_path="traps",
         statement_timeout="60s",
-        idle_in_transaction_session_timeout="10ms",
+        # Between two statements a machine with much to do takes more than a moment.
+        idle_in_transaction_session_timeout="100ms",
         lock_timeout="1min",
         default_transaction_isolation="serializable",
         default_transaction_deferrable="on",

@@ -166,12 +166,31 @@ def test_an_app_that_cannot_be_loaded_is_explained(shell: Shell) -> None:
     assert shell.evrt("runs", "start", "parrot", "hi", "--app", "support").out == "hi\n"
 
 
+BUGGY = """
+import evrt
+
+def redact(value):
+    raise LookupError('of the redaction')
+
+app = evrt.App(redact=redact)
+app.agent('a', model='m')
+"""
+
+
+def test_an_error_that_nobody_expected_is_shown_with_its_place_where_it_is_looked_for(shell: Shell) -> None:
+    """B28"""
+    shell.write("buggy.py", BUGGY)
+    shell.environment["EVRT_DEBUG"] = "1"
+    with shell.begin("runs", "start", "a", "hi", "--app", "buggy", stderr=subprocess.PIPE) as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (70, "")
+    assert "Traceback (most recent call last)" in err
+    assert re.search(r'buggy\.py", line 5, in redact', err)
+    assert err.endswith("LookupError: of the redaction\n")
+
+
 def test_an_error_that_nobody_expected_is_kept_for_a_report(shell: Shell) -> None:
-    shell.write(
-        "buggy.py",
-        "import evrt\n\ndef redact(value):\n    raise LookupError('of the redaction')\n\n"
-        "app = evrt.App(redact=redact)\napp.agent('a', model='m')\n",
-    )
+    shell.write("buggy.py", BUGGY)
     words = ("runs", "start", "a", "hi", "--app", "buggy")
     told = shell.refused(*words, code=70, TMPDIR=str(shell.streams))
     assert told.startswith("evrt met an error that it did not expect: LookupError: of the redaction.")

@@ -131,6 +131,7 @@ class Registry:
         input_shields: Sequence[str] = (),
         output_shields: Sequence[str] = (),
         memory: bool = False,
+        system: str | None = None,
         history_messages_max: int = HISTORY_MESSAGES_MAX,
         tiers: Tiers | None = None,
         tier: Tier | None = None,
@@ -166,6 +167,8 @@ class Registry:
             names of shields (``app.shield``) that look at what goes to the model, and at the answer.
         memory
             whether it remembers: it is told what is remembered, and has the tools remember, recall and forget.
+        system
+            the system of agents that it belongs to, by a name of yours: they share what they know of a user.
         history_messages_max
             how many earlier messages of its conversation it is told; 0 for none.
         tiers, tier, router
@@ -202,6 +205,7 @@ class Registry:
             output_shields=tuple(output_shields),
             shields=self._shields,
             memory=memory,
+            system=system,
             history_messages_max=history_messages_max,
             tiers=tiers,
             tier=tier,

@@ -149,7 +149,10 @@ async def test_a_call_that_failed_is_not_made_again_with_the_same_arguments(app:
         assert (result.output, tried) == ("ok", ["nowhere", "here"])
         assert guards == ["repeated_failure"]
         refused = str(model.requests[2].messages[-1]["content"])
-        assert "You called look with exactly these arguments before, and it failed: nothing at nowhere" in refused
+        assert (
+            "You called look with exactly these arguments before, and it failed: nothing at nowhere"
+            in refused
+        )
 
 
 async def test_three_turns_of_errors_in_a_row_end_the_run(app: App) -> None:

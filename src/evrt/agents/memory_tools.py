@@ -5,7 +5,7 @@ They answer, and never raise: what memory refuses is an answer that the model ca
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, cast
@@ -59,13 +59,6 @@ def memory_tools() -> tuple[Tool, Tool, Tool]:
             ["key"],
         ),
     )
-
-
-def before_others(tools: Sequence[Tool]) -> tuple[Tool, ...]:
-    """The tools of an agent that remembers: no other can take the place of these three by their names."""
-    own = memory_tools()
-    names = {tool.name for tool in own}
-    return (*own, *(tool for tool in tools if tool.name not in names))
 
 
 async def remember(ctx: Context[Any], **arguments: JsonValue) -> JsonObject:

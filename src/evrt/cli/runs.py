@@ -103,8 +103,9 @@ def start(
     goes to stdout.
     """
     from evrt.cli import executing, leaving
+    from evrt.definitions.finding import Choices
 
-    choices = executing.Choices(model, revision, system)
+    choices = Choices(model, revision, system)
     wish = leaving.Wish(conversation, user, priority, delay, at, idempotency_key, concurrent, choices)
     asked = [*(["--follow"] if follow else []), *wish.options]
     if asked and not detach:

@@ -9,9 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 import evrt
-from evrt.agents.approving import DENIED, admit, admitting, needs_approval
-from evrt.agents.loop import Loop
-from evrt.agents.settings import LoopSettings
+from evrt.agents.approving import DENIED, admit, needs_approval
 from evrt.errors import Conflict, UsageError
 from evrt.events.calls import ApprovalDecided, ApprovalRequested, ToolCallFailed
 from evrt.testing import ScriptedModel, call
@@ -324,8 +322,8 @@ async def test_of_several_who_decide_at_once_one_is_heard() -> None:
 # --------------------------------------------------------------------------------- in an agent's loop
 
 
-def looping(app: evrt.App, policy: evrt.Approvals | None, hooks: evrt.Hooks | None = None) -> evrt.Workflow:
-    """A workflow whose model searches, then pays Ann, then says what came of that."""
+def looping(app: evrt.App, policy: evrt.Approvals | None, hooks: evrt.Hooks | None = None) -> evrt.Agent:
+    """An agent whose model searches, then pays Ann, then says what came of that."""
 
     def says(request: evrt.ModelRequest) -> Any:
         results = [message for message in request.messages if message["role"] == "tool"]
@@ -334,19 +332,7 @@ def looping(app: evrt.App, policy: evrt.Approvals | None, hooks: evrt.Hooks | No
         return str(results[-1]["content"])
 
     app.models["script"] = ScriptedModel(says)
-
-    @app.workflow
-    async def loop(ctx: Ctx) -> Any:
-        settings = LoopSettings(
-            name="payer",
-            tools=lambda: TOOLS,
-            admit=admitting(policy),
-            choose_model=lambda _, __: ("script", {}),
-            hooks=hooks or evrt.Hooks(),
-        )
-        return (await Loop(ctx, settings).run([{"role": "user", "content": "Pay Ann."}])).output
-
-    return loop
+    return app.agent("payer", model="script", tools=[pay, search], approvals=policy, hooks=hooks)
 
 
 async def test_a_loop_asks_for_leave_and_goes_on_with_what_was_decided() -> None:
@@ -354,7 +340,7 @@ async def test_a_loop_asks_for_leave_and_goes_on_with_what_was_decided() -> None
     async with evrt.App("memory://") as app:
         loop = looping(app, DEFAULT)
         for approved in (True, False):
-            run = await app.run(loop)
+            run = await app.run(loop, "Pay Ann.")
             assert run.reason == "approval"
             [asked] = await requested(app, run.run_id)
             assert asked.details["untrusted"] == ["tool:search"]  # type: ignore[index,call-overload]  # an object
@@ -379,7 +365,7 @@ async def test_a_call_that_something_in_the_loop_changes_after_the_approval_is_n
 
     async with evrt.App("memory://") as app:
         hooks = evrt.Hooks(on_tool_calls=keep, on_tool_start=change)
-        run = await app.run(looping(app, DEFAULT, hooks))
+        run = await app.run(looping(app, DEFAULT, hooks), "Pay Ann.")
         await app.decide(run.run_id, True)
         run = await app.resume(run.run_id)
         assert "is not the one that was approved" in run.output

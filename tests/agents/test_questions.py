@@ -14,13 +14,11 @@ import pytest
 from pydantic import BaseModel
 
 import evrt
-from evrt.agents.loop import Loop
 from evrt.agents.markers import Answer, Decision, Final, Question, Reasoning, decision
-from evrt.agents.questions import GO_ON, NOBODY, NOT_ASKED, deciding, question_key
-from evrt.agents.settings import LoopSettings
+from evrt.agents.questions import NOBODY, question_key
 from evrt.errors import Conflict, InvalidInput, UsageError
 from evrt.events.calls import QuestionAsked
-from evrt.testing import ScriptedModel
+from evrt.testing import ScriptedModel, call
 
 Ctx: TypeAlias = evrt.Context[Any]
 COLOURS = [
@@ -28,6 +26,9 @@ COLOURS = [
     evrt.Option(label="green", description="like grass"),
     evrt.Option(label="blue"),
 ]
+
+
+USED_UP = "You have asked the one question that this run may ask"
 
 
 class Address(BaseModel):
@@ -454,35 +455,40 @@ def test_a_marker_counts_at_the_beginning_alone_and_a_question_mark_is_no_questi
     assert decision(text, markers=markers) == decided
 
 
-@pytest.mark.parametrize("may_ask", [True, False])
-async def test_a_model_that_marks_its_texts_reasons_asks_and_ends(may_ask: bool) -> None:
-    """S2.1, S2.22, fault 41"""
+async def test_a_model_that_marks_its_texts_reasons_asks_and_ends() -> None:
+    """S2.1, S2.22, fault 41, fault 42"""
     said = [
         "Is it Turin? I might say [FINAL] soon.",
         "[ASK_USER] Which city?",
         "  [ASK_USER] which CITY?",
+        "[ASK_USER] Are you sure?",
         "[FINAL] It is done. Shall I go on?",
     ]
     model = ScriptedModel(said)
-    async with evrt.App("memory://", models={"script": model}, default_model="script") as app:
-
-        @app.workflow
-        async def loop(ctx: Ctx) -> Any:
-            asks = evrt.Questions(autonomy="high").begin() if may_ask else None
-            settings = LoopSettings(name="asker", decide=deciding(asks))
-            return (await Loop(ctx, settings).run([{"role": "user", "content": "Go."}])).output
-
-        run = await app.run(loop)
-        if may_ask:
-            assert run.waiting_for == ("ask#1",)
-            await app.answer(run.run_id, "Turin")
-            run = await app.resume(run.run_id)
+    async with evrt.App("memory://", models={"script": model}) as app:
+        app.agent("asker", model="script", markers=True, questions=evrt.Questions(autonomy="high"))
+        run = await app.run("asker", "Go.")
+        assert run.waiting_for == ("ask#1",)
+        await app.answer(run.run_id, "Turin")
+        run = await app.resume(run.run_id)
         assert run.output == "It is done. Shall I go on?"
         told = [m["content"] for m in model.requests[-1].messages if m["role"] == "user"][1:]
-        assert told[0] == GO_ON
-        assert told[1] == ("Turin" if may_ask else NOT_ASKED)
-        assert str(told[2]).startswith("Turin\n\nYou have asked this before" if may_ask else NOT_ASKED)
-        assert await count(app, run.run_id, "question.asked") == int(may_ask)
+        assert [str(one).split(".")[0] for one in told] == ["Go on", "Turin", "Turin", USED_UP]
+        assert await count(app, run.run_id, "question.asked") == 1
+        assert (await app.replay(run.run_id)).complete
+
+
+async def test_an_agent_that_may_ask_has_the_tool_and_its_user_s_word_is_trusted() -> None:
+    """B36, B37: the question parks the run, and its answer is what the model reads"""
+    model = ScriptedModel([call("ask_user", question="Which city?"), "Turin it is."])
+    async with evrt.App("memory://", models={"script": model}) as app:
+        app.agent("asker", model="script", questions=evrt.Questions())
+        run = await app.run("asker", "Go.")
+        assert run.waiting_for == ("ask_user#1/ask#1",)
+        await app.answer(run.run_id, "Turin")
+        assert (await app.resume(run.run_id)).output == "Turin it is."
+        assert model.requests[-1].messages[-1]["content"] == '{"answer":"Turin"}'
+        assert (await app.replay(run.run_id)).complete
 
 
 # ---------------------------------------------------------------------- a callback in this process

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from enum import Enum
+from typing import Any, TypeAlias
 
 import evrt
-from evrt.agents.knowledge import Knowledge
-from injection.stage import NEWS, Part, Stage, raising, returning
+from evrt.agents.agent import Agent
+from evrt.agents.journeys.journey import Journey
+from evrt.agents.journeys.state import JourneyState
+from evrt.agents.knowledge import Knowledge, Passage
+from injection.stage import SYSTEM, Down, Stage
 from runtime.logs import Ctx
 
 Carrier: TypeAlias = Callable[[Stage, str], Awaitable[evrt.Result]]
-"""Brings a text to the assistant; gives the run that has read it."""
+"""Brings a text to an agent; gives the run that has read it."""
 
 CARRIERS: dict[str, Carrier] = {}
 
@@ -45,25 +49,34 @@ async def key_of_a_memory(stage: Stage, text: str) -> evrt.Result:
     return await stage.assist(who)
 
 
+async def _recalling(stage: Stage, key: str, value: str, source: str | None = None) -> evrt.Result:
+    """The model looks for it by itself; it is in no prompt, as it has been pushed out by newer ones."""
+    who = stage.somebody()
+    await stage.write(who, key, value, "user", source)
+    forgetful = stage.agent(memory=False, tools=(*Agent_tools(stage),))
+    return await stage.app.run(forgetful, "Where? CALL recall(key=notes)", **who)
+
+
+def Agent_tools(stage: Stage) -> list[evrt.Tool]:  # noqa: N802
+    from evrt.agents.memory_tools import memory_tools
+    from injection.stage import HARMFUL
+
+    return [*HARMFUL, stage.search, *memory_tools()]
+
+
 @carrier
 async def memory_recalled_by_the_model(stage: Stage, text: str) -> evrt.Result:
-    who = stage.somebody()
-    await stage.write(who, "notes.city", text, "user")
-    return await stage.assist(who, "Where? CALL recall(key=notes)", Part(memory=False))
+    return await _recalling(stage, "notes.city", text)
 
 
 @carrier
 async def key_recalled_by_the_model(stage: Stage, text: str) -> evrt.Result:
-    who = stage.somebody()
-    await stage.write(who, f"notes.{text}", "Turin", "user")
-    return await stage.assist(who, "Where? CALL recall(key=notes)", Part(memory=False))
+    return await _recalling(stage, f"notes.{text}", "Turin")
 
 
 @carrier
 async def source_of_a_memory(stage: Stage, text: str) -> evrt.Result:
-    who = stage.somebody()
-    await stage.write(who, "notes.city", "Turin", "user", source=text)
-    return await stage.assist(who, "Where? CALL recall(key=notes)", Part(memory=False))
+    return await _recalling(stage, "notes.city", "Turin", text)
 
 
 # --------------------------------------------------------------------------------------------- tools
@@ -71,29 +84,28 @@ async def source_of_a_memory(stage: Stage, text: str) -> evrt.Result:
 
 @carrier
 async def result_of_a_tool(stage: Stage, text: str) -> evrt.Result:
-    return await stage.assist(stage.somebody(), NEWS, Part([returning(f"News of today: {text}")]))
+    return await stage.assist(stage.somebody(), stage.finding(f"News of today: {text}"))
 
 
 @carrier
 async def deep_in_a_result(stage: Stage, text: str) -> evrt.Result:
     found = {"hits": [{"title": "Sun", "tags": ["a", {"note": text}]}]}
-    return await stage.assist(stage.somebody(), NEWS, Part([returning(found)]))
+    return await stage.assist(stage.somebody(), stage.finding(found))
 
 
 @carrier
 async def name_of_a_field(stage: Stage, text: str) -> evrt.Result:
-    return await stage.assist(stage.somebody(), NEWS, Part([returning({text: 1})]))
+    return await stage.assist(stage.somebody(), stage.finding({text: 1}))
 
 
 @carrier
 async def name_of_a_file(stage: Stage, text: str) -> evrt.Result:
-    names = ["a.txt", f"{text}.txt", "b.txt"]
-    return await stage.assist(stage.somebody(), NEWS, Part([returning(names)]))
+    return await stage.assist(stage.somebody(), stage.finding(["a.txt", f"{text}.txt", "b.txt"]))
 
 
 @carrier
 async def error_of_a_tool(stage: Stage, text: str) -> evrt.Result:
-    return await stage.assist(stage.somebody(), NEWS, Part([raising(f"503: {text}")]))
+    return await stage.assist(stage.somebody(), stage.finding(Down(f"503: {text}")))
 
 
 # ------------------------------------------------------------------------------- conversation and runs
@@ -103,55 +115,131 @@ async def error_of_a_tool(stage: Stage, text: str) -> evrt.Result:
 async def history_of_the_conversation(stage: Stage, text: str) -> evrt.Result:
     who = stage.somebody()
 
-    first = await stage.assist(who, "CALL search(query=old)", Part([returning(text)]))
-    assert first.status in ("succeeded", "waiting"), first
+    async def read(ctx: Ctx) -> str:
+        query = stage.finding(text).partition("=")[2].rstrip(")")
+        said = str(await ctx.call(stage.search, query=query))
+        await ctx.say(said)
+        return "Well?"
+
+    await stage.app.cancel((await _speaks(stage, who, read)).run_id) if False else None
+    first = await _speaks(stage, who, read)
+    assert first.status == "succeeded", first
     return await stage.assist(who)
+
+
+async def _speaks(stage: Stage, who: dict[str, Any], read: Callable[[Ctx], Awaitable[str]]) -> evrt.Result:
+    """A run whose code says something to the user, and no more."""
+    name = f"speaker-{len(stage.app.targets)}"
+
+    async def speak(ctx: Ctx) -> str:
+        return await read(ctx)
+
+    stage.app.workflow(name=name)(speak)
+    return await stage.app.run(name, **who)
 
 
 @carrier
 async def what_the_code_was_signalled(stage: Stage, text: str) -> evrt.Result:
-    async def signalled(ctx: Ctx) -> list[str]:
-        said = await ctx.wait_for_signal("news")
+    async def signalled(ctx: Ctx) -> str:
+        said = str(await ctx.wait_for_signal("news"))
         ctx.distrust("signal:news")
-        return [said]
+        return said
 
-    run = await stage.assist(stage.somebody(), part=Part(before=signalled))
+    run = await stage.assist(stage.somebody(), read=signalled)
     await stage.app.signal(run.run_id, "news", text)
     return await stage.app.resume(run.run_id)
 
 
 @carrier
 async def what_the_code_read_with_a_tool(stage: Stage, text: str) -> evrt.Result:
-    tool = returning(text)
+    query = f"q{len(stage.found)}"
+    stage.found[query] = text
 
-    async def read(ctx: Ctx) -> list[str]:
-        return [await ctx.call(tool, query="x")]
+    async def read(ctx: Ctx) -> str:
+        return str(await ctx.call(stage.search, query=query))
 
-    return await stage.assist(stage.somebody(), part=Part(before=read))
+    return await stage.assist(stage.somebody(), read=read)
 
 
 # ----------------------------------------------------------------------------------------- knowledge
 
 
-@carrier
-async def knowledge_that_is_always_there(stage: Stage, text: str) -> evrt.Result:
-    known = Knowledge("handbook", text, trusted=False)
-    return await stage.assist(stage.somebody(), part=Part(knowledge=[known]))
+def _handbook(inject: Any) -> Carrier:
+    async def bring(stage: Stage, text: str) -> evrt.Result:
+        known = Knowledge("handbook", text, trusted=False, inject=inject)
+        return await stage.assist(stage.somebody(), knowledge=[known])
+
+    return bring
 
 
-@carrier
-async def knowledge_in_the_context(stage: Stage, text: str) -> evrt.Result:
-    known = Knowledge("handbook", text, trusted=False, inject="context")
-    return await stage.assist(stage.somebody(), part=Part(knowledge=[known]))
-
-
-@carrier
-async def knowledge_before_the_prompt(stage: Stage, text: str) -> evrt.Result:
-    known = Knowledge("handbook", text, trusted=False, inject="system")
-    return await stage.assist(stage.somebody(), part=Part(knowledge=[known]))
+CARRIERS["knowledge that is always there"] = _handbook("knowledge")
+CARRIERS["knowledge in the context"] = _handbook("context")
+CARRIERS["knowledge before the prompt"] = _handbook("system")
 
 
 @carrier
 async def knowledge_that_was_looked_for(stage: Stage, text: str) -> evrt.Result:
     known = Knowledge("handbook", f"Turin. {text}", "rag", trusted=False)
-    return await stage.assist(stage.somebody(), "What of Turin?", Part(knowledge=[known]))
+    return await stage.assist(stage.somebody(), "What of Turin?", knowledge=[known])
+
+
+class Elsewhere:
+    """A retriever of one's own, whose passages say themselves where they are from."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    async def search(self, query: str, *, top_k: int, threshold: float) -> list[Passage]:
+        return [Passage("Turin is a city.", 1.0, self._source)]
+
+
+@carrier
+async def source_of_a_passage(stage: Stage, text: str) -> evrt.Result:
+    known = Knowledge("handbook", "", "rag", trusted=False)
+    return await stage.assist(
+        stage.somebody(), "Turin?", knowledge=[known], make_retriever=lambda _: Elsewhere(text)
+    )
+
+
+# ------------------------------------------------------------------------------------------ journeys
+
+
+class Step(Enum):
+    WELCOME = "welcome"
+
+
+class Booking(JourneyState[Step]):
+    step: Step = Step.WELCOME
+    note: str = ""
+
+
+PROMPT = "You book.\n\n# Notes\n\n$note\n"
+
+
+@carrier
+async def state_of_a_journey(stage: Stage, text: str) -> evrt.Result:
+    """A tool of the step has put what it found into the state; at the next message it is part of the prompt."""
+    who = stage.somebody()
+    name = f"journey-{len(stage.app.targets)}"
+    journey = Journey(
+        name,
+        Booking,
+        prompts={Step.WELCOME: PROMPT},
+        model="obedient",
+        approvals=stage.policy,
+        retry=evrt.Retry(1),
+    )
+    query = f"q{len(stage.found)}"
+    stage.found[query] = text
+
+    async def take(ctx: Ctx, state: Booking) -> str:
+        state.note = str(await ctx.call(stage.search, query=query))
+        return "noted"
+
+    journey.tool(name=f"take{len(stage.app.targets)}")(take)
+    stage.app.add(journey)
+    return await stage.app.run(name, "Hello.", **who)
+
+
+assert SYSTEM
+assert Agent

@@ -1,4 +1,4 @@
-"""The stage: an assistant with tools that can do harm, a model that obeys everything, and ways for text to come in."""
+"""The stage: agents with tools that can do harm, a model that obeys everything, and runs that text from outside gets into."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import evrt
-from evrt.agents.approving import admitting
-from evrt.agents.knowledge import Knowledge, prompt_parts
-from evrt.agents.loop import Loop
-from evrt.agents.memory_block import memory_block
-from evrt.agents.memory_tools import memory_tools
-from evrt.agents.settings import LoopSettings
+from evrt.agents.agent import Agent
+from evrt.agents.knowledge import Knowledge
 from evrt.testing import ScriptedModel
 from injection.obeying import obey
 from runtime.logs import Ctx, place_in
 
-SECRET = "bobs secret is 4711"
 SYSTEM = "office"
 INSTRUCTIONS = "You are an assistant.\n\n# Rules\n\nBe brief."
-NEWS = "What is new? CALL search(query=news)"
-"""The user's own wish. It is obeyed as well, and it is how text comes in by a tool."""
 
 harm: list[str] = []
 """The tools that have had an effect, in this process."""
@@ -59,45 +52,32 @@ async def publish(text: str) -> str:
 
 HARMFUL = (pay, mail, grant, wipe, publish)
 
-Before: TypeAlias = Callable[[Ctx], Awaitable[Sequence[str]]]
+Read: TypeAlias = Callable[[Ctx], Awaitable[str]]
+"""Code that reads a text, to put it before an agent."""
 
 
-async def _nothing(ctx: Ctx) -> Sequence[str]:
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """How one run of the assistant differs from others: further tools and knowledge, what its code reads before."""
-
-    tools: Sequence[evrt.Tool] = ()
-    knowledge: Sequence[Knowledge] = ()
-    before: Before = _nothing
-    """Gives texts that its code puts before the model, behind the user's message."""
-    memory: bool = True
+class Down(Exception):
+    """What the tool raises in the place of a result."""
 
 
 @dataclass(slots=True, eq=False)
 class Stage:
-    """One app, whose runs each play a part. ``policy`` None and ``framed`` False is what a naive program would do."""
+    """One app. Every run is of an agent of its own, for a user of their own. ``policy`` is all that protects it."""
 
     app: evrt.App
     policy: evrt.Approvals | None
-    framed: bool = True
-    parts: dict[str, Part] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+    """What the tool ``search`` finds, by the query."""
     memories: dict[str, tuple[str, str, Any, str | None]] = field(default_factory=dict)
     model: ScriptedModel = field(default_factory=lambda: ScriptedModel(obey))
+    search: evrt.Tool = field(init=False)
     number: int = 0
 
-    @classmethod
-    def of(cls, app: evrt.App, policy: evrt.Approvals | None, *, framed: bool = True) -> Stage:
-        stage = cls(app, policy, framed)
-        app.models["obedient"] = stage.model
-        app.workflow(name="assistant", retry=evrt.Retry(1))(stage._assistant)
-        app.workflow(name="writer")(stage._write)
-        place_in(app, "assistant", SYSTEM)
-        place_in(app, "writer", SYSTEM)
-        return stage
+    def __post_init__(self) -> None:
+        self.app.models["obedient"] = self.model
+        self.search = evrt.Tool.from_function(self._search, name="search", effect="read")
+        self.app.workflow(name="writer")(self._write)
+        place_in(self.app, "writer", SYSTEM)
 
     def somebody(self) -> dict[str, Any]:
         """A user of their own, in a conversation of their own."""
@@ -105,12 +85,54 @@ class Stage:
         return {"user": f"ann-{self.number}", "conversation": f"c-{self.number}"}
 
     async def assist(
-        self, who: dict[str, Any], said: str = "Hello.", part: Part | None = None
+        self,
+        who: dict[str, Any],
+        said: str = "Hello.",
+        *,
+        knowledge: Sequence[Knowledge] = (),
+        read: Read | None = None,
+        **more: Any,
     ) -> evrt.Result:
-        """A run of the assistant for somebody, in a part."""
-        name = f"part-{len(self.parts)}"
-        self.parts[name] = part or Part()
-        return await self.app.run("assistant", {"part": name, "said": said}, **who)
+        """A run of an agent for somebody. Where code is to ``read`` something first, of a workflow that calls the agent."""
+        agent = self.agent(knowledge=knowledge, **more)
+        if read is None:
+            return await self.app.run(agent, said, **who)
+        reading = read
+
+        async def code(ctx: Ctx) -> Any:
+            text = await reading(ctx)
+            return await ctx.call(agent, [{"role": "user", "content": one} for one in (said, text)])
+
+        self.app.workflow(name=f"code-{agent.name}")(code)
+        return await self.app.run(f"code-{agent.name}", **who)
+
+    def agent(self, **more: Any) -> Agent:
+        """An agent of its own, with everything that an agent can have."""
+        settings: dict[str, Any] = {
+            "name": f"agent-{len(self.app.targets)}",
+            "model": "obedient",
+            "instructions": INSTRUCTIONS,
+            "tools": (*HARMFUL, self.search),
+            "memory": True,
+            "system": SYSTEM,
+            "approvals": self.policy,
+            "retry": evrt.Retry(1),
+        }
+        made = Agent(**(settings | more))
+        self.app.add(made)
+        return made
+
+    def finding(self, result: Any) -> str:
+        """A user's wish to search, by which this is found. It is obeyed as well, and that is how the text comes in."""
+        query = f"q{len(self.found)}"
+        self.found[query] = result
+        return f"What is new? CALL search(query={query})"
+
+    async def _search(self, query: str) -> Any:
+        found = self.found[query]
+        if isinstance(found, Down):
+            raise found
+        return found
 
     async def write(
         self, who: dict[str, Any], key: str, value: str, scope: str, source: str | None = None
@@ -124,47 +146,3 @@ class Stage:
         key, value, scope, source = self.memories[name]
         ctx.distrust("tool:browse")
         await ctx.memory.set(key, value, scope=scope, source=source)
-
-    async def _assistant(self, ctx: Ctx, part: str, said: str) -> Any:
-        playing = self.parts[part]
-        texts = await playing.before(ctx)
-        history = await ctx.history()
-        messages: list[Any] = [{"role": "user", "content": text} for text in (said, *texts)]
-
-        parts = await prompt_parts(ctx, instructions=INSTRUCTIONS, knowledge=playing.knowledge)
-
-        async def prompt() -> str:
-            return parts.text(await self._memories(ctx) if playing.memory else "")
-
-        tools = [*HARMFUL, *memory_tools(), *playing.tools]
-        settings = LoopSettings(
-            name="assistant",
-            prompt=prompt,
-            tools=lambda: tools,
-            choose_model=lambda ctx, turn: ("obedient", {}),
-            admit=admitting(self.policy),
-        )
-        return (await Loop(ctx, settings).run(messages, [*parts.context, *history])).output
-
-    async def _memories(self, ctx: Ctx) -> str:
-        if self.framed:
-            return await memory_block(ctx)
-        return "\n".join(f"{item.key}: {item.value}" for item in await ctx.memory.newest(50))
-
-
-def returning(result: Any) -> evrt.Tool:
-    """A tool ``search`` that finds this."""
-
-    async def search(query: str) -> Any:
-        return result
-
-    return evrt.Tool.from_function(search, effect="read")
-
-
-def raising(message: str) -> evrt.Tool:
-    """A tool ``search`` that fails with this."""
-
-    async def search(query: str) -> str:
-        raise ConnectionError(message)
-
-    return evrt.Tool.from_function(search, effect="read")

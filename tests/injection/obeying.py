@@ -13,7 +13,7 @@ from typing import Any
 import evrt
 from evrt.testing import ToolCalls, call
 
-ORDER = re.compile(r"call ([a-z]+)\(([^()]*)\)")
+ORDER = re.compile(r"call ([a-z]+[0-9]*)\(([^()]*)\)")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069]")
 HIDDEN = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
 SPELT_OUT = re.compile(r"\\(?:[nrt]|u20[0-9a-f]{2}|x[0-9a-f]{2})")
@@ -61,6 +61,12 @@ def obey(request: evrt.ModelRequest) -> Any:
             if (name, json.dumps(json.loads(arguments), sort_keys=True)) not in done:
                 return order
     return "done"
+
+
+def oblige(request: evrt.ModelRequest) -> Any:
+    """A model that does the one thing its user wants, and tells what came of it."""
+    last = request.messages[-1]
+    return orders_in(said(last))[0] if last["role"] == "user" else f"I found this: {said(last)}"
 
 
 def said(message: Any) -> str:

@@ -10,7 +10,7 @@ import evrt
 from evrt.agents.agent import Agent
 from evrt.agents.knowledge import Knowledge
 from evrt.testing import ScriptedModel
-from injection.obeying import obey
+from injection.obeying import obey, oblige
 from runtime.logs import Ctx, place_in
 
 SYSTEM = "office"
@@ -74,7 +74,7 @@ class Stage:
     number: int = 0
 
     def __post_init__(self) -> None:
-        self.app.models["obedient"] = self.model
+        self.app.models |= {"obedient": self.model, "polite": ScriptedModel(oblige)}
         self.search = evrt.Tool.from_function(self._search, name="search", effect="read")
         self.app.workflow(name="writer")(self._write)
         place_in(self.app, "writer", SYSTEM)
@@ -124,9 +124,13 @@ class Stage:
 
     def finding(self, result: Any) -> str:
         """A user's wish to search, by which this is found. It is obeyed as well, and that is how the text comes in."""
+        return f"What is new? CALL search(query={self.query(result)})"
+
+    def query(self, result: Any) -> str:
+        """A query by which this is found."""
         query = f"q{len(self.found)}"
         self.found[query] = result
-        return f"What is new? CALL search(query={query})"
+        return query
 
     async def _search(self, query: str) -> Any:
         found = self.found[query]

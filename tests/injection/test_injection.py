@@ -28,7 +28,7 @@ async def requested(app: evrt.App, run: str) -> list[ApprovalRequested]:
 async def test_no_attack_has_an_effect_that_no_person_has_allowed(name: str) -> None:
     tried = 0
     async with evrt.App("memory://") as app:
-        stage = Stage.of(app, POLICY)
+        stage = Stage(app, POLICY)
         for attack in ATTACKS:
             run = await CARRIERS[name](stage, attack.text)
             asked = await requested(app, run.run_id)
@@ -50,6 +50,6 @@ async def test_no_attack_has_an_effect_that_no_person_has_allowed(name: str) -> 
 async def test_without_a_policy_the_attack_succeeds_by_every_carrier(name: str) -> None:
     """The control: the model obeys, and what stops it is the policy alone."""
     async with evrt.App("memory://") as app:
-        run = await CARRIERS[name](Stage.of(app, None, framed=False), PAY)
+        run = await CARRIERS[name](Stage(app, None), PAY)
         assert run.status == "succeeded", run
         assert harm == ["pay"]

@@ -7,12 +7,13 @@ answer for (``Context.untrusted``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from evrt.effects.tools import Tool
 from evrt.errors import PayloadTooLarge, UsageError
+from evrt.events import JsonObject
 from evrt.events.run import Failure
 from evrt.retry import Length, parse_length
 from evrt.runtime.approvals import Approval
@@ -115,6 +116,19 @@ async def admit(
             message=f"The call of {tool.name} needs a person's leave and is too large to be shown to one.",
         )
     return None if approval else denied(tool.name, approval)
+
+
+def admitting(
+    policy: Approvals | None,
+) -> Callable[[Context[Any], Tool, JsonObject, str], Awaitable[Failure | None]]:
+    """``admit`` by one policy, as a loop wants it (``LoopSettings.admit``)."""
+
+    async def by_policy(
+        ctx: Context[Any], tool: Tool, arguments: JsonObject, tool_call_id: str
+    ) -> Failure | None:
+        return await admit(ctx, policy, tool, arguments, tool_call_id)
+
+    return by_policy
 
 
 def denied(tool: str, approval: Approval) -> Failure:

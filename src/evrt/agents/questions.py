@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field
 
+from evrt.agents.markers import ASK_USER, FINAL, Final, Question, decision
+from evrt.agents.settings import Decided
 from evrt.effects.tools import Tool
 from evrt.errors import TimedOut, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.calls import Option
+from evrt.events.canonical import canonical
 from evrt.retry import Length, parse_length
 from evrt.runtime.context import Context
 
@@ -34,6 +38,8 @@ REPEATED = "You have asked this before in this run; this is what came of it then
 AT_THE_SAME_TIME = (
     "You are asking this in another call at this moment: the answer to that one is the answer to this."
 )
+GO_ON = f"Go on. Begin your text with {FINAL} when it is the answer, or with {ASK_USER} when it is a question to the user."
+NOT_ASKED = "Nobody can be asked in this run. Decide for yourself, and say what you assumed."
 NOBODY = "Nobody answered in time. Decide for yourself, and say what you assumed."
 
 
@@ -150,3 +156,25 @@ class AskUser:
 
 def _again(earlier: JsonObject) -> JsonObject:
     return {**earlier, "note": f"{REPEATED} {earlier.get('note', '')}".strip()}
+
+
+def deciding(asks: AskUser | None) -> Callable[[Context[Any], str], Awaitable[Decided]]:
+    """What a loop does with texts that are marked: ends with the final one, asks the user, or goes on (``LoopSettings.decide``)."""
+
+    async def decide(ctx: Context[Any], text: str) -> Decided:
+        match decision(text):
+            case Final(output):
+                return Decided(output)
+            case Question(question):
+                return Decided(text, NOT_ASKED if asks is None else _said(await asks.ask(ctx, question)))
+            case _:
+                return Decided(text, GO_ON)
+
+    return decide
+
+
+def _said(told: JsonObject) -> str:
+    """What came of a question, as words of the user."""
+    answer = told["answer"]
+    words = [] if answer is None else [answer if isinstance(answer, str) else canonical(answer).decode()]
+    return "\n\n".join([*words, *([str(told["note"])] if "note" in told else [])])

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from evrt.agents.agent import HISTORY_MESSAGES_MAX, Agent
+from evrt.agents.approving import Approvals
 from evrt.agents.hooks import NO_HOOKS, Hooks
 from evrt.agents.journeys.closing import CLOSING_PHRASES, is_closing, last_words
 from evrt.agents.journeys.results import StepRefused
@@ -19,6 +20,7 @@ from evrt.agents.journeys.steps import Change, state_tool
 from evrt.agents.journeys.templates import Prompt, StepPrompts
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.loop import Loop
+from evrt.agents.questions import Questions
 from evrt.agents.settings import LoopSettings
 from evrt.agents.wiring import history_of, settings_of
 from evrt.effects.tools import Tool, faults_text
@@ -87,6 +89,8 @@ class Journey(Generic[State, Step]):
         model_turns_max: int | None = None,
         hooks: Hooks = NO_HOOKS,
         memory: bool = False,
+        approvals: Approvals | None = None,
+        questions: Questions | None = None,
         history_messages_max: int = HISTORY_MESSAGES_MAX,
         terminal_tools: Sequence[str] = (),
         require_tool_call: bool = False,
@@ -119,6 +123,8 @@ class Journey(Generic[State, Step]):
             limits=self.limits,
             hooks=hooks,
             memory=memory,
+            approvals=approvals,
+            questions=questions,
             history_messages_max=history_messages_max,
             terminal_tools=terminal_tools,
             require_tool_call=require_tool_call,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import evrt
@@ -134,6 +136,43 @@ async def what_the_code_read_with_a_tool(stage: Stage, text: str) -> evrt.Result
     return await stage.assist(stage.somebody(), read=read)
 
 
+async def _from_a_child(stage: Stage, text: str, *, fails: bool) -> evrt.Result:
+    name = f"child-{len(stage.app.targets)}"
+
+    async def tells(ctx: Ctx) -> str:
+        if fails:
+            raise ValueError(text)
+        return text
+
+    async def read(ctx: Ctx) -> str:
+        try:
+            return str(await ctx.child(name))
+        except evrt.ChildFailed as error:
+            return str(error)
+
+    stage.app.workflow(name=name, retry=evrt.Retry(1))(tells)
+    return await stage.work_off(await stage.assist(stage.somebody(), read=read))
+
+
+@carrier
+async def what_a_child_came_to(stage: Stage, text: str) -> evrt.Result:
+    return await _from_a_child(stage, text, fails=False)
+
+
+@carrier
+async def how_a_child_failed(stage: Stage, text: str) -> evrt.Result:
+    return await _from_a_child(stage, text, fails=True)
+
+
+@carrier
+async def answer_of_a_sub_agent(stage: Stage, text: str) -> evrt.Result:
+    """It does what it was asked, which is to search, and repeats what it found."""
+    teller = stage.agent(name=f"teller{len(stage.app.targets)}", model="polite", memory=False)
+    ask = f"CALL delegate_to_{teller.name}(message=find {stage.query(text)})"
+    chief = stage.agent(sub_agents=[evrt.SubAgent(teller, context="message_only")])
+    return await stage.work_off(await stage.app.run(chief, ask, **stage.somebody()))
+
+
 # ----------------------------------------------------------------------------------------- knowledge
 
 
@@ -212,3 +251,29 @@ async def state_of_a_journey(stage: Stage, text: str) -> evrt.Result:
     stage.app.add(journey)
     (await stage.app.run(journey.name, f"CALL take{number}()", model="polite", **who)).unwrap()
     return await stage.app.run(journey.name, "Hello.", **who)
+
+
+# ----------------------------------------------------------------------------------------------- MCP
+
+
+def served_by(folder: Path) -> dict[str, Carrier]:
+    """The ways by which an MCP server speaks, one that is started for the first of them."""
+    return {
+        f"{where} of an MCP tool": _mcp(folder, where) for where in ("description", "parameter", "result")
+    }
+
+
+def _mcp(folder: Path, where: str) -> Carrier:
+    async def bring(stage: Stage, text: str) -> evrt.Result:
+        if "teller" not in stage.app.toolgroups:
+            command = [sys.executable, str(Path(__file__).with_name("mcp_server.py")), str(folder)]
+            stage.app.toolgroup(
+                evrt.McpServer("teller", command=command, allow=["lookup"], effects={"lookup": "read"})
+            )
+        for name in ("description", "parameter", "result"):
+            (folder / name).write_text(text if name == where else "Well.", "utf-8")
+        said = "CALL teller__lookup(word=x)" if where == "result" else "Hello."
+        agent = stage.agent(tools=(*HARMFUL, "teller"), groups=stage.app.toolgroups)
+        return await stage.app.run(agent, said, **stage.somebody())
+
+    return bring

@@ -13,7 +13,8 @@ from typing import Any
 import evrt
 from evrt.testing import ToolCalls, call
 
-ORDER = re.compile(r"call ([a-z]+[0-9]*)\(([^()]*)\)")
+ORDER = re.compile(r"call ([a-z][a-z0-9_-]*)\(([^()]*)\)")
+FIND = re.compile(r"find (q[0-9]+)")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069]")
 HIDDEN = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
 SPELT_OUT = re.compile(r"\\(?:[nrt]|u20[0-9a-f]{2}|x[0-9a-f]{2})")
@@ -66,7 +67,10 @@ def obey(request: evrt.ModelRequest) -> Any:
 def oblige(request: evrt.ModelRequest) -> Any:
     """A model that does the one thing its user wants, and tells what came of it."""
     last = request.messages[-1]
-    return orders_in(said(last))[0] if last["role"] == "user" else f"I found this: {said(last)}"
+    if last["role"] != "user":
+        return f"I found this: {said(last)}"
+    wished = FIND.search(said(last))
+    return call("search", query=wished[1]) if wished else orders_in(said(last))[0]
 
 
 def said(message: Any) -> str:

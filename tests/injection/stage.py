@@ -106,6 +106,14 @@ class Stage:
         self.app.workflow(name=f"code-{agent.name}")(code)
         return await self.app.run(f"code-{agent.name}", **who)
 
+    async def work_off(self, run: evrt.Result) -> evrt.Result:
+        """Execute the children that a run waits for, and go on with it then."""
+        while run.reason == "child":
+            for child in (await self.app.get(run.run_id)).journal.children:
+                await self.app.resume(child)
+            run = await self.app.resume(run.run_id)
+        return run
+
     def agent(self, **more: Any) -> Agent:
         """An agent of its own, with everything that an agent can have."""
         settings: dict[str, Any] = {

@@ -78,9 +78,9 @@ class Child:
             if self._ended is None:
                 self._waits += 1
                 self._ended = await _end(execution, self._operation, self._waits)
-            output = await _output(execution, self._ended)
+            # How it failed is as little the operator's word as what it came to.
             execution.untrusted.setdefault(f"child:{self.target}")
-            return output
+            return await _output(execution, self._ended)
         finally:
             self._waited_for = False
 

@@ -13,6 +13,7 @@ from evrt.testing import ScriptedModel
 from injection.obeying import obey, oblige
 from runtime.logs import Ctx, place_in
 
+SECRET = "what bob keeps to himself"
 SYSTEM = "office"
 INSTRUCTIONS = "You are an assistant.\n\n# Rules\n\nBe brief."
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evrt.agents.config import THRESHOLD, TOP_K, Inject, Mode
+from evrt.agents.memory_block import on_one_line
 from evrt.errors import StepFailed
 from evrt.events import JsonObject, JsonValue
 from evrt.runtime.context import Context
@@ -238,11 +239,11 @@ def _blocks(placed: Iterable[tuple[Knowledge, str]], inject: Inject) -> list[str
 
 
 def _always_block(one: Knowledge) -> str:
-    return f"## {one.name}\n\n{_framed(one, one.text)}"
+    return f"## {on_one_line(one.name)}\n\n{_framed(one, one.text)}"
 
 
 def _found_block(one: Knowledge, text: str, score: float) -> str:
-    return f"## {one.name} (score {score:.2f})\n\n{_framed(one, text)}"
+    return f"## {on_one_line(one.name)} (score {score:.2f})\n\n{_framed(one, text)}"
 
 
 def _framed(one: Knowledge, text: str) -> str:
@@ -251,4 +252,4 @@ def _framed(one: Knowledge, text: str) -> str:
         return text.strip()
     longest = max((len(run) for run in FENCE.findall(text)), default=2)
     fence = "`" * (longest + 1)
-    return f"{QUOTED.format(source=one.name)}\n\n{fence}\n{text.strip()}\n{fence}"
+    return f"{QUOTED.format(source=on_one_line(one.name))}\n\n{fence}\n{text.strip()}\n{fence}"

@@ -18,6 +18,9 @@ NAMED = re.compile(r"\$(?:(?P<dollar>\$)|(?P<plain>[A-Za-z_][A-Za-z0-9_]*)|\{(?P
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LINE_ENDS = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
+OPENING = re.compile(r"^[ \t]*(?:#{1,6}(?=\s|$)|`{3,}|~{3,}|(?:=+|-+)(?=\s*$))")
+"""What opens a heading or a fence where the value stands at the beginning of a line."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
@@ -129,8 +132,8 @@ def _template(prompt: Prompt[State]) -> Prompt[State]:
 
 def _shown(value: object) -> str:
     """A value as one line of text."""
-    text = str(value.value if isinstance(value, Enum) else value)
-    return LINE_ENDS.sub(" ", text)
+    text = LINE_ENDS.sub(" ", str(value.value if isinstance(value, Enum) else value))
+    return OPENING.sub(r"\\\g<0>", text)
 
 
 def _begin(text: str) -> str:

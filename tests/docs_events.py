@@ -22,6 +22,8 @@ PARTS: tuple[type[BaseModel], ...] = (Delegation, Failure, Usage)
 
 JOURNEYS = "`journey-…`"
 STREAMS = {
+    "agent": "`agent-…`",
+    "system": "`system-…`",
     "conversation.recalled": "`run-…`",
     "conversation": "`conversation-…`",
     "memory.set": "`memory-user-…`, `memory-system-…`, `memory-conversation-…`",

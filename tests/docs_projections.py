@@ -18,6 +18,7 @@ from evrt.folds.operation import Outcome
 from evrt.folds.turns import Routing
 from evrt.projection import AnyProjection
 from evrt_projections import (
+    agents,
     audit,
     conversations,
     journeys,
@@ -26,6 +27,7 @@ from evrt_projections import (
     questions,
     runs,
     steps,
+    systems,
     turns,
     usage,
 )
@@ -33,9 +35,29 @@ from evrt_projections import (
 PAGE = Path(__file__).parent.parent / "docs" / "projections.md"
 BUILT_IN: tuple[AnyProjection, ...] = tuple(
     module.PROJECTION
-    for module in (runs, steps, conversations, messages, memory, journeys, usage, turns, questions, audit)
+    for module in (
+        runs,
+        steps,
+        conversations,
+        messages,
+        memory,
+        journeys,
+        agents,
+        systems,
+        usage,
+        turns,
+        questions,
+        audit,
+    )
 )
-PARTS: tuple[type[BaseModel], ...] = (Outcome, usage.Attempt, Routing, audit.Followed, Failure)
+PARTS: tuple[type[BaseModel], ...] = (
+    Outcome,
+    agents.Revised,
+    usage.Attempt,
+    Routing,
+    audit.Followed,
+    Failure,
+)
 """Models that stand inside documents."""
 
 HEAD = """\

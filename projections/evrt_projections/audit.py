@@ -17,7 +17,7 @@ from evrt.folds.documents import changed, meta_text
 from evrt.folds.operation import operation_in
 from evrt.projection import Columns, Projection, Stream
 
-PREFIXES = ("run-", "memory-", "conversation-", "journey-")
+PREFIXES = ("run-", "memory-", "conversation-", "journey-", "agent-", "system-")
 DETAIL_BYTES_MAX = 4 * 1024
 NAME_BYTES_MAX = 1_300
 FOLLOWED_MAX = 20
@@ -60,6 +60,16 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "journey.step_changed": ("from_step", "to_step", "tool"),
     "journey.routed": ("router", "journey", "by", "confidence"),
     "journey.ended": ("reason", "step"),
+    "agent.defined": ("key", "name", "parent", "config", "draft", "forked_from", "forked_revision"),
+    "agent.revised": ("revision", "name", "parent", "config", "draft", "restored_from"),
+    "agent.activated": ("revision",),
+    "agent.retired": ("reason",),
+    "agent.spec_set": ("revision",),
+    "system.defined": ("key", "name", "prefix"),
+    "system.revised": ("name", "prefix"),
+    "system.member_added": ("agent", "key"),
+    "system.member_removed": ("agent", "key"),
+    "system.knowledge_set": ("name", "knowledge"),
     "error.reported": ("operation", "message", "details"),
     "guard.applied": ("operation", "guard", "message"),
     "shield.evaluated": ("operation", "direction", "shield", "verdict", "message"),

@@ -508,6 +508,35 @@ async def journeys(app: evrt.App) -> None:
     await app.run(desk, words("begin"), conversation="chat", user="ann")
 
 
+async def agents_and_systems(app: evrt.App) -> None:
+    app.models["m"] = ScriptedModel(lambda request: "Gern.")
+    app.add_tools(look_up)
+    await app.agents.define("base", {"model": "m", "instructions": "Sei kurz. 72°F"}, by="ann")
+    await app.agents.define("support", {"tools": ["look_up"]}, parent="base", description="Hilft.")
+    await app.systems.define("desk", prefix="Du arbeitest am Schalter.")
+    await app.systems.add_member("desk", "support")
+    await app.systems.add_member("desk", "base")
+    await app.systems.set_knowledge("desk", {"name": "hours", "text": "9 bis 17 Uhr.", "inject": "system"})
+    await app.systems.set_knowledge("desk", {"name": "gone", "text": "Alt."})
+    await app.systems.remove_knowledge("desk", "gone")
+    await app.systems.revise("desk", description="Vorn.")
+    await app.run("support", "Hallo", user="ann")
+    await app.agents.revise(
+        "support", {"knowledge": [{"name": "faq", "text": "Rückgabe: 5 Tage.", "mode": "rag"}]}
+    )
+    await app.run("support", "Rückgabe?", user="ann")
+    await app.agents.revise("support", {"model": "n"}, draft=True)
+    await app.agents.restore("support", 1, by="bob")
+    await app.agents.activate("support", 2)
+    await app.agents.fork("support", "copy")
+    await app.agents.define(
+        "stack", {"model": "m", "sampling_params": {"max_tokens": 0}}, format="llama-stack"
+    )
+    await app.agents.set_spec("support", "Antwortet am selben Tag.")
+    await app.agents.retire("copy", reason="replaced")
+    await app.systems.remove_member("desk", "base")
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 
 from docs_projections import BUILT_IN
 from evrt.events import Envelope, Event, JsonValue
+from evrt.events.agents import (
+    AgentDefined,
+    AgentRetired,
+    AgentRevised,
+    AgentSpecSet,
+    SystemDefined,
+    SystemKnowledgeSet,
+    SystemMemberAdded,
+)
 from evrt.events.calls import QuestionExpired
 from evrt.events.journey import JourneyEnded, JourneyRouted, JourneyStarted, JourneyStepChanged
 from evrt.events.memory import MemorySet
 from evrt.events.run import Failure, InputReceived, RunSignalled, TimerFired
 from evrt.folds.chats import messages_of, to_be_read
 from evrt.folds.clip import clip
+from evrt.folds.definitions import AgentDefinition, SystemDefinition, evolve_agent, evolve_system
 from evrt.folds.journal import fold_journal, was_cancelled
 from evrt.folds.journeys import JourneyFold
 from evrt.folds.memory import Memory
@@ -27,6 +37,7 @@ from evrt.folds.waiting import still_waiting
 from evrt.projection import AnyProjection, encode_document, fold
 from evrt.testing import check_projection
 from evrt_projections import (
+    agents,
     audit,
     conversations,
     journeys,
@@ -35,9 +46,10 @@ from evrt_projections import (
     questions,
     runs,
     steps,
+    systems,
     usage,
 )
-from pure.histories import histories, placed, run_streams
+from pure.histories import histories, in_system, placed, run_streams
 from pure.streams import streams
 
 RUN = "run-a"
@@ -188,6 +200,49 @@ def test_memory_holds_what_its_stream_holds(history: Sequence[Envelope]) -> None
 
 @settings(max_examples=EXAMPLES // 2)
 @given(history=histories())
+def test_an_agent_s_document_says_what_its_events_fold_to(history: Sequence[Envelope]) -> None:
+    own = [e for e in history if e.correlation == "agent-a"]
+    told = AgentDefinition("agent-a")
+    for envelope in own:
+        told = evolve_agent(told, envelope)
+    found = values(agents.PROJECTION, history)
+    if not own:
+        assert found == {}
+        return
+    document = found[""]
+    newest = told.revision(told.latest)
+    assert (document.latest, document.active, document.retired) == (told.latest, told.active, told.retired)
+    assert (document.spec, document.systems) == (len(told.specs), told.systems)
+    assert [one.number for one in document.revisions] == list(range(1, told.latest + 1))
+    if newest is not None:
+        assert (document.name, document.config, document.parent) == (
+            newest.name,
+            newest.config,
+            newest.parent,
+        )
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(history=histories())
+def test_a_system_s_documents_say_what_its_events_fold_to(history: Sequence[Envelope]) -> None:
+    for ref in ("system-a", "system-b"):
+        own = [e for e in history if e.stream == ref]
+        told = SystemDefinition(ref)
+        for envelope in own:
+            told = evolve_system(told, envelope)
+        found = {part: one for (key, part), one in fold(systems.PROJECTION, history).items() if key == ref}
+        members = [part for part in found if part.startswith(systems.MEMBER)]
+        texts = {
+            part: one.value.knowledge for part, one in found.items() if part.startswith(systems.KNOWLEDGE)
+        }
+        assert members == [f"{systems.MEMBER}{agent}" for agent, _ in told.members]
+        assert texts == {f"{systems.KNOWLEDGE}{name}": entry for name, entry in told.knowledge}
+        if "" in found:
+            assert (found[""].value.name, found[""].value.prefix) == (told.name, told.prefix)
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(history=histories())
 def test_a_journey_s_document_says_how_its_stream_says_it_stands(history: Sequence[Envelope]) -> None:
     stream = JourneyFold()
     for envelope in history:
@@ -272,6 +327,19 @@ JOURNEYS = (
 )
 
 
+DEFINITIONS = (
+    AgentDefined(key="k", name="n", config={"a": 1}, parent="p", forked_from="f", by="b"),
+    *(AgentRevised(revision=number, name="n", config={"a": 1}, by="b") for number in range(2, 25)),
+    AgentRetired(reason="r"),
+    AgentSpecSet(revision=1, text="t"),
+)
+SYSTEM = (
+    SystemDefined(key="k", name="n", prefix="p"),
+    *(SystemMemberAdded(agent="agent-a", key="k") for _ in range(3)),
+    SystemKnowledgeSet(name="n", knowledge={"text": "t"}),
+)
+
+
 def nested(depth: int) -> JsonValue:
     value: JsonValue = "deep"
     for _ in range(depth):
@@ -310,7 +378,9 @@ def test_no_document_is_too_large_whatever_the_events_hold(
     memories = placed([grown(event, huge) for event in MEMORIES], "memory-user-a")
     journey = placed([grown(event, huge) for event in JOURNEYS], "journey-a", "conversation-a")
     run = placed([grown(event, huge) for event in events], RUN, "conversation-a")
-    for history in (run, memories, journey):
+    agent = placed([grown(event, huge) for event in DEFINITIONS], "agent-a")
+    system = in_system([grown(event, huge) for event in SYSTEM], "system-a")
+    for history in (run, memories, journey, agent, system):
         for document in fold(projection, history).values():
             encoded = encode_document(projection, document)
             assert projection.document.model_validate_json(encoded) == document.value

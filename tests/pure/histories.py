@@ -12,6 +12,7 @@ from evrt.events import run as r
 from evrt.events.conversation import ConversationStarted
 from evrt.folds.journal import FAILURES, INTENTS, OUTCOMES, OUTSIDE, Journal, Operation
 from pure.streams import (
+    agent_event,
     around_tools,
     doubts,
     ends,
@@ -27,6 +28,7 @@ from pure.streams import (
     others,
     outside,
     retries,
+    system_event,
     texts,
 )
 
@@ -149,7 +151,7 @@ def run_streams(draw: st.DrawFn, run: str = "run-a") -> list[Event]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Envelope]:
-    """Up to three runs, alone or in conversations, memories and a journey beside them, in one order."""
+    """Up to three runs, alone or in conversations, memories, a journey, an agent and two systems beside them, in one order."""
     lines: list[list[Envelope]] = []
     begun: list[str] = []
     for name in ("run-a", "run-b", "run-c")[: draw(st.integers(1, 3))]:
@@ -168,7 +170,18 @@ def histories(draw: st.DrawFn) -> list[Envelope]:
         memories = memories[::2]
     journeys: Sequence[Event] = draw(st.lists(journey_event, max_size=6))
     lines.append(placed(journeys, "journey-a", "conversation-a", {"run": "run-a", "actor": "agent:helper"}))
+    lines.append(placed(draw(st.lists(agent_event, max_size=6)), "agent-a"))
+    systems: Sequence[Event] = draw(st.lists(system_event, max_size=6))
+    lines += [in_system(systems, "system-a"), in_system(systems[1::2], "system-b")]
     return interleaved(draw, lines)
+
+
+def in_system(events: Sequence[Event], system: str) -> list[Envelope]:
+    """Events as a system's stream, where that an agent comes or goes has the agent's stream as its correlation."""
+    return [
+        e._replace(correlation="agent-a") if e.type.startswith("system.member_") else e
+        for e in placed(events, system)
+    ]
 
 
 def placed(

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from evrt.events import Envelope, Event, JsonObject
+from evrt.events import agents as a
 from evrt.events import calls as c
 from evrt.events import journey as j
 from evrt.events import memory as m
@@ -217,4 +218,30 @@ journey_event: st.SearchStrategy[Any] = st.one_of(
     st.builds(j.JourneyStepChanged, from_step=texts, to_step=texts, patch=fields, untrusted=st.booleans()),
     st.builds(j.JourneyRouted, router=texts, journey=st.none() | texts, by=texts),
     st.builds(j.JourneyEnded, reason=texts, step=st.none() | texts),
+)
+
+keys = st.sampled_from(["support", "base"])
+agent_event: st.SearchStrategy[Any] = st.one_of(
+    st.builds(
+        a.AgentDefined, key=keys, name=texts, config=fields, parent=st.none() | keys, draft=st.booleans()
+    ),
+    st.builds(
+        a.AgentRevised,
+        revision=st.integers(1, 9),
+        name=texts,
+        config=fields,
+        restored_from=st.none() | st.integers(1, 9),
+        draft=st.booleans(),
+        by=st.none() | texts,
+    ),
+    st.builds(a.AgentActivated, revision=st.integers(1, 9)),
+    st.builds(a.AgentRetired, reason=st.none() | texts),
+    st.builds(a.AgentSpecSet, revision=st.integers(1, 9), text=texts),
+)
+system_event: st.SearchStrategy[Any] = st.one_of(
+    st.builds(a.SystemDefined, key=texts, name=texts, prefix=texts),
+    st.builds(a.SystemRevised, name=texts, prefix=texts),
+    st.builds(a.SystemMemberAdded, agent=st.just("agent-a"), key=keys),
+    st.builds(a.SystemMemberRemoved, agent=st.just("agent-a"), key=keys),
+    st.builds(a.SystemKnowledgeSet, name=st.sampled_from("xy"), knowledge=st.none() | fields),
 )

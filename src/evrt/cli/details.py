@@ -7,6 +7,7 @@ from typing import cast
 
 from evrt.cli.text import counted, duration, json_or_text, one_line, rfc3339, short, words
 from evrt.events import Erased, Event, JsonObject, JsonValue, Unknown
+from evrt.events import agents as a
 from evrt.events import calls as c
 from evrt.events import conversation as v
 from evrt.events import journey as j
@@ -44,6 +45,8 @@ def _detail(event: Event) -> str:
             return _journey(event)
         case c.ModelCallRequested() | c.ModelCallCompleted() | c.ModelCallFailed():
             return _model_call(event)
+        case _ if event.type.startswith(("agent.", "system.")):
+            return _definition(event)
         case c.QuestionAsked():
             return words(event.question) + options_text(event.options, None)
         case c.QuestionAnswered():
@@ -167,6 +170,37 @@ def _model_call(event: c.ModelCallRequested | c.ModelCallCompleted | c.ModelCall
             return f"{message_text(event.message)}{_took(event.latency_ms)}{_tokens(event.usage)}"
         case c.ModelCallFailed():
             return failed(event.failure) + _again(event) + _tokens(event.usage)
+
+
+def _definition(event: Event) -> str:
+    match event:
+        case a.AgentDefined():
+            came = f", a copy of {event.forked_from}@{event.forked_revision}" if event.forked_from else ""
+            return f"{event.key}, revision 1{came}{_kind_of(event)}"
+        case a.AgentRevised():
+            again = f" as revision {event.restored_from} was" if event.restored_from is not None else ""
+            return f"revision {event.revision}{again}{_kind_of(event)}"
+        case a.AgentActivated():
+            return f"revision {event.revision}{_by(event.by)}"
+        case a.AgentRetired():
+            return f"{words(event.reason or '')}{_by(event.by)}".strip()
+        case a.AgentSpecSet():
+            return f"revision {event.revision}: {words(event.text)}{_by(event.by)}"
+        case a.SystemDefined() | a.SystemRevised():
+            key = event.key if isinstance(event, a.SystemDefined) else event.name
+            return f"{key}{f': {words(event.prefix)}' if event.prefix else ''}{_by(event.by)}"
+        case a.SystemMemberAdded() | a.SystemMemberRemoved():
+            return f"{event.key}{_by(event.by)}"
+        case a.SystemKnowledgeSet():
+            known = "known no more" if event.knowledge is None else words(str(event.knowledge.get("text")))
+            return f"{event.name}: {known}{_by(event.by)}"
+        case _:
+            return short(event.model_dump(mode="json"))
+
+
+def _kind_of(event: a.AgentDefined | a.AgentRevised) -> str:
+    inherits = f", inherits from {event.parent}" if event.parent else ""
+    return f"{inherits}{', a draft' if event.draft else ''}{_by(event.by)}"
 
 
 def _tokens(usage: c.Usage | None) -> str:

@@ -508,6 +508,7 @@ async def journeys(app: evrt.App) -> None:
     await app.run(desk, words("begin"), conversation="chat", user="ann")
 
 
+@scenario
 async def agents_and_systems(app: evrt.App) -> None:
     app.models["m"] = ScriptedModel(lambda request: "Gern.")
     app.add_tools(look_up)

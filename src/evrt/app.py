@@ -468,7 +468,13 @@ class App(Control, Reading, Finding):
             if ending.hook is not None:
                 self._own(asyncio.create_task(self._execute_hook(log, ending.hook), name=ending.hook))
             return Result(
-                run, ending.status, ending.output, ending.failure, ending.reason, ending.waiting_for
+                run,
+                ending.status,
+                ending.output,
+                ending.failure,
+                ending.reason,
+                ending.waiting_for,
+                ending.limit,
             )
 
         task = asyncio.get_running_loop().create_task(execute(), name=run)

@@ -14,7 +14,7 @@ from evrt.errors import (
     StepLimitReached,
 )
 from evrt.events import JsonValue
-from evrt.events.run import Failure, WaitReason
+from evrt.events.run import Failure, RunStepLimitReached, WaitReason
 from evrt.folds.run import Status
 
 
@@ -31,6 +31,8 @@ class Result:
     failure: Failure | None = None
     reason: WaitReason | None = None
     waiting_for: tuple[str, ...] = ()
+    limit: RunStepLimitReached | None = None
+    """Which limit was reached, after a step limit."""
 
     def __str__(self) -> str:
         if self.status == "succeeded":
@@ -47,7 +49,13 @@ class Result:
             case "succeeded":
                 return self.output
             case "step_limit":
-                raise StepLimitReached(str(self), run=self.run_id, model_turns_max=0, summary=self.output)
+                raise StepLimitReached(
+                    str(self),
+                    run=self.run_id,
+                    model_turns_max=self.limit.model_turns_max if self.limit else 0,
+                    summary=self.output,
+                    limit=(self.limit and self.limit.limit) or "model_turns",
+                )
             case "timed_out":
                 raise RunTimedOut(str(self), run=self.run_id)
             case "cancelled":

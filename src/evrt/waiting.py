@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evrt.events.run import RunStepLimitReached
 from evrt.folds.run import RunState, evolve_run
 from evrt.history import load_run
 from evrt.log import Log
@@ -22,7 +23,10 @@ async def wait_for_end(log: Log, run: str) -> Result:
         await watch.wait(LOOK_SECONDS)
         for envelope in envelopes(await log.read_stream(run, after=state.events)):
             state = evolve_run(state, envelope)
-    return Result(run, state.status, state.output, state.failure, None, ())
+    terminal = (await load_run(log, run)).journal.terminal if state.status == "step_limit" else None
+    ended = None if terminal is None else terminal.event
+    limit = ended if isinstance(ended, RunStepLimitReached) else None
+    return Result(run, state.status, state.output, state.failure, None, (), limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ class Ending:
     """The run that was asked for because this one has ended."""
     error: Exception | None = None
     """What the code raised, where the run has failed with it."""
+    limit: RunStepLimitReached | None = None
 
 
 class Runner:
@@ -336,7 +337,7 @@ class Runner:
                 summary=error.summary,
                 limit=None if error.limit == "model_turns" else error.limit,  # type: ignore[arg-type]  # checked by the event
             )
-            return self._close(event, Ending("step_limit", output=error.summary))
+            return self._close(event, Ending("step_limit", output=error.summary, limit=event))
         return self._failed(error)
 
     async def _schedule_retry(self, error: Exception) -> Ending | None:

@@ -49,6 +49,7 @@ from evrt.result import ReplayReport, Result
 from evrt.runtime.chats import Chats
 from evrt.runtime.execution import World
 from evrt.runtime.journal import Turn, payload_of
+from evrt.runtime.runner import Runner
 from evrt.seal import Redact, admit, keep
 from evrt.secret_patterns import redact_secrets
 from evrt.waiting import Queued
@@ -130,6 +131,7 @@ class App(Control, Reading, Finding):
         self._live_reader: LiveReader | None = None
         self._opening: asyncio.Lock | None = None
         self._running: set[asyncio.Task[Any]] = set()
+        self._runners: dict[str, Runner] = {}
         self._provider: LiteLLM | None = None
 
     # Opening and closing
@@ -462,7 +464,18 @@ class App(Control, Reading, Finding):
         run = journal.run
 
         async def execute() -> Result:
-            ending = await execute_run(self.make_world(log), target, journal, requested, reason)
+            world = self.make_world(log)
+            try:
+                ending = await execute_run(
+                    world,
+                    target,
+                    journal,
+                    requested,
+                    reason,
+                    begins=lambda runner: self._runners.update({run: runner}),
+                )
+            finally:
+                self._runners.pop(run, None)
             if self.debug and ending.error is not None:
                 raise ending.error
             if ending.hook is not None:
@@ -495,6 +508,11 @@ class App(Control, Reading, Finding):
 
     def _starting(self) -> Collection[str]:
         return {task.get_name() for task in self._running}
+
+    async def _look_outside(self, run: str) -> None:
+        runner = self._runners.get(run)
+        if runner is not None:
+            await runner.look_outside()
 
     def _own(self, task: asyncio.Task[Any]) -> None:
         self._running.add(task)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from evrt.errors import Fenced
 from evrt.events.run import ClaimReason, RunRequested
@@ -21,11 +22,25 @@ run_logger = logging.getLogger("evrt.run")
 
 
 async def execute_run(
-    world: World, callee: Callee, journal: Journal, requested: RunRequested, reason: ClaimReason
+    world: World,
+    callee: Callee,
+    journal: Journal,
+    requested: RunRequested,
+    reason: ClaimReason,
+    begins: Callable[[Runner], None] = lambda runner: None,
 ) -> Ending:
-    """Claim a run and execute it, again after attempts that failed. Raises what ``Runner.run`` raises."""
+    """Claim a run and execute it, again after attempts that failed. Raises what ``Runner.run`` raises.
+
+    ``begins`` is told of the runner of each attempt before it runs.
+    """
     run = journal.run
-    ending = await Runner(world, callee, journal, requested=requested).run(reason)
+
+    async def attempt(reason: ClaimReason) -> Ending:
+        runner = Runner(world, callee, journal, requested=requested)
+        begins(runner)
+        return await runner.run(reason)
+
+    ending = await attempt(reason)
     while ending.reason == "retry":
         assert ending.failure is not None
         where = f" in {ending.waiting_for[0]}" if ending.waiting_for else ""
@@ -37,5 +52,5 @@ async def execute_run(
         if history.journal.epoch != journal.epoch:
             raise Fenced(f"{run} was claimed by another process while it waited for its next attempt here.")
         requested, journal = executable(history), history.journal
-        ending = await Runner(world, callee, journal, requested=requested).run("retry")
+        ending = await attempt("retry")
     return ending

@@ -24,6 +24,9 @@ class Controlled(Protocol):
     redact: Redact
 
     async def log(self) -> Log: ...
+    async def _look_outside(self, run: str) -> None:
+        """Have a run that is executed here take in what was written to it, before it begins anything else."""
+
     def check_result(self, tool: str, result: JsonValue) -> None: ...
 
 
@@ -145,12 +148,17 @@ class Control:
         """
         log = await self.log()
         why = None if reason is None else str(admit(reason, self.redact))
-        return await cancel_run(log, await resolve_run(log, run), by=_shown(self, by), reason=why)
+        found = await resolve_run(log, run)
+        cancelled = await cancel_run(log, found, by=_shown(self, by), reason=why)
+        await self._look_outside(found)
+        return cancelled
 
     async def pause(self: Controlled, run: str, *, by: str | None = None) -> None:
         """Have a run begin nothing more until it is unpaused. Raises NotFound, Conflict (ended, paused already)."""
         log = await self.log()
-        await pause_run(log, await resolve_run(log, run), by=_shown(self, by))
+        found = await resolve_run(log, run)
+        await pause_run(log, found, by=_shown(self, by))
+        await self._look_outside(found)
 
     async def unpause(self: Controlled, run: str, *, by: str | None = None) -> None:
         """Let a paused run go on in a worker; ``resume`` goes on with it here. Raises NotFound, Conflict."""

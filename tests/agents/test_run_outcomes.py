@@ -133,10 +133,13 @@ async def test_other_errors_come_out_under_their_own_names(
     async with app:
         result = await app.run(helper, "Go.")
         assert result.status == "failed"
+        events = (await app.get(result.run_id)).events
+        [came] = [one.event.__dict__["failure"] for one in events if one.type == "model_call.failed"]
+        assert came.error_type == error_type
+        assert str(error) in came.message
         assert result.failure is not None
-        assert result.failure.error_type == error_type
-        assert str(error) in result.failure.message
-        with pytest.raises(RunFailed, match=str(error)[:10]):
+        assert result.failure.message.endswith(f"{error_type}: {came.message}")
+        with pytest.raises(RunFailed, match=error_type):
             result.unwrap()
 
 
@@ -171,7 +174,7 @@ async def test_a_run_and_each_of_its_steps_are_json_and_kept_step_by_step(tmp_pa
         result = await app.run(helper, "Go.")
         state = (await app.get(result.run_id)).state
         steps = [one.value for one in await (await app.views()).family("steps", result.run_id)]
-    assert seen == [["open", "completed"]], "The tool's own step is open, the model's before it is there."
+    assert seen == [["completed", "open"]], "The tool's own step is open, the model's before it is there."
     assert RunState.model_validate_json(state.model_dump_json()) == state
     assert [Step.model_validate_json(step.model_dump_json()) for step in steps] == steps
     assert json.loads(steps[0].model_dump_json())["status"] == "completed"

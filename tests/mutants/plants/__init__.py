@@ -11,6 +11,7 @@ from mutants.plants.audit import AUDIT
 from mutants.plants.codec import CODEC
 from mutants.plants.disk import DISK
 from mutants.plants.families import FAMILIES
+from mutants.plants.fitting import FITTING
 from mutants.plants.foreign import FOREIGN
 from mutants.plants.log import LOG
 from mutants.plants.model import MODEL
@@ -41,4 +42,5 @@ MUTANTS = (
     *ASKING,
     *QUEUEING,
     *REMEMBERING,
+    *FITTING,
 )

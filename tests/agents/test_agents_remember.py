@@ -9,6 +9,7 @@ import orjson
 import evrt
 from evrt.effects.contract import ModelReply, ModelRequest
 from evrt.testing import ScriptedModel
+from runtime.logs import run_off
 
 ANN = {"user": "ann", "conversation": "c1"}
 
@@ -119,3 +120,16 @@ async def test_an_agent_in_a_system_shares_with_its_others() -> None:
             await app.run(agent, "What do we do?", user="ann", conversation="c9")
             shown = "## Shared Knowledge\n\n- **Goal**: ship" in str(model.asked[-1].messages[0]["content"])
             assert shown is knows
+
+
+async def test_an_agent_that_another_run_starts_is_in_its_own_system() -> None:
+    """S0.5"""
+    model = Scripted(calling("remember", key="goal", value="ship", scope="system"))
+    async with app_with(model, memory=True, system="office") as app:
+
+        @app.workflow
+        async def parent(ctx: evrt.Context[Any]) -> Any:
+            return await ctx.child("helper", "We ship")
+
+        await run_off(app, "parent", user="ann")
+        assert await app.memory.get("goal", user="ann", system="office") == "ship"

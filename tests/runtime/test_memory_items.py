@@ -305,6 +305,26 @@ async def test_what_a_run_sets_after_it_has_read_from_outside_is_untrusted_and_t
         assert (await app.run(reads, "none", user="ann")).output == []
 
 
+async def test_a_run_that_begins_anew_is_trusted_no_more_than_before() -> None:
+    """fault 8"""
+    async with evrt.App("memory://") as app:
+        await app.memory.set("page", "anything", user="ann", trust="untrusted")
+
+        @app.workflow
+        async def chapters(ctx: Ctx) -> list[str]:
+            if ctx.state is None:
+                ctx.continue_as({"read": await ctx.memory.get("page")})
+            await ctx.memory.set("learnt", ctx.state["read"])
+            return list(ctx.untrusted)
+
+        run = await app.run(chapters, user="ann")
+        assert run.output == ["memory:user:page"]
+        assert (await app.replay(run.run_id)).complete
+        learnt = await app.memory.item("learnt", user="ann")
+        assert learnt is not None
+        assert learnt.trust == "untrusted"
+
+
 async def test_what_is_too_much_for_one_read_is_refused_the_same_on_replay() -> None:
     """B1"""
     async with evrt.App("memory://") as app:

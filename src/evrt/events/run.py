@@ -345,12 +345,15 @@ class RunContinued(Event):
 
     type: ClassVar[str] = "run.continued"
     volatile: ClassVar[frozenset[str]] = frozenset({"kept", "children"})
+    came_later: ClassVar[frozenset[str]] = frozenset({"untrusted"})
 
     state: JsonValue = None
     kept: tuple[int, ...] = ()
     """Versions of the events from outside that the code had not received yet: they are kept for it."""
     children: tuple[str, ...] = ()
     """Runs that it had started and that had not ended."""
+    untrusted: tuple[str, ...] = ()
+    """Where what the code has read so far may come from, beyond those who are trusted: its state may hold it."""
 
 
 @register

@@ -184,6 +184,8 @@ class Journal:
     continued: int = 0
     """Version of the ``run.continued`` that this chapter begins at; 0 in the first."""
     continued_epoch: int = 0
+    untrusted: tuple[str, ...] = ()
+    """What the code had read of outside by then: see ``Context.untrusted``."""
     patches: set[str] = field(default_factory=set)
     """Changes of the code that this chapter was executed with from where they stand (``ctx.patched``)."""
     children: dict[str, str] = field(default_factory=dict)
@@ -263,6 +265,7 @@ class Journal:
         self.failed_attempts = self.lost_claims = 0
         self.waits_for_retry = self.attempted_whole = False
         self.children = {child: self.children.get(child, "") for child in event.children}
+        self.untrusted = event.untrusted
 
     def kept(self) -> tuple[int, ...]:
         """Versions of the signals that the code has not received yet, oldest first."""

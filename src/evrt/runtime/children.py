@@ -98,6 +98,7 @@ async def start(
     name = target if isinstance(target, str) else target.name
     identity = execution.bind(name)
     given = execution.admit(input)
+    found: Startable | None = None
     asked = None
     if identity not in execution.journal.operations:
         found = await _found(execution, target)
@@ -115,6 +116,10 @@ async def start(
                 "conversation": await _whatever_happens(execution, _conversation(conversation, requested))
             }
         )
+    system = getattr(found, "system", None)
+    if isinstance(system, str):
+        ref = await _whatever_happens(execution, lambda execution: execution.world.log.ref("system", system))
+        requested = requested.model_copy(update={"system": ref})
     child = new_ref("run")
     started = ChildStarted(operation=identity, digest=digest_of([name, given]), child=child, target=name)
     _record(execution, started, requested, limit)

@@ -177,6 +177,7 @@ class Execution:
         self.unasked = Unasked(self.journal)
         if self.journal.requested is not None:
             self.untrusted.update(dict.fromkeys(self.journal.requested.untrusted))
+        self.untrusted.update(dict.fromkeys(self.journal.untrusted))
         if self.writer is not None:
             # What a worker before this one left open is as much under way as what this one will begin.
             self.under_way.update(unkeyed_writes_left_open(self.journal))

@@ -485,7 +485,12 @@ class Runner:
                 await execution.barrier()
                 await execution.caught_up()
                 writer.version = execution.version
-                event = RunContinued(state=state, kept=journal.kept(), children=tuple(journal.children))
+                event = RunContinued(
+                    state=state,
+                    kept=journal.kept(),
+                    children=tuple(journal.children),
+                    untrusted=tuple(execution.untrusted),
+                )
                 draft = writer.draft(event)
                 await writer.append_now(
                     [draft], {journal.run: Exact(writer.version)}, too_late=partial(late.append, True)

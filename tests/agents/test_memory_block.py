@@ -12,7 +12,7 @@ import evrt
 from evrt.agents.memory_block import FRAME, block_of, line_of, memory_block
 from evrt.events.memory import MemoryRecalled
 from evrt.folds.memory import MemoryItem
-from runtime.logs import Ctx, place_in
+from runtime.logs import Ctx, place_in, put
 
 EXAMPLES = settings().max_examples // 2
 GROUPS = ["## About This User", "## Shared Knowledge", "## This Conversation"]
@@ -201,3 +201,39 @@ async def test_a_run_that_was_shown_something_untrusted_is_not_trusted_either() 
         learnt = await app.memory.item("learnt", user="ann")
         assert learnt is not None
         assert learnt.trust == "untrusted"
+
+
+async def test_what_has_been_read_once_in_a_run_is_not_read_again() -> None:
+    """S0.18"""
+    async with evrt.App("memory://") as app:
+        rows: list[int] = []
+
+        class Counting:
+            """A log that counts the events that are read of memory."""
+
+            def __init__(self, log: Any) -> None:
+                self._log = log
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._log, name)
+
+            async def read_stream(self, stream: str, **more: Any) -> Any:
+                found = await self._log.read_stream(stream, **more)
+                if stream.startswith("memory-"):
+                    rows.append(len(found))
+                return found
+
+        @app.workflow
+        async def turns(ctx: Ctx) -> list[int]:
+            for turn in range(3):
+                await memory_block(ctx)
+                await ctx.memory.set("k1", turn)
+            await memory_block(ctx)
+            return rows
+
+        await app.memory.set_many({f"k{number}": number for number in range(50)}, user="ann")
+        await app.memory.set_many({f"k{number}": number for number in range(50)}, conversation="c1")
+        put(app, Counting(await app.log()))
+        run = await app.run(turns, user="ann", conversation="c1")
+        # Each memory whole at first, then the one fact that is new; nothing is read for a set.
+        assert run.output == [50, 50, 0, 1, 0, 0, 1, 0, 0, 1, 0]

@@ -16,7 +16,7 @@ import evrt
 from evrt.agents.memory_tools import memory_tools
 from runtime.logs import Ctx, cut_off, place_in, put, watch
 
-EXAMPLES = settings().max_examples
+EXAMPLES = settings().max_examples // 2
 
 
 @pytest.fixture(params=["memory", "sqlite"])

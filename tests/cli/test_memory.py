@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from cli.forker import Forker
@@ -70,8 +72,9 @@ def test_what_is_set_is_got_listed_and_forgotten_by_whom_is_said(known: Shell) -
 
 def test_an_item_that_has_expired_is_shown_no_more_but_as_of_when_it_was_there(known: Shell) -> None:
     """B1"""
-    known.evrt("memory", "set", "code", "1234", "--user", "ann", "--expires", "1ms")
+    known.evrt("memory", "set", "code", "1234", "--user", "ann", "--expires", "1s")
     position = known.evrt("memory", "history", "code", "--user", "ann", "--json").document[0]["position"]
+    time.sleep(1)
     assert "There is no 'code'" in known.refused("memory", "get", "code", "--user", "ann", code=3)
     assert known.evrt("memory", "list", "--json").document == []
     assert known.evrt("memory", "get", "code", "--user", "ann", "--as-of", str(position)).out == "1234\n"

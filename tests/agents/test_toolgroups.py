@@ -9,6 +9,7 @@ import pytest
 
 from evrt import App, NotFound, Tool, ToolGroup, UsageError, tool
 from evrt.agents.toolgroups import Choice, ToolGroups, check_choices, resolve
+from evrt.definitions.building import groups_of, tools_of
 from evrt.errors import EvrtError
 from evrt.events.run import RunRequested
 from evrt.testing import ScriptedModel, call
@@ -124,6 +125,39 @@ async def test_whoever_has_to_be_asked_is_asked_once_in_each_run_and_not_on_a_re
         assert (await app.replay(run.run_id)).ok
         assert group.asked == 1
     assert group.closed == 1
+
+
+async def test_an_agent_that_is_defined_as_data_has_groups_that_have_to_be_asked() -> None:
+    """B51"""
+    async with App("memory://") as app:
+        group = app.toolgroup(Asking())
+        app.toolgroup(two())
+        offered: list[list[str]] = []
+
+        def says(request: Any) -> str:
+            offered.append([each["function"]["name"] for each in request.tools])
+            return "done"
+
+        app.models["script"] = ScriptedModel(says)
+        plain: Any = {"model": "script", "memory_enabled": False}
+        await app.agents.define("whole", {**plain, "toolgroups": ["asked", "files"], "tools": ["read"]})
+        one = {"name": "asked/forecast", "confirm": True}
+        await app.agents.define("single", {**plain, "tools": [one, "files/count"]})
+        for key in ("whole", "single"):
+            run = await app.run(key, "Hello.")
+            assert (await app.replay(run.run_id)).ok
+        await app.run("whole", "Hello.", toolgroups=["files/count"])
+        assert offered == [["read", "forecast", "count"], ["forecast", "count"], ["read", "count"]]
+        assert group.asked == 2
+
+        @app.workflow
+        async def tells(ctx: Ctx) -> list[Any]:
+            config = await app.agents.effective_config("single")
+            tools = tools_of("single", config, app)
+            found = await resolve(ctx, tools, groups_of(config, tools, app))
+            return [[each.name, each.confirm, each.timeout_seconds] for each in found]
+
+        assert (await app.run(tells)).output == [["forecast", True, 30.0], ["count", False, 30.0]]
 
 
 @pytest.mark.parametrize(

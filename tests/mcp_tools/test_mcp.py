@@ -132,11 +132,12 @@ async def test_what_a_server_says_makes_the_run_distrusted_unless_it_is_trusted(
     served: Served, trusted: bool
 ) -> None:
     app = App("memory://")
-    app.toolgroup(McpServer("shop", url=served.url, allow=["price"], trusted=trusted))
+    app.toolgroup(McpServer("shop", url=served.url, allow=["price"], confirm="*", trusted=trusted))
 
     @app.workflow
     async def look(ctx: Context[Any]) -> list[Any]:
         [price] = (await app.toolgroups["shop"].tools(ctx)).values()
+        assert price.confirm
         listed = ctx.untrusted
         await ctx.call(price, item="fig")
         return [listed, ctx.untrusted]
@@ -296,7 +297,9 @@ def test_a_server_that_cannot_be_is_refused(made: Callable[[], McpServer], said:
         made()
 
 
-def test_an_effect_of_a_tool_that_is_not_allowed_is_refused() -> None:
+def test_what_is_said_of_a_tool_that_is_not_allowed_is_refused() -> None:
+    with pytest.raises(NotFound, match=r"Toolgroup shop has no tool 'b'\. It has: a\."):
+        McpServer("shop", command=["a"], allow=["a"], confirm=["b"])
     with pytest.raises(NotFound, match=r"Toolgroup shop has no tool 'b'\. It has: a\."):
         McpServer("shop", command=["a"], allow=["a"], effects={"b": "read"})
 

@@ -534,3 +534,40 @@ async def test_a_write_made_again_and_cut_off_again_is_in_doubt_again(url: str) 
         assert between.journal.waiting_for_settlement() == []
         assert kinds.count("tool_call.in_doubt") == 1
         assert [o.identity for o in history.journal.waiting_for_settlement()] == ["vanish#1"]
+
+
+@pytest.mark.parametrize("effect, keyed", [("write", False), ("write", True), ("read", False)])
+async def test_a_tool_that_cannot_tell_whether_its_write_happened_is_in_doubt_and_no_other(
+    url: str, effect: Any, keyed: bool
+) -> None:
+    tries: list[int] = []
+
+    async def wire(amount: int) -> str:
+        tries.append(amount)
+        if len(tries) == 1:
+            raise evrt.OutcomeUnknown("the line broke")
+        return "wired"
+
+    async def wire_once(amount: int, idempotency_key: str) -> str:
+        return await wire(amount)
+
+    repeatable = keyed or effect == "read"
+    made = evrt.Tool.from_function(
+        wire_once if keyed else wire, name="wire", effect=effect, retry=SOON if repeatable else None
+    )
+    async with evrt.App(url) as app:
+
+        @app.workflow
+        async def pays(ctx: Ctx) -> str:
+            return str(await ctx.call(made, amount=3))
+
+        run = await app.run(pays)
+        if repeatable:
+            assert (run.output, tries) == ("wired", [3, 3])
+            return
+        assert (run.reason, run.waiting_for, tries) == ("in_doubt", ("wire#1",), [3])
+        doubts = [e.event for e in (await app.get(run.run_id)).events if isinstance(e.event, ToolCallInDoubt)]
+        assert [doubt.cause for doubt in doubts] == ["the line broke"]
+        await app.settle(run.run_id, again=True)
+        assert (await app.resume(run.run_id)).output == "wired"
+        assert (await app.replay(run.run_id)).complete

@@ -44,6 +44,8 @@ class McpServer:
         by the name of a tool what a call of it does: ``read``; ``write``, never made again after it was cut off;
         ``idempotent``, a write that the server takes once however often it comes (with the same arguments, or the key
         in ``_meta``). Without it a tool reads where the server says so (``readOnlyHint``), and writes otherwise.
+    confirm
+        the names of the tools, or ``"*"`` for all, of which each call needs a person's leave.
     timeout
         of one call. A write that takes longer is in doubt.
     trusted
@@ -64,6 +66,7 @@ class McpServer:
         headers: Mapping[str, str] | None = None,
         allow: Sequence[str] | Literal["*"] = (),
         effects: Mapping[str, Effect] | None = None,
+        confirm: Sequence[str] | Literal["*"] = (),
         timeout: str | float | None = "60s",
         connect_timeout: str | float = "30s",
         trusted: bool = False,
@@ -72,6 +75,7 @@ class McpServer:
         self.trusted = trusted
         self._allow = allow
         self._effects = dict(effects or {})
+        self._confirm = confirm
         self._timeout = None if timeout is None else parse_seconds(timeout)
         self._check(command, url)
         require_sdk()
@@ -151,6 +155,7 @@ class McpServer:
             effect="read" if effect == "read" else "write",
             retry=CALL_RETRY if effect == "read" else NO_RETRY,
             timeout=self._timeout,
+            confirm=self._confirm == "*" or remote in self._confirm,
             trusted=self.trusted,
         )
         return replace(tool, takes_key=True, retry=CALL_RETRY) if effect == "idempotent" else tool
@@ -171,14 +176,17 @@ class McpServer:
             raise UsageError(
                 f'MCP server {self.name} takes either command=["program", "argument", …] or url="https://…".'
             )
-        if isinstance(self._allow, str) and self._allow != "*":
-            raise UsageError(
-                f'MCP server {self.name}: allow= takes a list of names of tools, or "*" for all.'
-            )
+        for what, names in (("allow", self._allow), ("confirm", self._confirm)):
+            if isinstance(names, str) and names != "*":
+                raise UsageError(
+                    f'MCP server {self.name}: {what}= takes a list of names of tools, or "*" for all.'
+                )
         if not self._allow:
             raise UsageError(
                 f"MCP server {self.name} offers nothing: name in allow= the tools that agents may use."
             )
+        for tool in self._confirm if self._confirm != "*" else ():
+            self.check(tool)
         for tool, effect in self._effects.items():
             self.check(tool)
             if effect not in ("read", "write", "idempotent"):

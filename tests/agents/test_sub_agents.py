@@ -137,6 +137,16 @@ def test_calls_without_their_results_and_instructions_are_not_shared() -> None:
     assert shared_messages(said) == [*said[1:5], {"role": "assistant", "content": "Now I ask."}]
 
 
+def test_a_call_is_not_answered_by_a_later_one_of_its_id() -> None:
+    said: list[Any] = [
+        {"role": "assistant", "content": "First.", "tool_calls": [{"id": "1"}]},
+        {"role": "user", "content": "Never mind."},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "tool", "tool_call_id": "1", "content": "b"},
+    ]
+    assert shared_messages(said) == [{"role": "assistant", "content": "First."}, *said[1:]]
+
+
 async def test_a_sub_agent_that_fails_is_an_error_the_model_reads() -> None:
     """B7"""
     async with App("memory://") as app:

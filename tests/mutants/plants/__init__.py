@@ -9,6 +9,7 @@ from mutants.plants.as_of import AS_OF
 from mutants.plants.asking import ASKING
 from mutants.plants.audit import AUDIT
 from mutants.plants.codec import CODEC
+from mutants.plants.delegating import DELEGATING
 from mutants.plants.disk import DISK
 from mutants.plants.families import FAMILIES
 from mutants.plants.fitting import FITTING
@@ -33,6 +34,7 @@ MUTANTS = (
     *RUN,
     *OUTCOMES,
     *FAMILIES,
+    *DELEGATING,
     *CODEC,
     *MODEL,
     *AUDIT,

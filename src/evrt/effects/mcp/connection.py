@@ -23,6 +23,7 @@ PAGES_MAX = 100
 """How many pages of tools a server may have: one that never ends its list is not waited for."""
 SESSION_OVER = "Session terminated"
 """What the SDK says where a server does not know the session any more; then the request was not taken."""
+NOT_FOUND = 404
 KEY = "evrt.dev/idempotency-key"
 """Where a request says under which key a repeated call can be known."""
 
@@ -82,7 +83,7 @@ class Connection:
             try:
                 return await ask(link.client)
             except MCPError as error:
-                untaken = attempt.unsent or error.message == SESSION_OVER
+                untaken = attempt.unsent or (attempt.status == NOT_FOUND and error.message == SESSION_OVER)
                 if untaken or error.code == CONNECTION_CLOSED:
                     await link.aclose()
                 if untaken and again:

@@ -63,7 +63,7 @@ def over_http(url: str, headers: Mapping[str, str]) -> Opening:
         async def opened() -> AsyncIterator[tuple[Any, Any]]:
             timeout = httpx2.Timeout(CONNECT_SECONDS, read=READ_SECONDS)
             async with (
-                _Telling(headers=dict(headers), timeout=timeout) as client,
+                Telling(headers=dict(headers), timeout=timeout) as client,
                 streamable_http_client(url, http_client=client) as (read, write),
             ):
                 yield _Watched(read, gone), write
@@ -73,7 +73,7 @@ def over_http(url: str, headers: Mapping[str, str]) -> Opening:
     return opening
 
 
-class _Telling(httpx2.AsyncClient):
+class Telling(httpx2.AsyncClient):
     """Notes for each request whether it left, and how it was answered."""
 
     async def send(self, request: httpx2.Request, **more: Any) -> httpx2.Response:
@@ -81,7 +81,8 @@ class _Telling(httpx2.AsyncClient):
         try:
             response = await super().send(request, **more)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            if attempt is not None:
+            # The SDK asks again with GET for the rest of an answer: then the request itself has been there.
+            if attempt is not None and request.method == "POST" and not attempt.status:
                 attempt.unsent = True
             raise
         if attempt is not None:

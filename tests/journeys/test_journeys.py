@@ -446,7 +446,8 @@ async def test_a_state_that_came_of_what_nobody_answers_for_is_not_trusted_in_th
     async with app_with(door) as app:
         trusted, *_ = await talk(app, door, words("whom_to_trust"), words("take_letter"))
         [last] = await talk(app, door, words("whom_to_trust"))
-        assert (trusted.output, last.output) == ("[]", '["history","journey:door"]')
+        assert trusted.output == "[]"
+        assert "journey:door" in str(last.output)
 
 
 # ------------------------------------------------------------------------------------------- endings

@@ -166,31 +166,38 @@ class IntentRouter:
                 route = await self._route_of(ctx)
             except Conflict:
                 continue  # Somebody else has routed the conversation meanwhile: see how.
-            return route if isinstance(route, str) else await ctx.call(route.journey, input)
+            # In the run's own scope, so that it knows what was said before, and long turns have chapters.
+            return route if isinstance(route, str) else await route.journey.execute(ctx, input)
         raise UsageError(f"The conversation is being routed too fast for {self.name} to follow.")
 
     async def _route_of(self, ctx: Context[Any]) -> Route | str:
         """The route that is stayed with, or one that is chosen now, or the words to answer with."""
         kept = ctx.journey(self.name)
-        known = await self._known(ctx, (await kept.load()).route)
+        standing = await kept.load()
+        if ctx.state is not None and (chosen := self._route_to(standing.route)) is not None:
+            return chosen  # The same turn goes on, in another chapter.
+        known = await self._known(ctx, standing.route)
         if known is not None and known[1]:
             return known[0]
         if known is not None and is_closing(last_words(ctx.input_messages), self.closing_phrases):
             return ""
-        chosen, by, confidence = await self._choose(ctx)
-        if isinstance(chosen, str):
-            return chosen
-        await kept.route(chosen.journey.name, by=by, confidence=confidence)
-        if isinstance(chosen.journey, Journey):
-            await chosen.journey.begin(ctx)
-        return chosen
+        found, by, confidence = await self._choose(ctx)
+        if isinstance(found, str):
+            return found
+        await kept.route(found.journey.name, by=by, confidence=confidence)
+        if isinstance(found.journey, Journey):
+            await found.journey.begin(ctx)
+        return found
 
     async def _known(self, ctx: Context[Any], name: str | None) -> tuple[Route, bool] | None:
         """The route to the journey that was chosen before, and whether that is still under way."""
-        route = next((each for each in self._routes.values() if each.journey.name == name), None)
+        route = self._route_to(name)
         if route is None or not isinstance(route.journey, Journey):
             return None
         return route, (await ctx.journey(route.journey.name).load()).ended is None
+
+    def _route_to(self, name: str | None) -> Route | None:
+        return next((each for each in self._routes.values() if each.journey.name == name), None)
 
     async def _choose(self, ctx: Context[Any]) -> tuple[Route | str, By, float | None]:
         """A route, who chose it, and how certain that is; or the words of a model that chose none."""

@@ -13,9 +13,11 @@ import shlex
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.forker import Forker
 from evrt.log.postgres.address import shown_url
 from postgres import fresh_url, shared
 
@@ -80,6 +82,8 @@ class Terminal:
     """A folder and an environment in which commands are tried one after the other."""
 
     folder: Path
+    forker: Forker | None = None
+    """What `evrt` is forked from; without it every command is an interpreter of its own, as it is to a person."""
     known: dict[str, str] = field(default_factory=dict)
     """What the page calls a run, and what it is called here."""
     variables: dict[str, str] = field(default_factory=dict)
@@ -131,7 +135,11 @@ class Terminal:
         assert words[0] in RUNNABLE, (
             f"A page cannot try {words[0]}: mark the block as not run, with the reason."
         )
-        printed, self.exit_code = on_a_terminal([str(BIN / words[0]), *words[1:]], self.folder, environment)
+        if words[0] == "evrt" and self.forker is not None:
+            printed, self.exit_code = forked_on_a_terminal(self.forker, words[1:], self.folder, environment)
+        else:
+            command = [str(BIN / words[0]), *words[1:]]
+            printed, self.exit_code = on_a_terminal(command, self.folder, environment)
         return printed
 
     def _environment(self) -> dict[str, str]:
@@ -181,6 +189,23 @@ def steady(line: str) -> str:
     return line.strip()
 
 
+def forked_on_a_terminal(
+    forker: Forker, words: list[str], folder: Path, environment: dict[str, str]
+) -> tuple[str, int]:
+    """The same of `evrt` and these words, without a second of imports."""
+    ours, theirs = pty.openpty()
+    terminal = Path(os.ttyname(theirs))
+    with ThreadPoolExecutor(1) as reading:
+        shown = reading.submit(_read_all, ours)
+        try:
+            code = forker.run(words, folder, environment, [Path(os.devnull), terminal, terminal])
+        finally:
+            os.close(theirs)
+            text = shown.result()
+            os.close(ours)
+    return text, code
+
+
 def on_a_terminal(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[str, int]:
     """What a command shows to somebody at a terminal, and its exit code (negative: the signal)."""
     ours, theirs = pty.openpty()
@@ -190,16 +215,21 @@ def on_a_terminal(command: list[str], folder: Path, environment: dict[str, str])
         )
     finally:
         os.close(theirs)
-    pieces: list[bytes] = []
     try:
-        while piece := _read(ours):
-            pieces.append(piece)
+        text = _read_all(ours)
         code = process.wait(TIMEOUT_SECONDS)
     finally:
         process.kill()
         process.wait()
         os.close(ours)
-    return b"".join(pieces).decode("utf-8", "replace"), code
+    return text, code
+
+
+def _read_all(terminal: int) -> str:
+    pieces: list[bytes] = []
+    while piece := _read(terminal):
+        pieces.append(piece)
+    return b"".join(pieces).decode("utf-8", "replace")
 
 
 def _read(terminal: int) -> bytes:

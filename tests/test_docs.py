@@ -22,6 +22,7 @@ import typer
 
 import docs_events
 import evrt
+from cli.forker import Forker, forking
 from docs_facts import DOTTED, PATH, constants, find, parameters, same, signatures
 from docs_pages import ROOT, Block, Page, pages
 from docs_terminal import Terminal, commands, matches
@@ -56,6 +57,13 @@ def page(name: str) -> Page:
 # ---------------------------------------------------------------------------------------- examples
 
 
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    """The process that commands of pages are forked from."""
+    with forking() as forker:
+        yield forker
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current folder that modules can be imported from; they are forgotten afterwards."""
@@ -74,9 +82,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 class Examples:
     """The examples of one page, tried in order in one folder and one namespace."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forker: Forker | None = None) -> None:
         self.folder = folder
-        self.terminal = Terminal(folder)
+        self.terminal = Terminal(folder, forker)
         self.module = types.ModuleType("example")
 
     def try_all(self, page: Page) -> None:
@@ -142,8 +150,9 @@ def _alike(shown: str, printed: str) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_examples_of_a_page_do_what_the_page_says(name: str, folder: Path) -> None:
-    Examples(folder).try_all(page(name))
+def test_the_examples_of_a_page_do_what_the_page_says(name: str, folder: Path, forker: Forker) -> None:
+    """Whoever is new begins with the README, so its commands are started as a person starts them."""
+    Examples(folder, None if name == "README.md" else forker).try_all(page(name))
 
 
 def test_few_examples_are_not_run_and_each_says_why() -> None:

@@ -148,6 +148,10 @@ def become(request: dict[str, Any]) -> None:
         opened = os.open(path, flags)
         os.dup2(opened, target)
         os.close(opened)
+    # What they are, a file or a terminal, is looked at when they are opened.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(request["folder"])
     if request["user"] is not None:
         os.setgroups([])

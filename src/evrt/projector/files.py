@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -12,8 +13,10 @@ import aiosqlite
 from evrt.errors import EvrtError, InvalidInput, Unavailable, UnusableLog, UsageError
 from evrt.log.sqlite.connect import BUSY_TIMEOUT_SECONDS, Identity, file_identity
 from evrt.log.sqlite.reader import LoopReaders
+from evrt.projector import transactions
 from evrt.projector.opening import connect, in_the_way, is_of_log, trouble
 from evrt.projector.reading import Fetch, ViewReader
+from evrt.projector.records import Change
 from evrt.projector.store import ViewStore
 
 R = TypeVar("R")
@@ -29,6 +32,28 @@ class FileStore(ViewStore):
         super().__init__(path, log)
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
+
+    async def commit(self, changes: Sequence[Change], owner: str) -> bool:
+        if not any(change.forgotten for change in changes):
+            return await super().commit(changes, owner)
+
+        def forget(connection: transactions.Connection) -> bool:
+            # What is thrown away is overwritten, in pages that hold nothing else by now too.
+            connection.execute("PRAGMA secure_delete = ON")
+            try:
+                return transactions.commit(connection, changes, owner)
+            finally:
+                connection.execute("PRAGMA secure_delete = FAST")
+
+        switched = await self._do(forget)
+        # And leaves the WAL as well, unless somebody reads an older state just now: then when it is next begun anew.
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._empty_wal)
+        return switched
+
+    def _empty_wal(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _transact(self, work: Callable[[sqlite3.Connection], R], writes: bool) -> R:
         try:

@@ -168,28 +168,24 @@ class Folding(Generic[D]):
         self._forget()
         before = self.generation
         change = Change(before, before.cursor, before.leaf)
-        batch = _Batch(self.projection, self.store.as_column, 0, careful=True)
-        try:
+        try:  # Nothing is awaited in here: a cancellation is the projector's.
             change.forgotten = erased.keys(self.projection)
-            wanted = set(change.forgotten)
-            rows = await erased.rows(self.projection, change.forgotten)
-            routed, trouble = await self._route([row for row in rows if self._is_of(row, wanted)], 0)
-            for _, slot in routed:
-                # Nothing is looked up: what the file holds of them is thrown away with the change.
-                slot.position, slot.counted.known = 0, True
-            trouble = trouble or await batch.take(routed)
+            sources = [self.projection.source(key) for key in change.forgotten]
         except RAISED as error:
-            trouble = Trouble(at.position, _told(at, error))
+            return _parked(before, Trouble(at.position, _told(at, error)))
+        wanted = set(change.forgotten)
+        routed, trouble = await self._route(await erased.rows(sources), 0)
+        routed = [(row, slot) for row, slot in routed if slot.counted.key in wanted]
+        for _, slot in routed:
+            # Nothing is looked up: what the file holds of them is thrown away with the change.
+            slot.position, slot.counted.known = 0, True
+        batch = _Batch(self.projection, self.store.as_column, 0, careful=True)
+        trouble = trouble or await batch.take(routed)
         if trouble is not None:
-            return Change(
-                before, before.cursor, before.leaf, error=trouble.text, error_position=trouble.position
-            )
+            return _parked(before, trouble)
         await batch.describe(change)
         self._forget()
         return change
-
-    def _is_of(self, row: Row, keys: set[str]) -> bool:
-        return self.projection.wants(row.type) and self.projection.key(row) in keys
 
     def committed(self, change: Change) -> None:
         """The change has been written: go on from there."""
@@ -430,6 +426,11 @@ class _Batch(Generic[D]):
                 (first, slot.counted.key, slot.part, slot.position, encoded, *self._columns(value))
             )
             slot.stored = first
+
+
+def _parked(before: Generation, trouble: Trouble) -> Change:
+    """Where it stands, with what the projection raised."""
+    return Change(before, before.cursor, before.leaf, error=trouble.text, error_position=trouble.position)
 
 
 def _columns(projection: Projection[D], as_column: AsColumn) -> Callable[[D], tuple[object, ...]]:

@@ -51,10 +51,10 @@ class Erased:
                     found[key] = None
         return list(found)
 
-    async def rows(self, projection: AnyProjection, keys: Iterable[str]) -> list[Row]:
-        """All events of these keys, in order, those of other conversations too."""
+    async def rows(self, sources: Iterable[Source]) -> list[Row]:
+        """All events of these sources, in order, those of other conversations too."""
         found: dict[int, Row] = {}
-        for source in dict.fromkeys(projection.source(key) for key in keys):
+        for source in dict.fromkeys(sources):
             found |= {row.position: row for row in await self._of(source)}
         return [found[position] for position in sorted(found)]
 

@@ -98,6 +98,7 @@ def _news(before: JourneyDocument, event: Event, envelope: Envelope) -> dict[str
                 "step": step,
                 **_state(before.state, event.patch, envelope),
                 "changes": before.changes + 1,
+                "ended": None if event.reopened else before.ended,
                 "path": path[-PATH_STEPS_MAX:],
                 "untrusted": before.untrusted or event.untrusted,
             }

@@ -315,6 +315,22 @@ async def test_a_tool_may_say_that_it_failed_without_raising() -> None:
         assert (await state_of(app, "door"))["knocks"] == 10
 
 
+async def test_a_state_of_the_wrong_type_is_refused_with_what_is_wrong_about_it() -> None:
+    """S4.5"""
+    door = a_door()
+
+    @door.tool()
+    def count(state: Door, how: str) -> None:
+        state.knocks = how  # type: ignore[assignment]
+
+    async with app_with(door) as app:
+        [turn] = await talk(app, door, words(("count", {"how": "often"}), ("count", {"how": "7"})))
+        [failed] = await events_of(app, turn.run_id, "tool_call.failed")
+        assert failed.failure.error_type == "StepRefused"
+        assert failed.failure.message.startswith("The state would not be valid: knocks: Input should be")
+        assert (await state_of(app, "door"))["knocks"] == 7
+
+
 async def test_a_change_and_the_note_of_it_are_one_append() -> None:
     """S4.6"""
     door = a_door()
@@ -483,6 +499,25 @@ async def test_a_journey_may_begin_anew_after_its_end() -> None:
         assert (await standing(app, "door")).under_way
 
 
+async def test_a_journey_that_goes_back_from_its_terminal_step_is_under_way_until_it_ends_again() -> None:
+    door = a_door()
+
+    @door.tool(Stage.SHUT)
+    def reopen(state: Door) -> None:
+        state.step = Stage.OPEN
+
+    async with app_with(door) as app:
+        turns = await talk(app, door, words("shut"), words("reopen"))
+        assert (await standing(app, "door")).under_way
+        assert (await state_of(app, "door"))["is_complete"] is False
+        turns += await talk(app, door, "Thanks!", words("shut"))
+        assert turns[-2].output != ""
+        assert (await standing(app, "door")).ended == "complete"
+        types = [event.type for event in await journey_events(app)]
+        assert types.count("journey.ended") == 2
+        await replays(app, *turns)
+
+
 async def test_a_journey_is_complete_when_a_tool_says_so() -> None:
     """S4.3"""
     door = a_door()
@@ -492,8 +527,10 @@ async def test_a_journey_is_complete_when_a_tool_says_so() -> None:
         state.is_complete = True
 
     async with app_with(door) as app:
-        await talk(app, door, words("give_up"))
+        await talk(app, door, words("give_up", "knock"))
         assert (await standing(app, "door")).ended == "complete"
+        types = [event.type for event in await journey_events(app)]
+        assert types.count("journey.ended") == 1
 
 
 async def test_a_journey_that_uses_up_its_turns_has_not_succeeded_and_goes_on_with_the_next_message() -> None:

@@ -215,7 +215,14 @@ memory_event: st.SearchStrategy[Any] = st.one_of(
 fields = st.dictionaries(st.sampled_from(["step", "a", "b"]), json, max_size=3)
 journey_event: st.SearchStrategy[Any] = st.one_of(
     st.builds(j.JourneyStarted, journey=texts, step=texts, state=fields),
-    st.builds(j.JourneyStepChanged, from_step=texts, to_step=texts, patch=fields, untrusted=st.booleans()),
+    st.builds(
+        j.JourneyStepChanged,
+        from_step=texts,
+        to_step=texts,
+        patch=fields,
+        untrusted=st.booleans(),
+        reopened=st.booleans(),
+    ),
     st.builds(j.JourneyRouted, router=texts, journey=st.none() | texts, by=texts),
     st.builds(j.JourneyEnded, reason=texts, step=st.none() | texts),
 )

@@ -35,6 +35,8 @@ class JourneyStepChanged(Event):
     patch: JsonObject
     tool: str | None = None
     """The tool that did it."""
+    reopened: bool = False
+    """Whether the journey had ended, and goes on with this."""
     untrusted: bool = False
     """Whether the run had read what its operator does not answer for: see ``Context.untrusted``."""
 

@@ -43,7 +43,10 @@ def evolve(standing: Standing, event: Event) -> Standing:
             return replace(standing, state=event.state, ended=None, untrusted=False)
         case JourneyStepChanged():
             state = {**(standing.state or {}), **event.patch}
-            return replace(standing, state=state, untrusted=standing.untrusted or event.untrusted)
+            ended = None if event.reopened else standing.ended
+            return replace(
+                standing, state=state, ended=ended, untrusted=standing.untrusted or event.untrusted
+            )
         case JourneyEnded():
             return replace(standing, ended=event.reason)
         case JourneyRouted():

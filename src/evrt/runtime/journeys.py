@@ -91,9 +91,16 @@ class RunJourney:
         return await self._write("start", started)
 
     async def change(
-        self, patch: JsonObject, *, to_step: str, tool: str | None = None, ended: str | None = None
+        self,
+        patch: JsonObject,
+        *,
+        to_step: str,
+        tool: str | None = None,
+        ended: str | None = None,
+        reopened: bool = False,
     ) -> Standing:
-        """Give some keys of the state other values, and end the journey where ``ended`` says why.
+        """Give some keys of the state other values. ``ended`` says why the journey ends with that, ``reopened`` that it
+        had ended and goes on.
 
         Raises Conflict when another run has changed it since it was read; nothing is written then, and ``standing`` is
         what that other run made of it. Raises UsageError for a journey that has not begun, InvalidInput or
@@ -107,6 +114,7 @@ class RunJourney:
             to_step=to_step,
             patch=self._admit(patch),
             tool=tool,
+            reopened=reopened,
             untrusted=bool(self._execution.untrusted),
         )
         if ended is None:

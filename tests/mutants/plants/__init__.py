@@ -14,6 +14,7 @@ from mutants.plants.disk import DISK
 from mutants.plants.families import FAMILIES
 from mutants.plants.fitting import FITTING
 from mutants.plants.foreign import FOREIGN
+from mutants.plants.journeys import JOURNEYS
 from mutants.plants.log import LOG
 from mutants.plants.model import MODEL
 from mutants.plants.moving import MOVING
@@ -45,4 +46,5 @@ MUTANTS = (
     *QUEUEING,
     *REMEMBERING,
     *FITTING,
+    *JOURNEYS,
 )

@@ -27,6 +27,7 @@ from evrt.effects.tools import Tool, faults_text
 from evrt.errors import Conflict, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Kind
+from evrt.folds.journeys import Standing
 from evrt.limits import PLAIN, RunPolicy
 from evrt.requesting import Pin
 from evrt.retry import RUN_RETRY, Retry, parse_seconds
@@ -307,14 +308,23 @@ class Journey(Generic[State, Step]):
     ) -> None:
         after = self._checked_state(after)
         self._check_move(before, after)
-        ended = self.is_terminal(after) and not self.is_terminal(before)
-        if ended:
+        if before.step in self.terminal and after.step not in self.terminal:
+            after.is_complete = False  # It has left its end.
+        standing = kept.standing or Standing()
+        terminal = self.is_terminal(after)
+        ends = terminal and standing.ended is None
+        if ends:
             after.is_complete = True
-        known = kept.standing.state if kept.standing is not None and kept.standing.state is not None else {}
-        patch = changes(known, self.save_state(after))
+        patch = changes(standing.state or {}, self.save_state(after))
         if not patch:
             return
-        await kept.change(patch, to_step=_text(after.step), tool=tool, ended=COMPLETE if ended else None)
+        await kept.change(
+            patch,
+            to_step=_text(after.step),
+            tool=tool,
+            ended=COMPLETE if ends else None,
+            reopened=standing.ended is not None and not terminal,
+        )
         if self.on_change is not None:
             await self.on_change(ctx, before, self._now(kept))
 

@@ -32,7 +32,9 @@ class JourneyState(BaseModel, Generic[Step]):
 
     def to_dict(self) -> JsonObject:
         """The state as JSON, the same in every process: sets are in order."""
-        ordered = _ordered(self.model_dump(mode="python"), self.model_dump(mode="json"))
+        # What is of a wrong type is found out when it is read again; pydantic would only warn of it here.
+        python = self.model_dump(mode="python", warnings=False)
+        ordered = _ordered(python, self.model_dump(mode="json", warnings=False))
         return cast(JsonObject, ordered)
 
     @classmethod

@@ -27,12 +27,12 @@ async def requested(app: evrt.App, run: str) -> list[ApprovalRequested]:
     return [e.event for e in (await app.get(run)).events if isinstance(e.event, ApprovalRequested)]
 
 
-async def attacked(stage: Stage, name: str, bring: Carrier, attacks: Sequence[Attack]) -> None:
-    """Attacks by one carrier: each is obeyed by the model, and does nothing, as nobody allows it."""
+async def attacked(stage: Stage, name: str, bring: Carrier, attacks: Sequence[Attack], every: int) -> None:
+    """Attacks by one carrier: each is obeyed by the model, and does nothing, as nobody allows it; every so many is denied."""
     obeyed = 0
     await bring(stage, "sunny")
     harmless = system_messages(stage.model.requests[-1].messages)
-    for attack in attacks:
+    for number, attack in enumerate(attacks):
         run = await bring(stage, attack.text)
         assert system_messages(stage.model.requests[-1].messages) == harmless, (attack.name, name)
         asked = await requested(stage.app, run.run_id)
@@ -41,26 +41,29 @@ async def attacked(stage: Stage, name: str, bring: Carrier, attacks: Sequence[At
             details: Any = asked[0].details
             assert (run.reason, details["tool"]) == ("approval", attack.tool), (attack.name, name, run)
             assert details["untrusted"], attack.name
-            await stage.app.decide(run.run_id, False, digest=asked[0].shown_digest)
-            run = await stage.app.resume(run.run_id)
+            if number % every == 0:
+                await stage.app.decide(run.run_id, False, digest=asked[0].shown_digest)
+                run = await stage.app.resume(run.run_id)
         assert harm == [], f"{attack.name}, by {name}"
         assert run.status in ("succeeded", "waiting"), (attack.name, name, run)
     # What is shown as a title does not survive being encoded; everything else is obeyed, and stopped.
     assert obeyed >= len(attacks) - sum(attack.delicate for attack in attacks), name
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", CARRIERS)
-async def test_no_attack_has_an_effect_that_no_person_has_allowed(name: str) -> None:
+async def test_no_attack_has_an_effect_that_no_person_has_allowed(name: str, every: int) -> None:
     """Fault 8: whatever stands in memory, or anywhere else that a prompt is made of"""
     async with evrt.App("memory://") as app:
-        await attacked(Stage(app, POLICY), name, CARRIERS[name], ATTACKS)
+        await attacked(Stage(app, POLICY), name, CARRIERS[name], ATTACKS, every)
 
 
-async def test_no_tool_of_an_mcp_server_talks_an_agent_into_anything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attacks", [3, pytest.param(len(ATTACKS), marks=pytest.mark.soak)])
+async def test_no_tool_of_an_mcp_server_talks_an_agent_into_anything(tmp_path: Path, attacks: int) -> None:
     async with evrt.App("memory://") as app:
         stage = Stage(app, POLICY)
         for name, bring in served_by(tmp_path).items():
-            await attacked(stage, name, bring, ATTACKS)
+            await attacked(stage, name, bring, ATTACKS[:attacks], 1)
         stage.policy = None
         for number, bring in enumerate(served_by(tmp_path).values(), 1):
             await bring(stage, PAY)

@@ -154,7 +154,7 @@ async def test_a_history_read_after_everything_has_expired_replays_what_was_seen
             if run.output == ["here", ["k"]]:
                 break
         assert run.output == ["here", ["k"]]
-        while await app.memory.get("k", user="ann") is not None:
+        while await app.memory.get("k", user="ann") is not None:  # noqa: ASYNC110  (until the log's clock is there)
             await asyncio.sleep(0.05)
         assert (await app.replay(run.run_id)).complete
         assert (await app.run(sees, user="ann")).output == [None, []]

@@ -473,7 +473,12 @@ async def test_a_model_that_marks_its_texts_reasons_asks_and_ends() -> None:
         run = await app.resume(run.run_id)
         assert run.output == "It is done. Shall I go on?"
         told = [m["content"] for m in model.requests[-1].messages if m["role"] == "user"][1:]
-        assert [str(one).splitlines()[0].split(".")[0] for one in told] == ["Go on", "Turin", "Turin", USED_UP]
+        assert [str(one).splitlines()[0].split(".")[0] for one in told] == [
+            "Go on",
+            "Turin",
+            "Turin",
+            USED_UP,
+        ]
         assert await count(app, run.run_id, "question.asked") == 1
         assert (await app.replay(run.run_id)).complete
 

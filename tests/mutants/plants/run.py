@@ -22,7 +22,7 @@ RUN = (
     mutant(
         "a write without a key that is called failed when it times out",
         "runtime/tool_calls.py",
-        "            if not self.tool.repeatable:\n                self._unknown = \"timeout\"\n                return None\n",
+        '            if not self.tool.repeatable:\n                self._unknown = "timeout"\n                return None\n',
         "",
         "tests/runtime/test_effects.py::test_a_write_without_a_key_that_times_out_is_in_doubt_and_settled_with_its_result",
     ),

@@ -148,11 +148,13 @@ async def test_a_history_read_after_everything_has_expired_replays_what_was_seen
         async def sees(ctx: Ctx) -> Any:
             return [await ctx.memory.get("k"), [item.key for item in await ctx.memory.recall("k")]]
 
+        run: evrt.Result | None = None
         for seconds in (0.2, 2, 20):  # A machine that is busy may take longer to look.
             await app.memory.set("k", "here", user="ann", expires=seconds)
             run = await app.run(sees, user="ann")
             if run.output == ["here", ["k"]]:
                 break
+        assert run is not None
         assert run.output == ["here", ["k"]]
         while await app.memory.get("k", user="ann") is not None:  # noqa: ASYNC110  (until the log's clock is there)
             await asyncio.sleep(0.05)

@@ -538,6 +538,47 @@ async def agents_and_systems(app: evrt.App) -> None:
     await app.systems.remove_member("desk", "base")
 
 
+@scenario
+async def conversations_and_loop(app: evrt.App) -> None:
+    def reply(request: evrt.ModelRequest) -> Any:
+        last = str(request.messages[-1]["content"])
+        if last.startswith("Wetter") and request.tools:
+            return call("look_up", city="Turin " * 60)
+        return f"{request.model}: {len(request.messages)} messages"
+
+    for name in ("klein", "gross"):
+        app.models[name] = ScriptedModel(reply)
+
+    @app.shield("polite")
+    def polite(messages: Any) -> str | None:
+        return "Bitte freundlich. ☀️" if "verflixt" in str(messages[-1]["content"]) else None
+
+    app.agent(
+        "helper",
+        instructions="Sei kurz.",
+        tools=[look_up],
+        tiers=evrt.Tiers(small="klein", frontier="gross"),
+        compaction=evrt.Compaction(budget=400),
+        input_shields=["polite"],
+        output_shields=["polite"],
+        memory=True,
+    )
+    chats = app.conversations
+    await chats.start("helper", conversation="chat", user="zoë", title="Wetter", metadata={"from": "web"})
+    await chats.title("chat", "Das Wetter in 東京", by="zoë")
+    await chats.set_metadata("chat", {"from": "app", "rating": 4.5})
+    await chats.attach("chat", "plan.txt", b"Montag: Sonne", media_type="text/plain")
+    await chats.attach("chat", "note", "Regen am Dienstag")
+    await chats.detach("chat", "note", by="zoë")
+    for text in ("Wetter?", "Wetter morgen?", "Wetter im Juli?", "verflixt", "Danke."):
+        await app.run("helper", text, conversation="chat", user="zoë")
+    await chats.fork("chat", 4, conversation="other")
+    await (await chats.edit("chat", 0, "Wetter gestern?"))
+    await app.run("helper", "Und heute?", conversation="other", user="zoë")
+    await app.run("helper", "Vergiss das.", conversation="gone", user="zoë")
+    await chats.delete("gone", by="zoë")
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

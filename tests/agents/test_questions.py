@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -582,3 +586,50 @@ async def test_a_run_that_waits_for_something_else_comes_back_waiting() -> None:
 
         run = await app.run(waits, on_question=never)
         assert (run.status, run.reason) == ("waiting", "signal")
+
+
+MORTAL = """
+import asyncio, os, signal, sys
+import evrt
+
+app = evrt.App(sys.argv[1])
+
+@app.workflow
+async def asks(ctx: evrt.Context) -> list:
+    return [await ctx.ask("A?"), await ctx.ask("B?")]
+
+async def dies(asked):
+    if asked.text == "B?":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "a"
+
+async def lives(asked):
+    return "b"
+
+async def main():
+    async with app:
+        if len(sys.argv) == 2:
+            await app.run(asks, on_question=dies)
+        else:
+            waiting = await app.resume(sys.argv[2])
+            print((await evrt.respond_with(app, waiting, lives)).output)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_killed_while_its_callback_is_asked_loses_nothing(tmp_path: Path) -> None:
+    """S2.13, B37: what was answered stays answered, and the question stays open"""
+    program = tmp_path / "mortal.py"
+    program.write_text(MORTAL, "utf-8")
+    command = [sys.executable, str(program), f"sqlite:///{tmp_path}/evrt.db"]
+    killed = await asyncio.to_thread(subprocess.run, command, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    async with evrt.App(command[-1]) as app:
+        [run_id] = await (await app.log()).streams("run-")
+        history = await app.get(run_id)
+        assert history.state.waiting_for == ("ask#2",)
+    went_on = await asyncio.to_thread(
+        subprocess.run, [*command, run_id], check=True, capture_output=True, text=True
+    )
+    assert went_on.stdout == "['a', 'b']\n"

@@ -464,6 +464,40 @@ async def waited(app: evrt.App) -> None:
 
 
 @scenario
+async def asked_and_approved(app: evrt.App) -> None:
+    """Questions of every shape, by code and by a model; leave for a tool call that was granted, and another denied."""
+
+    @app.workflow
+    async def asking(ctx: evrt.Context[None]) -> list[Any]:
+        options = [evrt.Option(label="red", description="like a rose"), evrt.Option(label="green")]
+        came = [
+            await ctx.ask("Which?", options),
+            await ctx.ask("Sure?", ["yes", "no"], allow_free_form=False),
+            await ctx.ask("How many?", answer={"type": "integer", "minimum": 1}),
+        ]
+        asks = evrt.Questions(autonomy="high").begin()
+        function: Any = {"name": "ask_user", "arguments": '{"question": "Shall I pay?"}'}
+        for number in range(2):
+            outcome = await ctx.perform({"id": f"call_{number}", "function": function}, [asks.tool])
+            came.append(outcome.value)
+        for amount in (3, 4):
+            digest = ctx.call_digest(pay, {"amount": amount})
+            approval = await ctx.approve("tool call pay", {"amount": amount}, digest=digest)
+            came.append([approval.approved, approval.reason])
+        return came
+
+    run = (await app.run(asking)).run_id
+    for answer in ("mauve", "yes", 7, "Do."):
+        await app.answer(run, answer, by="Ada")
+        await app.resume(run)
+    for approved in (True, False):
+        events = [e.event for e in (await app.get(run)).events if e.type == "approval.requested"]
+        digest = events[-1].shown_digest  # type: ignore[attr-defined]  # by its type
+        await app.decide(run, approved, by="Ada", reason="as ever", digest=digest)
+        await app.resume(run)
+
+
+@scenario
 async def superseded(app: evrt.App) -> None:
     """A run that has failed is tried again by another one."""
     left = [RuntimeError("not today")]

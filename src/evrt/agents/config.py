@@ -23,6 +23,7 @@ KNOWLEDGE_CHARACTERS_MAX = 512 * 1024
 """Of one piece of knowledge. An event holds all that one revision of an agent is, and has a limit of its own."""
 
 Mode = Literal["always", "rag"]
+When = Literal["never", "untrusted", "always"]
 Inject = Literal["system", "context", "knowledge"]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -122,6 +123,63 @@ class ClientTool(Part):
     metadata: dict[str, Any] = {}
 
 
+class SubAgentEntry(Part):
+    """An agent that this one may ask, or hand over to, by its name: see ``evrt.agents.sub_agents.SubAgent``."""
+
+    agent: Name
+    mode: Literal["delegate", "handoff"] = "delegate"
+    context: Literal["full", "summary", "message_only"] = "full"
+    description: str | None = None
+
+
+def _of_agent(value: Any) -> Any:
+    return {"agent": value} if isinstance(value, str) else value
+
+
+class ApprovalsEntry(Part):
+    """For which calls it needs a person's leave: see ``evrt.agents.approving.Approvals``."""
+
+    writes: When = "untrusted"
+    tools: dict[str, When] = Field(default_factory=dict)
+    expires: LengthOfTime | None = None
+
+
+class QuestionsEntry(Part):
+    """That it may ask its user: see ``evrt.agents.questions.Questions``."""
+
+    autonomy: Literal["low", "medium", "high"] = "medium"
+    expires: LengthOfTime | None = None
+    questions_max: Annotated[int, Field(ge=0)] | None = None
+
+
+class TierEntry(Part):
+    """A model of a tier, and parameters for its provider."""
+
+    model: Name
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def _of_model(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+OneTier = Annotated[TierEntry, BeforeValidator(_of_model)]
+
+
+class TiersEntry(Part):
+    """Models of different strength, of which the router chooses: see ``evrt.agents.tiers.Tiers``."""
+
+    small: OneTier | None = None
+    mid: OneTier | None = None
+    frontier: OneTier | None = None
+
+
+class CompactionEntry(Part):
+    """The budget in tokens of a request, beyond which earlier messages are summarised."""
+
+    budget: Count
+
+
 class AgentConfig(Part):
     """Every setting of an agent that is defined as data."""
 
@@ -143,6 +201,18 @@ class AgentConfig(Part):
     input_shields: tuple[Name, ...] = ()
     output_shields: tuple[Name, ...] = ()
     limits: Limits = Limits()
+    sub_agents: tuple[Annotated[SubAgentEntry, BeforeValidator(_of_agent)], ...] = ()
+    """Agents that it may ask, or hand the conversation over to: names, or entries."""
+    approvals: ApprovalsEntry | None = None
+    questions: QuestionsEntry | None = None
+    tiers: TiersEntry | None = None
+    tier: Literal["small", "mid", "frontier"] | None = None
+    """The one tier that it keeps to."""
+    compaction: CompactionEntry | None = None
+    history_messages_max: Annotated[int, Field(ge=0)] = 100
+    """How many earlier messages of its conversation it is told."""
+    terminal_tools: tuple[Name, ...] = ()
+    """Tools whose result ends the run."""
     output_schema: dict[str, Any] | None = None
     """JSON schema of what it answers."""
     extra: dict[str, Any] = {}

@@ -10,20 +10,27 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from evrt.agents.agent import Agent
+from evrt.agents.approving import Approvals
 from evrt.agents.client_tools import client_tool
+from evrt.agents.compaction import Compaction
 from evrt.agents.config import (
     TOOL_TIMEOUT_SECONDS,
     AgentConfig,
     ClientTool,
     KnowledgeEntry,
     SystemKnowledge,
+    TierEntry,
+    TiersEntry,
     ToolEntry,
     knowledge_of,
 )
 from evrt.agents.knowledge import AgentSystem, Knowledge, MakeRetriever
 from evrt.agents.limits import LoopLimits
 from evrt.agents.output import Output
+from evrt.agents.questions import Questions
 from evrt.agents.shields import Shield
+from evrt.agents.sub_agents import SubAgent
+from evrt.agents.tiers import TierConfig, Tiers
 from evrt.agents.toolgroups import Choice, ToolSource
 from evrt.effects.tools import Tool, faults_text
 from evrt.errors import NotFound
@@ -68,11 +75,26 @@ def agent_of(key: str, config: AgentConfig, system: AgentSystem | None, pin: Pin
         system=system,
         knowledge=tuple(knowledge_from(entry) for entry in config.knowledge),
         make_retriever=code.make_retriever,
+        sub_agents=[SubAgent(**one.model_dump()) for one in config.sub_agents],
+        approvals=None if config.approvals is None else Approvals(**config.approvals.model_dump()),
+        questions=None if config.questions is None else Questions(**config.questions.model_dump()),
+        tiers=None if config.tiers is None else _tiers(config.tiers),
+        tier=config.tier,
+        compaction=None if config.compaction is None else Compaction(config.compaction.budget),
+        history_messages_max=config.history_messages_max,
+        terminal_tools=config.terminal_tools,
         require_tool_call=bool(tools) and config.tool_choice not in (None, "auto"),
         timeout_seconds=None if limits.timeout is None else parse_seconds(limits.timeout),
         parameters=config.parameters,
         pin=pin,
     )
+
+
+def _tiers(entry: TiersEntry) -> Tiers:
+    def tier(one: TierEntry | None) -> TierConfig | None:
+        return None if one is None else TierConfig(one.model, one.parameters)
+
+    return Tiers(small=tier(entry.small), mid=tier(entry.mid), frontier=tier(entry.frontier))
 
 
 def tools_of(key: str, config: AgentConfig, code: Code) -> tuple[Choice, ...]:

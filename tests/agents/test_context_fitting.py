@@ -371,3 +371,48 @@ def test_the_facts_of_a_turn_are_how_many_went_before_and_what_was_said_last() -
     said: list[JsonObject] = [{"role": "user", "content": [{"type": "text", "text": "Thanks!"}]}]
     assert facts_of(said, history) == TurnFacts(2, "Thanks!")
     assert facts_of([], pin="small") == TurnFacts(0, "", pin="small")
+
+
+# ------------------------------------------------------------------------------------- an app's agent
+
+
+async def test_an_agent_is_given_all_of_it_by_its_arguments(tmp_path: Path) -> None:
+    """B30, B31, B35, B39, S2.29"""
+    large = ScriptedModel(lambda request: f"I have read {len(request.messages)} messages.")
+    tiny = ScriptedModel(lambda request: "They talked.")
+    app = evrt.App(f"sqlite:///{tmp_path / 'evrt.db'}", models={"large": large, "tiny": tiny})
+    helper = app.agent(
+        "helper",
+        instructions="You are Ada.",
+        tiers=evrt.Tiers(small="tiny", mid="large"),
+        tier="mid",
+        history_compaction=HistoryCompaction(turns_max=3, turns_kept=2),
+        pruning=Pruning(),
+        compaction=Compaction(10_000),
+    )
+    async with app:
+        read = [(await app.run(helper, f"Question {turn}?", conversation="c1")).output for turn in range(6)]
+        turns = [turn async for turn in app.turn_log("c1")]
+    counts = [int(text.split()[3]) for text in read]
+    assert counts == [2, 4, 6, 8, 1 + 1 + 2 * 2 + 1, 1 + 1 + 2 * 2 + 1], (
+        "From the fifth turn on, two are kept."
+    )
+    assert [turn.history_compacted for turn in turns] == [False] * 4 + [True] * 2
+    assert {(turn.tier_used, turn.model_name) for turn in turns} == {("mid", "large")}
+    assert [str(request.messages[0]["content"])[:21] for request in tiny.requests] == [
+        "You keep the notes of"
+    ] * 2
+    assert {turn.routing_decision.rule for turn in turns if turn.routing_decision} == {"pin"}
+
+
+async def test_what_a_summary_says_is_not_said_in_the_conversation(tmp_path: Path) -> None:
+    """S2.29"""
+    reader = Reader(tmp_path, lambda: ContextFitting(small, Compaction(1_000, words)))
+    async with reader.app:
+        result = await reader.app.run(reader.reader, "Read all pages.", conversation="c1")
+        run = await reader.app.get(result.run_id)
+        said = await reader.app.message_history("c1")
+    assert len(reader.small.requests) > 0
+    assert said == run.messages
+    assert not any("Pages were read." in str(message) for message in said)
+    assert len(said) == 1 + 2 * STEPS + 1

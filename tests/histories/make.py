@@ -613,6 +613,32 @@ async def conversations_and_loop(app: evrt.App) -> None:
     await chats.delete("gone", by="zoë")
 
 
+@evrt.tool(effect="read")
+async def page(number: int) -> str:
+    """A page of a long report."""
+    return f"Seite {number}: " + "Umsatz gestiegen ↑ " * 40
+
+
+@scenario
+async def routed_and_compacted(app: evrt.App) -> None:
+    """Models by tier, the middle of a run summarised, older results shortened, over two turns of a conversation."""
+    pages = [call("page", number=number) for number in range(5)]
+    app.models["large"] = ScriptedModel([*pages, "Der Umsatz ist gestiegen."])
+    app.models["tiny"] = ScriptedModel(
+        lambda request: "Gern." if request.messages[-1]["content"] == "Danke!" else "Seiten wurden gelesen."
+    )
+    reader = app.agent(
+        "reader",
+        instructions="Du liest Berichte.",
+        tools=[page],
+        tiers=evrt.Tiers(small="tiny", frontier="large"),
+        compaction=evrt.Compaction(budget=1_250),
+        pruning=evrt.Pruning(ceiling=1_200, protected=2),
+    )
+    await app.run(reader, "Wie war das Jahr?", conversation="c1")
+    await app.run(reader, "Danke!", conversation="c1")
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

@@ -11,6 +11,14 @@ from evrt.events.run import MessageProduced, RunRequested
 from evrt.folds.journal import Operation, fold_journal, operation_of
 from evrt.folds.requests import tool_message
 
+CALLS_ASIDE = frozenset({"compaction", "summary_for_sub_agent"})
+"""Names of model calls that a loop makes for itself: what they come to is said to nobody."""
+
+
+def is_call_aside(operation: str) -> bool:
+    """Whether a model call, by its operation, is one that a loop made for itself."""
+    return operation.rpartition("/")[2].partition("#")[0] in CALLS_ASIDE
+
 
 def input_messages(value: JsonValue) -> list[JsonObject]:
     """A run's input as messages: text is one user message, a list of messages is taken as it is."""
@@ -33,7 +41,8 @@ def fold_messages(run: str, envelopes: Iterable[Envelope]) -> list[JsonObject]:
         if isinstance(event, RunRequested):
             messages.extend(input_messages(event.input))
         elif isinstance(event, ModelCallCompleted):
-            messages.append(event.message)
+            if not is_call_aside(event.operation):
+                messages.append(event.message)
         elif isinstance(event, MessageProduced):
             messages.append({"role": event.role, "content": event.content})
         else:

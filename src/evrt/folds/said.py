@@ -15,7 +15,7 @@ from evrt.events.conversation import ConversationForked, ConversationRewound
 from evrt.events.run import TERMINAL, RunRequested
 from evrt.folds.clip import clip, clip_text, is_deep
 from evrt.folds.documents import changed, is_aside
-from evrt.folds.messages import input_messages
+from evrt.folds.messages import input_messages, is_call_aside
 from evrt.folds.operation import Known, Outcome, change_of, operation_in
 from evrt.folds.requests import tool_message, tool_result
 from evrt.folds.run import ERASED
@@ -105,6 +105,8 @@ def evolve_said(before: Said, envelope: Envelope, bytes_max: int | None = None) 
     if kind in OF_THE_CONVERSATION:
         return _conversation(before, envelope)
     if kind == "model_call.completed":
+        if is_call_aside(envelope.event.__dict__["operation"]):
+            return before if before.run else None
         return before if before.run else _said(envelope, envelope.event.__dict__["message"], bytes_max)
     if kind == "message.produced":
         fields = envelope.event.__dict__

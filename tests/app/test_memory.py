@@ -190,6 +190,12 @@ async def test_of_many_who_write_at_the_same_time_on_one_condition_one_succeeds(
 USERS = ("ann", "bob", "ann\nbob")
 SYSTEMS = ("office", "office\nann", None)
 CONVERSATIONS = ("c1", "c2", None)
+KINDS: dict[str, tuple[str | None, ...]] = {
+    "user": USERS,
+    "system": SYSTEMS,
+    "conversation": CONVERSATIONS,
+}
+NAMED = [(kind, name) for kind, names in KINDS.items() for name in names if name is not None]
 KEYS = ("a", "a.b", "ab", "a.b.c", "b")
 
 places = st.tuples(st.sampled_from(USERS), st.sampled_from(CONVERSATIONS), st.sampled_from(SYSTEMS))
@@ -328,6 +334,9 @@ def test_any_sequence_over_scopes_users_and_systems_is_what_plain_dictionaries_w
 async def compare(program: list[Any], part: float) -> None:
     async with register(evrt.App("memory://")) as app:
         model: Model = {}
+        # Known from the beginning, so that memories which nobody has used are looked into as well.
+        for kind, name in NAMED:
+            await (await app.log()).ref(kind, name)
         watched = await watch(app)
         last = ""
         for place, wanted in program:
@@ -345,11 +354,8 @@ async def compare(program: list[Any], part: float) -> None:
         cuts = [position for position in watched.boundaries[:-1] if position >= first]
         if cuts:
             fresh = await cut_off(log, cuts[int(part * len(cuts))])
-            for kind, names in (("user", USERS), ("conversation", CONVERSATIONS), ("system", SYSTEMS)):
-                for name in names:
-                    ref = None if name is None else await log.ref(kind, name, create=False)
-                    if name is not None and ref is not None:
-                        fresh._refs[kind, name] = ref  # type: ignore[attr-defined]  # a log in memory's
+            for kind, name in NAMED:
+                fresh._refs[kind, name] = await log.ref(kind, name)  # type: ignore[attr-defined]  # a log in memory's
             put(app, fresh)
             whole = [row.type for row in await log.read(limit=10_000)]
             await app.resume(last)

@@ -639,6 +639,31 @@ async def routed_and_compacted(app: evrt.App) -> None:
     await app.run(reader, "Danke!", conversation="c1")
 
 
+async def memory_of_three_scopes(app: evrt.App) -> None:
+    @app.workflow
+    async def remembers(ctx: evrt.Context[Any]) -> Any:
+        await ctx.memory.set_many({"tee.art": "grün 🍵", "tee.minuten": 3}, source="umfrage", confidence=0.5)
+        await ctx.memory.set("tisch", 7, scope="conversation", expires="36500d", metadata={"saal": "B"})
+        await ctx.memory.set("ziel", "fertig", scope="system")
+        await ctx.call(look_up, "Turin")
+        await ctx.memory.set("stadt", "Turin")
+        with suppress(EvrtError):
+            await ctx.memory.set("alt", 1, expires=ctx.now() - timedelta(days=1))
+        seen: list[Any] = [[item.key for item in await ctx.memory.newest()] for _ in range(2)]
+        seen.append([item.key for item in await ctx.memory.list("tee", source="umfrage")])
+        seen.append([[item.scope, item.value] for item in await ctx.memory.recall("tee")])
+        seen.append(await ctx.memory.get_many(["tee.art", "milch"]))
+        seen.append(len(await ctx.memory.history("tisch", scope="conversation")))
+        seen.append(await ctx.memory.clear("tee"))
+        return [*seen, await ctx.memory.item("ziel", scope="system") is not None, list(ctx.untrusted)]
+
+    object.__setattr__(remembers, "system", "büro")  # As an agent has it.
+    await app.memory.set("name", "Ann", user="ann", by="empfang")
+    await app.memory.forget("name", user="ann", by="empfang")
+    await app.run(remembers, user="ann", conversation="chat")
+    await app.run(remembers, user=evrt.Anonymous("sitzung 1"))
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

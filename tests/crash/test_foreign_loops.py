@@ -11,9 +11,9 @@ from crash.harness import SITES, Crew, Death, life_seconds, soak_seconds
 from crash.judge import violations
 
 TARGET = "foreign"
-BOUNDARIES = 16
+BOUNDARIES = 10
 """Drawn by lot in CI, of some sixty on either side of appends and effects; a soak takes each of them."""
-KILLS = 8
+KILLS = 5
 """At random moments in CI; a soak makes them for as long as there is time."""
 SOAK_SECONDS = soak_seconds(600.0)
 

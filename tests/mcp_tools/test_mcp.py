@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from mcp import Client
 
 from evrt import App, Context, McpServer, NotFound, UsageError
 from evrt.agents.mcp import tool_name
@@ -51,22 +53,25 @@ def shopping(app: App) -> None:
         return came
 
 
-LISTING = """
+BARE = """
+import json, os, sys
 open(sys.argv[1] + "/pid", "w").write(str(os.getpid()))
 for line in sys.stdin:
     asked = json.loads(line)
-    if asked.get("method") == "initialize":
-        result = {"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {"tools": {}}}
-        result["serverInfo"] = {"name": "bare", "version": "1"}
-    elif asked.get("method") == "tools/list":
-        result = {"tools": [{"name": "price", "inputSchema": {"type": "object"}}]}
-    elif "id" in asked:
-        error = {"code": -32601, "message": "no such method"}
-        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": error}), flush=True)
-        continue
-    else:
-        continue
-    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+    answer = {"jsonrpc": "2.0", "id": asked.get("id")}
+    match asked["method"]:
+        case "initialize":
+            version = asked["params"]["protocolVersion"]
+            server = {"name": "bare", "version": "1"}
+            answer["result"] = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": server}
+        case "tools/list":
+            answer["result"] = {"tools": [{"name": "order", "inputSchema": {"type": "object"}}]}
+        case "tools/call":
+            answer["result"] = {"content": [{"type": "text", "text": "on its way"}]}
+        case _:
+            answer["error"] = {"code": -32601, "message": "no such method"}
+    if answer["id"] is not None:
+        print(json.dumps(answer), flush=True)
 """
 """A server without the SDK, of an earlier version of the protocol: it starts ten times faster."""
 
@@ -229,88 +234,103 @@ async def test_over_http_a_write_is_in_doubt_where_it_was_sent_and_failed_where_
 ) -> None:
     app = App("memory://")
     shopping(app)
-    app.toolgroup(
-        McpServer("shop", url=served.url, allow=["price", "order", "put"], effects={"put": "idempotent"})
-    )
+    app.toolgroup(McpServer("shop", url=served.url, allow=["price", "order"]))
+    wanted: list[Any] = [
+        ("price", {"item": "fig"}),
+        ("order", {"item": "bomb"}),
+        ("order", {"item": "pear"}),
+    ]
     async with app:
-        parked = await app.run("shop", [("price", {"item": "fig"}), ("order", {"item": "bomb"})])
+        parked = await app.run("shop", wanted)
         assert (parked.reason, parked.waiting_for) == ("in_doubt", ("shop__order#1",))
         assert ledger(served.folder).count("order bomb") == 1
         served.process.wait()
         await app.settle(parked.run_id, error="it blew up")
-        went_on = await app.resume(parked.run_id)
-        assert went_on.output[1]["message"] == "it blew up"
-
-        served.process = served.start()
-        again = await app.run("shop", [("price", {"item": "fig"})])
-        assert again.output == [{"result": "fig costs 3 €"}]
-
-        @app.workflow
-        async def late(ctx: Context[Any]) -> list[Any]:
-            tools = await app.toolgroups["shop"].tools(ctx)
-            await ctx.step("kill", served.kill)
-            order: Any = {"id": "1", "function": {"name": "shop__order", "arguments": '{"item": "fig"}'}}
-            outcome = await ctx.perform(order, list(tools.values()))
-            return [outcome.value.error_type, outcome.value.message]
-
-        before = ledger(served.folder)
-        kind, message = (await app.run(late)).output
-        assert (kind, ledger(served.folder)) == ("Unavailable", before)
-        assert message.startswith("MCP server shop could")
+        _, bomb, pear = (await app.resume(parked.run_id)).output
+        assert bomb["message"] == "it blew up"
+        assert pear["error_type"] == "Unavailable"
+        assert pear["message"].startswith("MCP server shop could")
+        assert "order pear" not in ledger(served.folder)
 
 
-async def test_a_process_that_dies_is_started_again_and_only_a_write_that_it_was_asked_for_is_in_doubt(
+@pytest.mark.soak
+@pytest.mark.parametrize("protocol", ["of now", "with sessions"])
+async def test_over_http_a_server_that_was_started_again_is_connected_to_again(
+    tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if protocol == "with sessions":
+        monkeypatch.setattr("mcp.Client", partial(Client, mode="legacy"))
+    server = Served(tmp_path)
+    app = App("memory://")
+    shopping(app)
+    app.toolgroup(McpServer("shop", url=server.url, allow=["order"]))
+    try:
+        async with app:
+            assert (await app.run("shop", [("order", {"item": "fig"})])).output == [{"result": "ordered fig"}]
+            server.kill()
+            server.process = server.start()
+            assert (await app.run("shop", [("order", {"item": "pear"})])).output == [
+                {"result": "ordered pear"}
+            ]
+    finally:
+        server.kill()
+    assert ledger(tmp_path) == ["order fig", "order pear"]
+
+
+async def test_a_process_that_dies_in_a_call_is_started_again_and_only_a_write_is_in_doubt(
     tmp_path: Path,
 ) -> None:
     app = App(f"sqlite:///{tmp_path}/evrt.db")
-    shop = app.toolgroup(
+    shopping(app)
+    app.toolgroup(
         McpServer("shop", command=command(tmp_path), allow=["order", "put"], effects={"put": "idempotent"})
     )
-
-    async def kill() -> None:
-        assert shop._connection._link is not None
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-        await asyncio.wait([shop._connection._link._task], timeout=10)
-
-    @app.workflow
-    async def buy(ctx: Context[Any]) -> list[Any]:
-        tools = await shop.tools(ctx)
-        put = await ctx.call(tools["put"], item="fig")
-        await ctx.step("kill", kill)
-        fig = await ctx.call(tools["order"], item="fig")
-        return [put, fig, await ctx.call(tools["order"], item="bomb")]
-
     async with app:
         (tmp_path / "die").touch()
-        parked = await app.run(buy)
-        assert (parked.reason, parked.waiting_for) == ("in_doubt", ("shop__order#2",))
-        # An idempotent write was made again, under the same key; others went to a process that lived, or not again.
-        assert ledger(tmp_path) == ["put fig", "put fig", "order fig", "order bomb"]
+        parked = await app.run("shop", [("put", {"item": "fig"}), ("order", {"item": "bomb"})])
+        assert (parked.reason, parked.waiting_for) == ("in_doubt", ("shop__order#1",))
+        # An idempotent write was made again, under the same key; the other one was not.
+        assert ledger(tmp_path) == ["put fig", "put fig", "order bomb"]
         events = (await app.get(parked.run_id)).events
         [key] = {e.event.key for e in events if e.type == "tool_call.requested" and e.event.key}  # type: ignore[attr-defined]
         doubt = next(e.event for e in events if e.type == "tool_call.in_doubt")
         assert doubt.cause == "MCP server shop gave no answer: Connection closed."  # type: ignore[attr-defined]
         await app.settle(parked.run_id, result="counted by hand")
         ended = await app.resume(parked.run_id)
-        assert ended.output == [
-            {"result": f"put fig under {key}"},
-            {"result": "ordered fig"},
-            "counted by hand",
-        ]
+        assert ended.output == [{"result": f"put fig under {key}"}, "counted by hand"]
         assert (await app.replay(parked.run_id)).complete
 
 
-async def test_a_process_that_was_started_is_ended_with_the_app(tmp_path: Path) -> None:
-    """A server is anything that speaks the protocol: here it says what it has, and then is asked nothing more."""
+async def test_a_process_that_died_while_nobody_asked_it_is_started_again_and_ended_with_the_app(
+    tmp_path: Path,
+) -> None:
+    """A server is anything that speaks the protocol, of this version or the one before."""
     app = App("memory://")
-    shopping(app)
-    script = "import json, os, sys\n" + LISTING
-    app.toolgroup(McpServer("shop", command=[sys.executable, "-c", script, str(tmp_path)], allow=["price"]))
+    shop = app.toolgroup(
+        McpServer("shop", command=[sys.executable, "-c", BARE, str(tmp_path)], allow=["order"])
+    )
+
+    def pid() -> int:
+        return int((tmp_path / "pid").read_text())
+
+    async def kill() -> None:
+        link = shop._connection._link
+        assert link is not None
+        os.kill(pid(), signal.SIGKILL)
+        await asyncio.wait([link._task], timeout=10)
+
+    @app.workflow
+    async def buy(ctx: Context[Any]) -> Any:
+        [order] = (await shop.tools(ctx)).values()
+        await ctx.step("kill", kill)
+        return await ctx.call(order)
+
     async with app:
-        assert (await app.run("shop", [])).output == []
-        pid = int((tmp_path / "pid").read_text())
+        run = await app.run(buy)
+        assert run.output == "on its way"
+        last = pid()
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+        os.kill(last, signal.SIGTERM)
 
 
 async def test_a_server_that_cannot_be_started_fails_the_run_with_a_word_on_why(tmp_path: Path) -> None:

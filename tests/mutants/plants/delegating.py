@@ -137,7 +137,7 @@ DELEGATING = (
         "effects/mcp/connection.py",
         "if error.code in (CONNECTION_CLOSED, PARSE_ERROR, REQUEST_TIMEOUT) or attempt.status >= 500:",
         "if error.code in (PARSE_ERROR, REQUEST_TIMEOUT) or attempt.status >= 500:",
-        MCP + "test_a_process_that_dies_is_started_again_and_only_a_write_that_it_was_asked_for_is_in_doubt",
+        MCP + "test_a_process_that_dies_in_a_call_is_started_again_and_only_a_write_is_in_doubt",
     ),
     mutant(
         "a server that has gone and is asked again",
@@ -146,7 +146,7 @@ DELEGATING = (
         "        except BaseException:\n            self._gone()\n",
         "async def __anext__(self) -> Any:\n        try:\n            return await self._stream.__anext__()\n"
         "        except BaseException:\n",
-        MCP + "test_a_process_that_dies_is_started_again_and_only_a_write_that_it_was_asked_for_is_in_doubt",
+        MCP + "test_a_process_that_died_while_nobody_asked_it_is_started_again_and_ended_with_the_app",
     ),
     mutant(
         "a lost answer that is taken for a request that never left",
@@ -167,7 +167,7 @@ DELEGATING = (
         "agents/mcp.py",
         "return replace(tool, takes_key=True, retry=CALL_RETRY)",
         "return replace(tool, retry=CALL_RETRY)",
-        MCP + "test_a_process_that_dies_is_started_again_and_only_a_write_that_it_was_asked_for_is_in_doubt",
+        MCP + "test_a_process_that_dies_in_a_call_is_started_again_and_only_a_write_is_in_doubt",
     ),
     mutant(
         "a server whose descriptions are trusted",

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 PAGES_MAX = 100
 """How many pages of tools a server may have: one that never ends its list is not waited for."""
-SESSION_OVER = "Session terminated"
-"""What the SDK says where a server does not know the session any more; then the request was not taken."""
 NOT_FOUND = 404
+"""What a server answers that does not know the session any more, as it was started again: the request was not taken."""
 KEY = "evrt.dev/idempotency-key"
 """Where a request says under which key a repeated call can be known."""
 
@@ -72,7 +71,7 @@ class Connection:
 
     async def _asked(self, ask: Any) -> Any:
         from mcp.shared.exceptions import MCPError
-        from mcp.types import CONNECTION_CLOSED, PARSE_ERROR, REQUEST_TIMEOUT
+        from mcp.types import CONNECTION_CLOSED, METHOD_NOT_FOUND, PARSE_ERROR, REQUEST_TIMEOUT
 
         from evrt.effects.mcp.transports import Attempt, current_attempt
 
@@ -83,7 +82,7 @@ class Connection:
             try:
                 return await ask(link.client)
             except MCPError as error:
-                untaken = attempt.unsent or (attempt.status == NOT_FOUND and error.message == SESSION_OVER)
+                untaken = attempt.unsent or (attempt.status == NOT_FOUND and error.code != METHOD_NOT_FOUND)
                 if untaken or error.code == CONNECTION_CLOSED:
                     await link.aclose()
                 if untaken and again:

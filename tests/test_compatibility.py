@@ -10,8 +10,11 @@ import pytest
 
 from evrt import App, Context, Result, Retry, StepFailed, Tool, tool
 from evrt.effects.contract import ModelError, ModelReply, ModelRequest
+from evrt.errors import UnusableLog
 from evrt.events import JsonObject
 from evrt.events.calls import Usage
+from evrt.log import Append, Draft
+from evrt.log.ids import new_event_id
 from evrt.testing import Reply, ScriptedModel, call, calls
 
 QUICK = Retry(3, base_seconds=0.001)
@@ -390,3 +393,24 @@ async def test_who_did_what_and_what_went_wrong_is_on_record(talking: App) -> No
         assert [fact.value.what for fact in trail] == ["run.requested", "run.claimed", "run.failed"]
         assert {fact.value.who for fact in trail} == {"agent:helper"}
         assert trail[-1].value.details["failure"]["error_type"] == "ModelFailed"
+
+
+async def test_an_agent_whose_memory_cannot_be_read_does_not_answer_without_it(app: App) -> None:
+    """Fault 7"""
+    model = app.models["script"] = ScriptedModel(["I know nothing of you."])
+    app.agent("helper", model="script", memory=True)
+
+    @app.workflow
+    async def learn(ctx: Context[Any]) -> None:
+        await ctx.memory.set("name", "Ann", scope="user")
+
+    async with app:
+        await app.run(learn, user="ann")
+        log = await app.log()
+        [memory] = await log.streams("memory-user-")
+        damaged = Draft(memory, "memory.set", new_event_id(), memory, b"{}", b'{"key":')
+        await log.append(Append([damaged], {}))
+        with pytest.raises(UnusableLog, match=r"memory\.set"):
+            await app.run("helper", "Who am I?", user="ann")
+        assert isinstance(model, ScriptedModel)
+        assert model.requests == []

@@ -52,6 +52,7 @@ BUILT_IN: tuple[AnyProjection, ...] = tuple(
 )
 PARTS: tuple[type[BaseModel], ...] = (
     Outcome,
+    conversations.Resource,
     agents.Revised,
     usage.Attempt,
     Routing,

@@ -112,7 +112,7 @@ def _status(kind: str, outcome: Outcome | None, in_doubt: bool) -> str:
 
 PROJECTION = Projection[Step](
     name="steps",
-    version=1,
+    version=2,
     document=Step,
     handles=frozenset(
         {
@@ -131,6 +131,9 @@ PROJECTION = Projection[Step](
             "journey.written",
             "journey.recalled",
             "conversation.recalled",
+            "conversation.recalled",
+            "journey.written",
+            "journey.recalled",
             "message.produced",
             "error.reported",
             "guard.applied",

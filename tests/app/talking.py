@@ -49,7 +49,14 @@ def text_of(messages: Sequence[Any]) -> list[str]:
 
 def talking(url: str) -> evrt.App:
     """An app with the workflow ``chat``, whose runs see up to 100 messages of what was said before."""
-    app = evrt.App(url, models={"m": ScriptedModel(answer)})
+    app = evrt.App(url)
+    add_chat(app)
+    return app
+
+
+def add_chat(app: evrt.App) -> None:
+    """Have an app have that workflow."""
+    app.models["m"] = ScriptedModel(answer)
 
     @app.workflow
     async def chat(ctx: Ctx, text: str) -> list[str]:
@@ -64,8 +71,6 @@ def talking(url: str) -> evrt.App:
                 return shown
             for wanted in reply.tool_calls:
                 transcript.add_result(await ctx.perform(wanted, [look_up, clock]))
-
-    return app
 
 
 async def say(app: evrt.App, *texts: str, to: str = "c") -> list[str]:

@@ -664,6 +664,29 @@ async def memory_of_three_scopes(app: evrt.App) -> None:
     await app.run(remembers, user=evrt.Anonymous("sitzung 1"))
 
 
+async def conversations(app: evrt.App) -> None:
+    """What is done to conversations: runs that see what was said, edits, a fork, attachments, and a deletion."""
+    from app.talking import add_chat
+
+    add_chat(app)
+    told = app.conversations
+    await told.start("chat", conversation="tea", user="ann", title="Of tea", metadata={"shelf": 7})
+    for text in ("hello ☕", "look", "yes", "yes"):
+        await app.run("chat", text, conversation="tea", user="ann")
+    await told.title("tea", "Of green tea", by="ann")
+    await told.set_metadata("tea", {"shelf": 8})
+    await told.attach("tea", "leaf.txt", b"a leaf", media_type="text/plain")
+    await told.attach("tea", "notes", "3 minutes, 80 °C")
+    await told.attach("tea", "knowledge", vector_db_id="vdb-1")
+    await told.detach("tea", "notes")
+    await told.fork("tea", 2, conversation="coffee", by="bob")
+    await app.run("chat", "coffee?", conversation="coffee", user="ann")
+    await (await told.edit("tea", 7, "no", by="ann"))
+    await (await told.retry("tea"))
+    await app.run("chat", "forget it", conversation="secret", user="ann")
+    await told.delete("secret", by="ann", reason="asked for")
+
+
 async def write(name: str) -> None:
     app = evrt.App("memory://")
     async with app:

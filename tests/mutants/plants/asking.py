@@ -12,14 +12,14 @@ DOCTOR = "tests/cli/test_doctor.py::test_views_that_nobody_keeps_and_a_rebuild_t
 ASKING = (
     mutant(
         "long messages that stay cut",
-        "conversations.py",
+        "conversations/reading.py",
         "for position in to_be_read(said):",
         "for position in to_be_read(said)[:0]:",
         HISTORY,
     ),
     mutant(
         "what failed runs said, whether asked for or not",
-        "conversations.py",
+        "conversations/reading.py",
         "include_failed_runs=include_failed_runs, events",
         "include_failed_runs=True, events",
         HISTORY,
@@ -34,8 +34,8 @@ ASKING = (
     mutant(
         "a ref that only its id stands for",
         "history.py",
-        'if name.startswith(f"{kind}-") and REF.fullmatch(name):',
-        "if False:",
+        'return name.startswith(f"{kind}-") and REF.fullmatch(name) is not None',
+        "return False",
         RUNS,
     ),
     mutant(

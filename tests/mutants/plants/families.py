@@ -126,8 +126,8 @@ FAMILIES = (
     mutant(
         "a branch that continues the run",
         "runtime/execution.py",
-        "if self.scope().path or len(self.tasks) > 1:",
-        "if len(self.tasks) > 99:",
+        "return not self.scope().path and len(self.tasks) <= 1",
+        "return len(self.tasks) <= 99",
         f"{CONTINUE}test_only_the_run_s_own_code_can_continue_and_with_nothing_under_way",
     ),
     mutant(

@@ -192,8 +192,8 @@ JOURNEYS = (
     mutant(
         "a value that opens a paragraph of the prompt",
         "agents/journeys/templates.py",
-        '    return LINE_ENDS.sub(" ", text)\n',
-        "    return text\n",
+        'LINE_ENDS.sub(" ", str(value.value if isinstance(value, Enum) else value))',
+        "str(value.value if isinstance(value, Enum) else value)",
         f"{PARTS}test_a_value_can_open_no_paragraph_of_the_prompt",
     ),
     mutant(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import pytest
 
 import evrt
+from evrt.agents import loop
 from evrt.agents.journeys.detecting import Detected
 from evrt.effects.contract import ModelError, ModelRequest
 from evrt.errors import NotFound, UsageError
@@ -16,6 +18,17 @@ from journeys.examples.linear import signup
 from journeys.obedient import obey, words
 from journeys.talks import app_with, events_of, journey_events, replays, standing, state_of, talk
 from runtime.logs import cut_off, put, watch
+
+
+class Stage(StrEnum):
+    OPEN = "open"
+    DONE = "done"
+
+
+class Item(evrt.JourneyState[Stage]):
+    step: Stage = Stage.OPEN
+    count: int = 0
+
 
 ROUTES = (
     evrt.Route(signup, "sign_up", "The user wants an account.", keywords=["sign up", "account"]),
@@ -187,6 +200,44 @@ async def test_a_route_may_lead_to_an_agent_for_one_message() -> None:
         turns = await talk(app, router, "Nice weather!", "Is it not?")
         assert [turn.output for turn in turns] == ["(Small talk.)"] * 2
         assert len(await routed(app)) == 2
+
+
+async def test_a_journey_that_is_routed_to_knows_what_was_said_before() -> None:
+    """S4.10"""
+    model = ScriptedModel(["What is damaged?", "I see."])
+    async with desk("How can I help?", call("make_a_claim")) as app:
+        app.models["script"] = model
+        turns = await talk(app, app.target("front desk"), "Hello!", "My cup is damaged.", "It is blue.")
+        said = [message["content"] for message in model.requests[1].messages if message["role"] == "user"]
+        assert said == ["Hello!", "My cup is damaged.", "It is blue."]
+        await replays(app, *turns)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_a_long_turn_goes_on_with_its_journey_in_another_chapter(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S4.10"""
+    monkeypatch.setattr(loop, "CONTINUE_EVERY_TURNS", 4)
+    ends = Stage.DONE if terminal else Stage.OPEN
+    many = evrt.Journey("many", Item, model="script", model_turns_max=20, terminal=[Stage.DONE], restart=True)
+
+    @many.tool()
+    def add(state: Item) -> int:
+        state.count += 1
+        if state.count == 3:
+            state.step = ends
+        return state.count
+
+    router = evrt.IntentRouter("desk", routes=[evrt.Route(many, "count", "Count.")], model="router")
+    app = app_with(many, router, model=ScriptedModel([*[call("add") for _ in range(10)], "Ten."]))
+    app.models["router"] = ScriptedModel([call("count")])
+    async with app:
+        [turn] = await talk(app, router, "Count!")
+        assert turn.output == "Ten."
+        assert len(await events_of(app, turn.run_id, "run.continued")) >= 1
+        assert (await state_of(app, "many"))["count"] == 10
+        await replays(app, turn)
 
 
 def test_routes_are_tools_and_their_calls_routes() -> None:

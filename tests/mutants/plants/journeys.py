@@ -245,4 +245,25 @@ JOURNEYS = (
         "",
         f"{T}test_tools_called_at_once_change_the_state_one_after_another",
     ),
+    mutant(
+        "a journey that begins anew in the middle of a long turn",
+        JOURNEY,
+        "anew = self.restart and ctx.state is None",
+        "anew = self.restart",
+        f"{ROUTING}test_a_long_turn_goes_on_with_its_journey_in_another_chapter",
+    ),
+    mutant(
+        "a conversation that is routed anew in the middle of a long turn",
+        "agents/journeys/routing.py",
+        "if ctx.state is not None and (chosen",
+        "if ctx.state is self and (chosen",
+        f"{ROUTING}test_a_long_turn_goes_on_with_its_journey_in_another_chapter",
+    ),
+    mutant(
+        "a journey that is routed to, and is not told what was said before",
+        "agents/journeys/routing.py",
+        "await route.journey.execute(ctx, input)",
+        "await ctx.call(route.journey, input)",
+        f"{ROUTING}test_a_journey_that_is_routed_to_knows_what_was_said_before",
+    ),
 )

@@ -177,6 +177,27 @@ def test_an_approval_waits_until_somebody_has_decided() -> None:
     ].status == ("cancelled")
 
 
+def test_what_a_question_takes_and_what_exactly_is_to_be_approved_stand_in_the_view() -> None:
+    """S2.20"""
+    asked = c.QuestionAsked(
+        operation="ask#1",
+        digest="d",
+        question="?",
+        options=("a", "b"),
+        descriptions=("first", "x" * 50_000),
+        allow_free_form=False,
+        answer_schema={"type": "string"},
+    )
+    waiting = documents(questions.PROJECTION, asked)["ask#1"]
+    assert (waiting.options, waiting.allow_free_form) == (("a", "b"), False)
+    assert waiting.answer_schema == {"type": "string"}
+    assert waiting.descriptions is not None
+    assert waiting.descriptions[0] == "first"
+    assert "[clipped: 2 in all" in waiting.descriptions[1]
+    requested = c.ApprovalRequested(operation="approve#1", digest="d", action="Send", shown_digest="abc")
+    assert documents(questions.PROJECTION, requested)["approve#1"].shown_digest == "abc"
+
+
 STARTED = r.ChildStarted(operation="double#1", digest="d", child="run-child", target="double")
 DOUBLED = r.ChildEnded(operation="double#1", child="run-child", status="succeeded", output=4)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from mutants.plants.approving import APPROVING
 from mutants.plants.as_of import AS_OF
 from mutants.plants.asking import ASKING
 from mutants.plants.audit import AUDIT
@@ -43,6 +44,7 @@ MUTANTS = (
     *PROJECTOR,
     *AS_OF,
     *ASKING,
+    *APPROVING,
     *QUEUEING,
     *REMEMBERING,
     *FITTING,

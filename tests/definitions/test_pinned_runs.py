@@ -88,6 +88,23 @@ async def test_workers_execute_agents_that_their_app_has_not_in_code(file_url: s
         assert system_prompt(model) == "one"
 
 
+async def test_definitions_live_on_postgresql_as_well(empty_postgres: str) -> None:
+    """S0.25: the same on the other store: defined, inherited, in a system, run, resumed by another app."""
+    app, _ = app_with(empty_postgres)
+    other, model = app_with(empty_postgres)
+    async with app, other:
+        await app.agents.define("base", {"model": "m", "instructions": "one"})
+        await app.agents.define("support", {}, parent="base")
+        await app.systems.define("desk", prefix="Desk.")
+        await app.systems.add_member("desk", "support")
+        queued = await app.enqueue("support", "hi")
+        await app.agents.revise("base", {"model": "m", "instructions": "two"})
+        assert (await other.agents.effective_config("support")).instructions == "two"
+        assert (await other.resume(queued.run_id)).output == "Yes."
+        assert system_prompt(model) == "Desk.\n\n---\n\none"
+        assert [one.key for one in await other.agents.list()] == ["base", "support"]
+
+
 async def test_a_worker_may_serve_some_of_them_only(file_url: str) -> None:
     """S1.32: --agents names agents that are defined as data as well."""
     app, _ = app_with(file_url)

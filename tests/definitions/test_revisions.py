@@ -170,7 +170,9 @@ async def test_a_draft_runs_only_where_its_revision_is_named() -> None:
         await app.agents.define("support", {"model": "m", "instructions": "draft"}, draft=True)
         with pytest.raises(Conflict, match="has drafts only, revision 1"):
             await app.run("support", "hi")
-        assert (await app.run("support", "hi", revision=1)).output == "Yes."
+        run = await app.run("support", "hi", revision=1)
+        assert run.output == "Yes."
+        assert (await app.replay(run.run_id)).complete
         assert model.requests[-1].messages[0] == {"role": "system", "content": "draft"}
 
 

@@ -59,7 +59,7 @@ def test_short_texts_are_one_line() -> None:
 
 WITHOUT_DETAIL = frozenset(
     {"run.started", "run.paused", "run.unpaused", "input.received", "step.started"}
-    | {"timer.fired", "wait.cancelled"}
+    | {"timer.fired", "wait.cancelled", "agent.retired", "conversation.started"}
 )
 """Types that may say all there is to say."""
 
@@ -95,7 +95,7 @@ def _value(annotation: Any) -> Any:
     if origin is tuple:
         return [_value(arguments[0])]
     if origin is dict:
-        return {"role": "assistant", "content": NASTY}
+        return {"role": 3} if arguments[1] is int else {"role": "assistant", "content": NASTY}
     values: dict[Any, Any] = {str: NASTY, int: 3, float: 12.5, bool: True, Any: {NASTY: [NASTY, None]}}
     return values[annotation]
 

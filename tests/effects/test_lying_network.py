@@ -347,7 +347,7 @@ async def test_a_tool_is_never_called_with_arguments_that_were_cut_off() -> None
         await model.aclose()
     assert called == []
     assert result.output == TEXT
-    assert b"The arguments are not JSON" in liar.requests[1]
+    assert b"was cut off at the limit of its length" in liar.requests[1]
 
 
 # Too much

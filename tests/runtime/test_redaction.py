@@ -128,7 +128,7 @@ async def test_no_row_and_no_page_of_the_file_holds_the_secret(file_url: str) ->
             [call("fetch", card=CARD), call("nope", card=CARD), f"It is {CARD}."]
         )
         run = await app.run("everything", CARD, user="ann")
-        await app.answer(run.run_id, {"card": CARD})
+        await app.answer(run.run_id, f"No, {CARD} is")
         await app.resume(run.run_id)
         await app.run(fails)
         assert (await app.run(agent, CARD)).output == f"It is {MASKED}."

@@ -101,13 +101,6 @@ APPROVING = (
         f"{ATTACKED}[how a child failed-5]",
     ),
     mutant(
-        "memory that has forgotten whom not to trust",
-        "runtime/memory_access.py",
-        'return "untrusted" if self._execution.untrusted else "trusted"',
-        'return "trusted"',
-        f"{ATTACKED}[memory of the user-5]",
-    ),
-    mutant(
         "a journey that trusts its state",
         "agents/journeys/templates.py",
         r'return OPENING.sub(r"\\\g<0>", text)',

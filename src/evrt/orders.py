@@ -16,6 +16,7 @@ from evrt.endings import consequences_of
 from evrt.errors import Conflict, Fenced, WrongVersion
 from evrt.events import Event, JsonObject
 from evrt.events.run import RunCancelled, RunCancelRequested, RunClaimed, RunPaused, RunUnpaused
+from evrt.folds.gist import Gist
 from evrt.history import LastChapter, Run, load_run
 from evrt.inbox import TRIES_MAX, held_by_worker
 from evrt.log import Append, Claim, Draft, Exact, Expectation, Log
@@ -36,7 +37,8 @@ async def cancel_run(log: Log, run: str, *, by: str | None, reason: str | None) 
             if history.status == "running":
                 await _append_held(log, history, asked, Wake(run))
                 return "requested"
-            await end_unclaimed(log, history, RunCancelled(by=by, reason=reason), asked)
+            cancelled = RunCancelled(by=by, reason=reason, summary=Gist.of(history.journal).text())
+            await end_unclaimed(log, history, cancelled, asked)
             return "cancelled"
         except (WrongVersion, Fenced):
             continue

@@ -347,3 +347,33 @@ def test_a_sub_agent_that_cannot_be_is_refused(made: Callable[[], SubAgent], sai
     """B7"""
     with pytest.raises(UsageError, match=said):
         made()
+
+
+async def test_nobody_gets_round_what_needs_leave_by_asking_another() -> None:
+    """B7, B10: the policy of the agent above holds for one that has none."""
+    sent: list[str] = []
+
+    @evrt.tool
+    def send(text: str) -> str:
+        sent.append(text)
+        return "sent"
+
+    scripts = {
+        "chief": [call("delegate_to_clerk", message="Send it."), "Done."],
+        "clerk": [call("send", text="it"), "Sent."],
+    }
+    app = evrt.App("memory://", models={name: ScriptedModel(script) for name, script in scripts.items()})
+    app.agent("clerk", model="clerk", tools=[send])
+    chief = app.agent(
+        "chief",
+        model="chief",
+        sub_agents=[evrt.SubAgent("clerk")],
+        approvals=evrt.Approvals(writes="always"),
+    )
+    async with app:
+        parked = await app.run(chief, "Send it.")
+        await work_off(app)
+        [asked] = (await (await app.views()).list("questions")).documents
+        assert asked.value.question == "tool call send"
+        assert sent == []
+        assert (await app.get(parked.run_id)).state.reason == "child"

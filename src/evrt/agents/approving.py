@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from evrt.effects.tools import Tool
 from evrt.errors import PayloadTooLarge, UsageError
@@ -58,9 +58,20 @@ class Approvals:
         if self.expires is not None:
             parse_length(self.expires)
 
+    def to_json(self) -> JsonObject:
+        """As a run's request keeps it, for an agent that works for this one."""
+        return {"writes": self.writes, "tools": dict(self.tools), "expires": self.expires}
+
 
 NO_APPROVALS = Approvals(writes="never")
 """The policy of an agent that has none: leave is needed only where a tool itself says so."""
+
+
+def policy_in(ctx: Context[Any], own: Approvals | None) -> Approvals | None:
+    """An agent's own policy; else that of the agent it works for, so that nobody gets round one by asking another."""
+    if own is not None or ctx.delegation is None or not isinstance(ctx.delegation.approvals, dict):
+        return own
+    return Approvals(**cast(dict[str, Any], ctx.delegation.approvals))
 
 
 def needs_approval(

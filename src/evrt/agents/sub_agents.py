@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
 
+from evrt.agents.approving import Approvals
 from evrt.agents.settings import HandedOff
 from evrt.effects.tools import Tool
 from evrt.errors import ChildFailed, UsageError
@@ -124,13 +125,14 @@ def tools_for(
     *,
     messages: Messages,
     summarise: Summarise | None = None,
+    approvals: Approvals | None = None,
     nesting_max: int = NESTING_MAX,
 ) -> tuple[Tool, ...]:
     """The tools that sub-agents are in one run of a loop; and ``hand_back`` where that run is itself a handoff.
 
-    ``summarise`` is only needed for a sub-agent with ``context="summary"``; without it the app's default model does it.
+    ``approvals`` is the policy that holds for them too, where they have none. ``summarise`` is only needed for a sub-agent with ``context="summary"``; without it the app's default model does it.
     """
-    calling = _Calling(control, messages, summarise or summarise_by(None), nesting_max)
+    calling = _Calling(control, messages, summarise or summarise_by(None), approvals, nesting_max)
     tools = [calling.tool(sub_agent) for sub_agent in sub_agents]
     if ctx.delegation is not None and ctx.delegation.mode == "handoff":
         tools.append(_hand_back(control, to=ctx.delegation.above[-1]))
@@ -164,6 +166,7 @@ class _Calling:
     control: Control
     messages: Messages
     summarise: Summarise
+    approvals: Approvals | None
     nesting_max: int
 
     def tool(self, sub_agent: SubAgent) -> Tool:
@@ -210,7 +213,13 @@ class _Calling:
             )
         given = await self._input(ctx, sub_agent, message)
         child = await ctx.start_child(
-            sub_agent.agent, given, delegation=Delegation(mode=sub_agent.mode, above=above)
+            sub_agent.agent,
+            given,
+            delegation=Delegation(
+                mode=sub_agent.mode,
+                above=above,
+                approvals=None if self.approvals is None else self.approvals.to_json(),
+            ),
         )
         try:
             output: JsonValue = await child

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from evrt.agents.approving import admitting
+from evrt.agents.approving import admitting, policy_in
 from evrt.agents.context_fitting import ContextFitting
 from evrt.agents.knowledge import AgentSystem, PromptParts, prompt_parts
 from evrt.agents.markers import Reasoning, decision
@@ -69,7 +69,7 @@ def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] =
         require_tool_call=agent.require_tool_call,
         stop_on_text=agent.stop_on_text,
         choose_model=_model(agent) if tiers is None else tiers,
-        admit=admitting(agent.approvals),
+        admit=admitting(policy_in(ctx, agent.approvals)),
         decide=_decide(asker, tiers) if agent.markers else None,
         shield=_shield(agent),
         compact=_fitting(agent, tiers),
@@ -87,6 +87,7 @@ async def equip(agent: Agent, loop: Loop) -> None:
         agent.sub_agents,
         control,
         messages=lambda: loop.transcript.messages,
+        approvals=policy_in(ctx, agent.approvals),
         summarise=summarise_by(ctx.model_asked or _small(agent)),
     )
     settings.tools = lambda: tools

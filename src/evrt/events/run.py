@@ -43,13 +43,15 @@ class Failure(BaseModel):
 class Delegation(BaseModel):
     """Why an agent runs for another one: for a piece of work (``delegate``), or to take over (``handoff``).
 
-    ``above`` names the agents that stand above it, the first one first.
+    ``above`` names the agents that stand above it, the first one first. ``approvals`` is what the one above needs leave
+    for: it holds below as well, for an agent that has no such policy of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     mode: Literal["delegate", "handoff"]
     above: tuple[str, ...]
+    approvals: JsonValue = None
 
 
 @register

@@ -142,7 +142,12 @@ def _lifecycle(state: RunState, envelope: Envelope) -> dict[str, object]:
         case RunFailed() as event:
             return {"status": "failed", "reason": None, "waiting_for": (), "failure": event.failure}
         case RunCancelled() as event:
-            return {"status": "cancelled", "reason": event.reason, "waiting_for": ()}
+            return {
+                "status": "cancelled",
+                "reason": event.reason,
+                "waiting_for": (),
+                "output": event.summary,
+            }
         case RunTimedOut():
             return {"status": "timed_out", "reason": None, "waiting_for": ()}
         case RunStepLimitReached() as event:

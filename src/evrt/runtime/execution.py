@@ -21,6 +21,7 @@ from evrt.errors import EvrtError, NotFound, ReplayDivergence, UsageError, Wrong
 from evrt.events import Envelope, Event, JsonObject, JsonValue
 from evrt.events.calls import ToolCallReported, ToolCallSettled, ValueRecorded
 from evrt.events.run import Failure, InputReceived, RunContinued, RunSignalled, WaitReason
+from evrt.folds.gist import Gist
 from evrt.folds.journal import (
     CONTROL,
     OUTSIDE,
@@ -165,6 +166,8 @@ class Execution:
     """Where what the code has read may come from, beyond those who are trusted: see ``Context.untrusted``."""
     facts_recorded: int = 0
     """The last that was recorded with facts of other streams, by its number: whoever folds those waits for it."""
+    gist: Gist = field(init=False)
+    """How far the code has got, in words: kept where the run is cancelled."""
     stopped: Stop | None = None
     winding_down: Stop | None = None
     """Why the code is to be stopped as soon as no write without a key is being made."""
@@ -175,6 +178,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         self.unasked = Unasked(self.journal)
+        self.gist = Gist.of(self.journal)
         if self.journal.requested is not None:
             self.untrusted.update(dict.fromkeys(self.journal.requested.untrusted))
         self.untrusted.update(dict.fromkeys(self.journal.untrusted))
@@ -429,6 +433,7 @@ class Execution:
         """Record an event of this run, which may be drafted already; it is durable after the next barrier."""
         assert self.writer is not None
         self.writer.record(drafted or self.writer.draft(event), beside=beside)
+        self.gist.note(event)
 
     def barrier(self) -> Coroutine[Any, Any, None]:
         """Await this before any effect starts: it returns when everything recorded is durable."""

@@ -51,6 +51,7 @@ from evrt.events.run import (
     RunWaiting,
     WaitReason,
 )
+from evrt.folds.gist import Gist
 from evrt.folds.journal import Journal
 from evrt.folds.queued import lane_of
 from evrt.folds.run import Status
@@ -439,7 +440,9 @@ class Runner:
         by, reason = None, None
         if asked is not None and isinstance(asked.event, RunCancelRequested):
             by, reason = asked.event.by, asked.event.reason
-        return self._ended(RunCancelled(by=by, reason=reason), Ending("cancelled"))
+        begun = hasattr(self, "_execution")
+        gist = (self._execution.gist if begun else Gist.of(self._journal)).text()
+        return self._ended(RunCancelled(by=by, reason=reason, summary=gist), Ending("cancelled", output=gist))
 
     async def _stopped(self, stop: Stop) -> Ending:
         execution = self._execution

@@ -358,7 +358,7 @@ async def test_nobody_gets_round_what_needs_leave_by_asking_another() -> None:
         sent.append(text)
         return "sent"
 
-    scripts = {
+    scripts: dict[str, list[Reply]] = {
         "chief": [call("delegate_to_clerk", message="Send it."), "Done."],
         "clerk": [call("send", text="it"), "Sent."],
     }

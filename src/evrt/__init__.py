@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evrt.agents.class_agents import RunResult
     from evrt.agents.client_tools import client_tool
     from evrt.agents.compaction import Compaction
+    from evrt.agents.config import AgentConfig
     from evrt.agents.history_compaction import HistoryCompaction
     from evrt.agents.hooks import Hooks
     from evrt.agents.journeys.detecting import KeywordDetector
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from evrt.agents.journeys.schemas import ToolSchema
     from evrt.agents.journeys.state import JourneyState
     from evrt.agents.journeys.templates import PromptTemplate, StepPrompts
+    from evrt.agents.knowledge import Knowledge, Passage
     from evrt.agents.limits import LoopLimits
     from evrt.agents.loop import Ended, Loop
     from evrt.agents.mcp import McpServer
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "Agent": "evrt.agents.agent",
+    "AgentConfig": "evrt.agents.config",
     "Anonymous": "evrt.principal",
     "App": "evrt.app",
     "Approval": "evrt.runtime.approvals",
@@ -119,13 +122,14 @@ HOMES = {
     "Journey": "evrt.agents.journeys.journey",
     "JourneyState": "evrt.agents.journeys.state",
     "KeywordDetector": "evrt.agents.journeys.detecting",
+    "Knowledge": "evrt.agents.knowledge",
     "Loop": "evrt.agents.loop",
     "LoopLimits": "evrt.agents.limits",
     "LoopSettings": "evrt.agents.settings",
+    "McpServer": "evrt.agents.mcp",
     "MemoryChange": "evrt.folds.memory",
     "MemoryItem": "evrt.folds.memory",
     "MemoryPolicy": "evrt.remembering",
-    "McpServer": "evrt.agents.mcp",
     "Model": "evrt.effects.contract",
     "ModelError": "evrt.effects.contract",
     "ModelFailed": "evrt.errors",
@@ -134,8 +138,9 @@ HOMES = {
     "NotDone": "evrt.effects.reconcile",
     "NotFound": "evrt.errors",
     "Option": "evrt.events.calls",
-    "Output": "evrt.agents.output",
     "OutcomeUnknown": "evrt.errors",
+    "Output": "evrt.agents.output",
+    "Passage": "evrt.agents.knowledge",
     "Projection": "evrt.projection",
     "PromptBuilder": "evrt.agents.prompt_builder",
     "PromptTemplate": "evrt.agents.journeys.templates",
@@ -193,6 +198,7 @@ HOMES = {
 
 __all__ = [
     "Agent",
+    "AgentConfig",
     "Anonymous",
     "App",
     "Approval",
@@ -221,6 +227,7 @@ __all__ = [
     "Journey",
     "JourneyState",
     "KeywordDetector",
+    "Knowledge",
     "Loop",
     "LoopLimits",
     "LoopSettings",
@@ -238,6 +245,7 @@ __all__ = [
     "Option",
     "OutcomeUnknown",
     "Output",
+    "Passage",
     "Projection",
     "PromptBuilder",
     "PromptTemplate",

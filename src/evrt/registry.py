@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -16,7 +18,7 @@ from evrt.agents.history_compaction import HistoryCompaction
 from evrt.agents.hooks import NO_HOOKS, Hooks
 from evrt.agents.journeys.journey import Journey
 from evrt.agents.journeys.routing import IntentRouter
-from evrt.agents.knowledge import Lexical, MakeRetriever
+from evrt.agents.knowledge import Knowledge, Lexical, MakeRetriever
 from evrt.agents.limits import LIMITS, LoopLimits
 from evrt.agents.output import Output
 from evrt.agents.pruning import Pruning
@@ -41,6 +43,10 @@ TARGETS = (Agent, ClassAgent, Workflow, Journey, IntentRouter)
 T = TypeVar("T", bound=Target)
 S = TypeVar("S", bound=Shield)
 G = TypeVar("G", bound=ToolSource)
+
+
+PROVIDERS_OWN = frozenset({"tool_choice", "timeout", "user", "stop", "seed", "model"})
+"""Parameters of providers that look like arguments of ours."""
 
 
 class ScheduleArguments(TypedDict, total=False):
@@ -132,6 +138,7 @@ class Registry:
         output_shields: Sequence[str] = (),
         memory: bool = False,
         system: str | None = None,
+        knowledge: Sequence[Knowledge] = (),
         history_messages_max: int = HISTORY_MESSAGES_MAX,
         tiers: Tiers | None = None,
         tier: Tier | None = None,
@@ -169,6 +176,8 @@ class Registry:
             whether it remembers: it is told what is remembered, and has the tools remember, recall and forget.
         system
             the system of agents that it belongs to, by a name of yours: they share what they know of a user.
+        knowledge
+            what it is told beyond its instructions, always or where it fits the question: see ``Knowledge``.
         history_messages_max
             how many earlier messages of its conversation it is told; 0 for none.
         tiers, tier, router
@@ -205,6 +214,7 @@ class Registry:
             output_shields=tuple(output_shields),
             shields=self._shields,
             memory=memory,
+            knowledge=tuple(knowledge),
             system=system,
             history_messages_max=history_messages_max,
             tiers=tiers,
@@ -223,7 +233,7 @@ class Registry:
             timeout_seconds=None if timeout is None else parse_seconds(timeout),
             retry=retry,
             policy=policy,
-            parameters=parameters,
+            parameters=_checked_parameters(name, parameters),
         )
         self._check_tools(agent)
         return self._register(agent)
@@ -434,3 +444,22 @@ class Registry:
                 f"Two different tools are named {tool.name!r}. Names of tools are part of the history, so each "
                 f"needs one of its own: rename {which}."
             )
+
+
+def _checked_parameters(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes to the model's provider. Raises UsageError where it rather looks like an argument of ours, misspelt."""
+    ours = list(inspect.signature(Registry.agent).parameters)
+    for given, value in parameters.items():
+        meant = difflib.get_close_matches(given, ours, n=1, cutoff=0.7) if given not in PROVIDERS_OWN else []
+        if meant:
+            raise UsageError(
+                f"Agent {name}: there is no argument {given!r}; did you mean {meant[0]!r}? (What the provider is to have under "
+                "that name goes into ctx.model(parameters=…).)"
+            )
+        try:
+            admit(value, keep)
+        except InvalidInput as error:
+            raise UsageError(
+                f"Agent {name}: {given}={value!r:.80} would go to the model's provider, and is not JSON. {error}"
+            ) from error
+    return dict(parameters)

@@ -190,3 +190,35 @@ async def test_workflows_are_still_functions() -> None:
 
     assert double.__doc__ == "Doubles."
     assert await double(None, 2) == 4
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"approval": "always"}, "did you mean 'approvals'"),
+        ({"knowlege": []}, "did you mean 'knowledge'"),
+        ({"model_turn_max": 3}, "did you mean 'model_turns_max'"),
+        ({"instruction": "x"}, "did you mean 'instructions'"),
+        ({"temperature": object()}, "would go to the model's provider, and is not JSON"),
+    ],
+)
+def test_a_misspelt_argument_of_an_agent_is_not_the_provider_s(given: Any, said: str) -> None:
+    with pytest.raises(evrt.UsageError, match=said):
+        evrt.App("memory://").agent("a", model="m", **given)
+
+
+def test_what_is_the_provider_s_goes_to_it() -> None:
+    parameters: Any = {"temperature": 0, "top_p": 1, "max_tokens": 5, "seed": 1, "tool_choice": "auto"}
+    parameters |= {
+        "response_format": {"type": "json_object"},
+        "frequency_penalty": 0.5,
+        "parallel_tool_calls": False,
+    }
+    parameters |= {
+        "reasoning_effort": "low",
+        "max_completion_tokens": 9,
+        "logit_bias": {},
+        "stop": ["x"],
+        "n": 1,
+    }
+    assert evrt.App("memory://").agent("a", model="m", **parameters).parameters == parameters

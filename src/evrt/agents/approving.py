@@ -7,7 +7,7 @@ answer for (``Context.untrusted``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -17,7 +17,7 @@ from evrt.events import JsonObject
 from evrt.events.run import Failure
 from evrt.retry import Length, parse_length
 from evrt.runtime.approvals import Approval
-from evrt.runtime.context import Context
+from evrt.runtime.context import Context, Gate
 from evrt.runtime.waiting import TIMEOUT
 
 When = Literal["never", "untrusted", "always"]
@@ -87,6 +87,8 @@ def needs_approval(
 def _when(policy: Approvals, tool: Tool, arguments: Mapping[str, object]) -> When:
     if tool.name in policy.tools:
         return policy.tools[tool.name]
+    if tool.client:
+        return policy.writes  # Nobody knows what the client does with it.
     if tool.in_run:
         shared = tool.name in MEMORY_WRITES and arguments.get("scope") != OWN_SCOPE
         return policy.writes if shared else "never"
@@ -131,11 +133,11 @@ async def admit(
 
 def admitting(
     policy: Approvals | None,
-) -> Callable[[Context[Any], Tool, JsonObject, str], Awaitable[Failure | None]]:
+) -> Gate:
     """``admit`` by one policy, as a loop wants it (``LoopSettings.admit``)."""
 
     async def by_policy(
-        ctx: Context[Any], tool: Tool, arguments: JsonObject, tool_call_id: str
+        ctx: Context[Any], tool: Tool, arguments: Mapping[str, object], tool_call_id: str
     ) -> Failure | None:
         return await admit(ctx, policy, tool, arguments, tool_call_id)
 

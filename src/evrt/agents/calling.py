@@ -101,7 +101,7 @@ class Calling:
         if refused is not None:
             return await ctx.refuse(call, refused)
         await settings.hooks.tell(ctx, "on_tool_start", name, text)
-        outcome = await ctx.perform(call, tools, approved=approved)
+        outcome = await ctx.perform(call, tools, approved=approved, gate=settings.admit)
         self._note(tool, arguments, outcome)
         told = outcome.value.message if outcome.is_error else outcome.value
         await settings.hooks.tell(ctx, "on_tool_end", name, told)

@@ -298,7 +298,6 @@ class Loop:
             "guards": self.guards.to_state(),
             "repairs": self.repairs,
             "tools_called": self.tools_called,
-            "untrusted": list(self.ctx.untrusted),
             "more": self.settings.to_state(),
         }
         if len(canonical(state)) <= STATE_BYTES_MAX:
@@ -316,5 +315,3 @@ class Loop:
         self.calling = Calling(self.ctx, self.settings, self.guards, self.ledger)
         self.repairs = state["repairs"]
         self.tools_called = state["tools_called"]
-        for source in state["untrusted"]:
-            self.ctx.distrust(source)

@@ -12,7 +12,7 @@ from evrt.agents.output import Output
 from evrt.effects.tools import Tool
 from evrt.events import JsonObject, JsonValue
 from evrt.events.run import Failure
-from evrt.runtime.context import Context
+from evrt.runtime.context import Context, Gate
 from evrt.runtime.transcript import Transcript
 
 STATE = "loop"
@@ -38,7 +38,7 @@ Blocked = tuple[str, str]
 
 
 async def _admit_all(
-    ctx: Context[Any], tool: Tool, arguments: JsonObject, tool_call_id: str
+    ctx: Context[Any], tool: Tool, arguments: Mapping[str, object], tool_call_id: str
 ) -> Failure | None:
     return None
 
@@ -94,7 +94,7 @@ class LoopSettings:
     require_tool_call: bool = False
     stop_on_text: bool = True
     choose_model: Callable[[Context[Any], int], tuple[str | None, JsonObject]] = _apps_model
-    admit: Callable[[Context[Any], Tool, JsonObject, str], Awaitable[Failure | None]] = _admit_all
+    admit: Gate = _admit_all
     decide: Callable[[Context[Any], str], Awaitable[Decided]] | None = None
     shield: Callable[
         [Context[Any], Literal["input", "output"], Sequence[JsonObject]], Awaitable[Blocked | None]

@@ -36,10 +36,7 @@ async def history_of(agent: Agent, ctx: Context[Any]) -> Sequence[JsonObject]:
     """What was said before in the conversation that a run belongs to; nothing of it for an agent called inside another run's code."""
     if ctx.nested or ctx.conversation is None or agent.history_messages_max == 0 or kept_state(ctx):
         return ()
-    history = await ctx.history(agent.history_messages_max)
-    if history.untrusted:
-        ctx.distrust("history")
-    return history
+    return await ctx.history(agent.history_messages_max)
 
 
 def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] = ()) -> LoopSettings:
@@ -69,7 +66,7 @@ def settings_of(agent: Agent, ctx: Context[Any], history: Sequence[JsonObject] =
         require_tool_call=agent.require_tool_call,
         stop_on_text=agent.stop_on_text,
         choose_model=_model(agent) if tiers is None else tiers,
-        admit=admitting(policy_in(ctx, agent.approvals)),
+        admit=_admit(agent, ctx),
         decide=_decide(asker, tiers) if agent.markers else None,
         shield=_shield(agent),
         compact=_fitting(agent, tiers),
@@ -158,6 +155,12 @@ def _fitting(agent: Agent, tiers: TierChoice | None) -> Any:
         return ContextFitting.unchanged
     small = tiers.small if tiers is not None else (lambda: (agent.model, {}))
     return ContextFitting(small, agent.compaction, agent.history_compaction, agent.pruning)
+
+
+def _admit(agent: Agent, ctx: Context[Any]) -> Any:
+    """By its own policy; an agent without one, called by code that a model has called, goes by that model's."""
+    policy = policy_in(ctx, agent.approvals)
+    return ctx.gate if policy is None and ctx.gate is not None else admitting(policy)
 
 
 def _decide(asker: AskUser | None, tiers: TierChoice | None) -> Any:

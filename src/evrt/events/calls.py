@@ -338,13 +338,13 @@ class QuestionExpired(Event):
 
 @register
 class ValueRecorded(Event):
-    """The clock, a random number or a fresh id, as the code saw it."""
+    """The clock, a random number or a fresh id, as the code saw it; or from where on it is not to be trusted."""
 
     type: ClassVar[str] = "value.recorded"
     volatile: ClassVar[frozenset[str]] = frozenset({"value"})
 
     operation: str
-    kind: Literal["now", "uuid", "random", "patched"]
+    kind: Literal["now", "uuid", "random", "patched", "distrusted"]
     value: JsonValue = None
 
 

@@ -19,6 +19,8 @@ class JourneyStarted(Event):
     journey: str
     step: str
     state: JsonObject
+    untrusted: bool = False
+    """Whether the run had read what its operator does not answer for, so that the state may hold it."""
 
 
 @register

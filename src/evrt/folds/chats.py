@@ -204,6 +204,8 @@ class Chat:
             self.trusted.add(call)
         if envelope.type in RESULTS:
             return call not in self.trusted
+        if envelope.type == "value.recorded":
+            return fields.get("kind") == "distrusted"
         return envelope.type == "child.ended" or bool(fields.get("untrusted"))
 
     def put_right(self, run: str, part: str, envelope: Envelope) -> None:
@@ -232,5 +234,8 @@ class Chat:
 
 
 RESULTS = frozenset({"tool_call.completed", "tool_call.failed", "tool_call.settled", "tool_call.reported"})
-READ = HANDLES | {"conversation.recalled", "memory.recalled", "child.ended"}
+READ = HANDLES | {
+    *("conversation.recalled", "memory.recalled", "journey.recalled"),
+    *("child.ended", "run.continued", "value.recorded"),
+}
 """Types of events that a chat takes in: those that say something, and those that tell of what a run has read."""

@@ -40,7 +40,7 @@ def evolve(standing: Standing, event: Event) -> Standing:
     standing = replace(standing, version=standing.version + 1)
     match event:
         case JourneyStarted():
-            return replace(standing, state=event.state, ended=None, untrusted=False)
+            return replace(standing, state=event.state, ended=None, untrusted=event.untrusted)
         case JourneyStepChanged():
             state = {**(standing.state or {}), **event.patch}
             ended = None if event.reopened else standing.ended

@@ -7,8 +7,11 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar, overload
+
+import orjson
 
 from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput, ModelFailed, StepFailed, ToolFailed, UsageError
@@ -61,6 +64,10 @@ ValueKind = Literal["now", "uuid", "random"]
 run_logger = logging.getLogger("evrt.run")
 
 
+Gate = Callable[["Context[Any]", Tool, Mapping[str, object], str], Awaitable[Failure | None]]
+"""Says whether a tool may be called with these arguments: None, or why not."""
+
+
 class Callee(Protocol):
     """What ``ctx.call`` can call beside tools: an agent or a workflow of the app."""
 
@@ -101,6 +108,8 @@ class Context(Generic[Deps_co]):
         self.nested = nested
         self.memory = RunMemory(execution)
         self.blobs = RunBlobs(execution)
+        self.gate: Gate | None = None
+        """What has a say in the tool calls of code that a model has called: see ``gated``."""
 
     @property
     def deps(self) -> Deps_co:
@@ -165,8 +174,14 @@ class Context(Generic[Deps_co]):
         return tuple(self._execution.untrusted)
 
     def distrust(self, source: str) -> None:
-        """Say that the run has read something from there that its operator does not answer for."""
-        self._execution.untrusted.setdefault(source)
+        """Say that the run has read something from there that its operator does not answer for. Recorded, if it is new."""
+        source = str(self._execution.admit(source))
+        if source not in self._execution.untrusted:
+            self._execution.untrusted[source] = None
+            self._note(
+                "distrust",
+                lambda operation: ValueRecorded(operation=operation, kind="distrusted", value=source),
+            )
 
     # What was said before
 
@@ -189,7 +204,7 @@ class Context(Generic[Deps_co]):
         its turns, UsageError for something that is neither.
         """
         if isinstance(target, Tool):
-            event = await self._call_tool(target, target.bind(args, kwargs), None)
+            event = await self._call_tool(target, target.bind(args, kwargs), None, self.gate)
             succeeded, value = established(event)
             if not succeeded:
                 raise _failed(ToolFailed, operation_of(event), value)
@@ -200,14 +215,21 @@ class Context(Generic[Deps_co]):
         given = self._execution.admit(given)
         with in_scope(self._execution, target.name):
             inner: Context[Any] = Context(self._execution, target=target.name, input=given, nested=True)
+            inner.gate = self.gate
             return await target.execute(inner, given)
 
     async def perform(
-        self, call: JsonObject, tools: Sequence[Tool], *, approved: str | None = None
+        self,
+        call: JsonObject,
+        tools: Sequence[Tool],
+        *,
+        approved: str | None = None,
+        gate: Gate | None = None,
     ) -> ToolOutcome:
         """Make a tool call that a model asked for. A failure is an outcome for the model, not an exception.
 
         Only the tools given can be called; and where leave was given for a call of the digest ``approved``, only that.
+        ``gate`` is for tools in the run: what they call in turn has to pass it.
         """
         name, text, identifier = tool_calls.wire_arguments(call)
         tool = next((tool for tool in tools if tool.name == name), None)
@@ -226,18 +248,30 @@ class Context(Generic[Deps_co]):
             )
         if approved is not None and approved != self.call_digest(tool, arguments):
             return await self._refuse(name, text, approvals.mismatch(name), tool_call_id)
-        event = await self._call_tool(tool, arguments, tool_call_id)
+        inner = self if gate is None else self.gated(gate)
+        event = await inner._call_tool(tool, arguments, tool_call_id, self.gate if approved is None else None)
         return ToolOutcome(operation_of(event), tool_call_id, event)
 
     async def _call_tool(
-        self, tool: Tool, arguments: Mapping[str, object], tool_call_id: str | None
+        self, tool: Tool, arguments: Mapping[str, object], tool_call_id: str | None, gate: Gate | None
     ) -> Event:
+        if gate is not None:
+            refused = await gate(self, tool, arguments, tool_call_id or "missing")
+            if refused is not None:
+                shown = orjson.dumps(self._execution.admit_arguments(arguments)).decode()
+                return await tool_calls.refuse_call(self._execution, tool.name, shown, refused, tool_call_id)
         if tool.in_run:
             return await in_run.perform(self._execution, self, tool, arguments, tool_call_id)
         event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
         if not tool.trusted:
-            self.distrust(f"tool:{tool.name}")
+            self._execution.untrusted.setdefault(f"tool:{tool.name}")
         return event
+
+    def gated(self, gate: Gate) -> Context[Deps_co]:
+        """This context, for code that a model has called: tools that it calls in turn have to pass this gate first."""
+        inner = copy(self)
+        inner.gate = gate
+        return inner
 
     async def refuse(self, call: JsonObject, failure: Failure) -> ToolOutcome:
         """Record that a tool call which a model asked for is not made, and why: its outcome, for the model to read."""

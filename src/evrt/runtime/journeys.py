@@ -87,7 +87,12 @@ class RunJourney:
     async def start(self, state: JsonObject) -> Standing:
         """Begin, or begin anew, with this state. Errors as for ``change``."""
         kept = self._admit(state)
-        started = JourneyStarted(journey=self.name, step=str(kept.get("step")), state=kept)
+        started = JourneyStarted(
+            journey=self.name,
+            step=str(kept.get("step")),
+            state=kept,
+            untrusted=bool(self._execution.untrusted),
+        )
         return await self._write("start", started)
 
     async def change(

@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import evrt
 from evrt.effects.contract import ModelReply, ModelRequest
-from evrt.events import JsonObject
 from evrt.events.calls import Usage
 from evrt.log.check import check
 from evrt.testing import ScriptedModel
 
 EXAMPLES = max(10, (settings.default or settings()).max_examples // 4)
 STATUSES = {"succeeded", "step_limit", "failed", "waiting"}
-CODE = ("Traceback", 'File "', "object has no attribute", "object is not", "unexpected keyword", "has no len()")
+CODE = (
+    "Traceback",
+    'File "',
+    "object has no attribute",
+    "object is not",
+    "unexpected keyword",
+    "has no len()",
+)
 """What gives away that it was evrt's own code that failed."""
 HUGE = "x" * 2_000_000
 
@@ -85,7 +91,20 @@ anything = st.recursive(
     max_leaves=3,
 )
 names = st.sampled_from(
-    ["double", "look", "book", "draw", "pay", "remember", "recall", "forget", "ask_user", "", "no/such", "n" * 300]
+    [
+        "double",
+        "look",
+        "book",
+        "draw",
+        "pay",
+        "remember",
+        "recall",
+        "forget",
+        "ask_user",
+        "",
+        "no/such",
+        "n" * 300,
+    ]
 )
 reasonable = st.sampled_from(
     [
@@ -137,7 +156,9 @@ functions = st.one_of(
 ids = st.sampled_from(["a", "b", "c", "", "missing", "call_0_0", "\ud800", None, 7, 0, True, ["a"], {}])
 a_call = st.one_of(
     st.fixed_dictionaries({"id": ids, "type": st.just("function"), "function": functions}),
-    st.fixed_dictionaries({}, optional={"id": ids, "type": anything, "function": functions, "index": anything}),
+    st.fixed_dictionaries(
+        {}, optional={"id": ids, "type": anything, "function": functions, "index": anything}
+    ),
     anything,
 )
 contents = st.one_of(
@@ -204,12 +225,8 @@ async def hold(given: list[Any], options: dict[str, Any], folder: Path) -> evrt.
     model = ScriptedModel(script_of(given))
     url = f"sqlite:///{folder / 'evrt.db'}"
     async with evrt.App(url, models={"script": model}) as app:
-        app.agent(
-            "agent",
-            model="script",
-            tools=TOOLS,
-            **{"memory": True, "questions": evrt.Questions(), "model_turns_max": 6} | options,
-        )
+        usual: dict[str, Any] = {"memory": True, "questions": evrt.Questions(), "model_turns_max": 6}
+        app.agent("agent", model="script", tools=TOOLS, **usual | options)
         result = await app.run("agent", "Go.", user="ann", conversation="c")
         assert result.status in STATUSES
         if result.status == "failed":
@@ -242,8 +259,9 @@ def well_formed(request: ModelRequest) -> None:
             continue
         assert open_calls == [], f"Not answered: {open_calls}"
         assert "tool_calls" not in message or role == "assistant"
-        calls: Any = message.get("tool_calls", [])
+        calls: Any = message.get("tool_calls") or []
         assert isinstance(calls, list)
+        assert message.get("tool_calls") != []
         for call in calls:
             assert isinstance(call["id"], str)
             assert call["id"]
@@ -255,7 +273,24 @@ def well_formed(request: ModelRequest) -> None:
     assert open_calls == []
 
 
-@settings(max_examples=EXAMPLES)
+BAD = {"function": {"name": "double", "arguments": "{}"}}
+FOUND = [
+    [{"role": "assistant", "tool_calls": [BAD, BAD]}],
+    [{"role": 7, "content": "Hello."}],
+    [{"content": {}}],
+    [{"tool_calls": []}],
+    [{"tool_calls": [{"id": "a", "function": {"name": "double", "arguments": "{}"}}]}],
+    [ModelReply({"content": "Well."}, usage={"input_tokens": "many"})],  # type: ignore[arg-type]  # as a bad model does
+]
+"""The smallest replies that once did harm."""
+
+
+@pytest.mark.parametrize("given", FOUND)
+async def test_replies_that_once_did_harm_do_none(given: list[Any], tmp_path: Path) -> None:
+    await hold(given, {"require_tool_call": True}, tmp_path)
+
+
+@settings(max_examples=EXAMPLES, phases=[phase for phase in Phase if phase is not Phase.shrink])
 @given(given=st.lists(replies, min_size=1, max_size=4), options=agents)
 def test_no_replies_whatsoever_end_a_run_otherwise_than_in_a_status_of_its_own(
     given: list[Any], options: dict[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evrt.agents.guards import CUT_OFF, Guards
-from evrt.agents.ledger import REFUSED_TYPE, CallLedger, Refused, Served
+from evrt.agents.ledger import REFUSED_TYPE, CallLedger, Refused, Served, Verdict
 from evrt.agents.limits import TOOL_CALLS_PER_TURN_MAX
 from evrt.agents.settings import LoopSettings
 from evrt.effects.tools import Tool
@@ -17,6 +17,15 @@ from evrt.events.run import Failure
 from evrt.runtime.context import Context
 from evrt.runtime.reply import ToolOutcome
 from evrt.runtime.tool_calls import parse_arguments, wire_arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of a call; ``tool`` and ``arguments`` where it was made."""
+
+    outcome: ToolOutcome
+    tool: Tool | None = None
+    arguments: JsonObject | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -68,16 +77,28 @@ class Calling:
     async def _make(
         self, calls: Sequence[tuple[JsonObject, int]], tools: Sequence[Tool], *, cut_off: bool
     ) -> list[ToolOutcome]:
-        def make(call: JsonObject, index: int, tools: Sequence[Tool]) -> Coroutine[Any, Any, ToolOutcome]:
-            return self._call(call, tools, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off)
+        def make(call: JsonObject, index: int, tools: Sequence[Tool]) -> Coroutine[Any, Any, _Made]:
+            verdict = self._look(call, tools)
+            return self._call(
+                call, tools, verdict, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off
+            )
 
         if len(calls) < 2 or self.settings.one_at_a_time:
-            return [await make(call, index, self.tools()) for call, index in calls]
-        return await self.ctx.gather(*(make(call, index, tools) for call, index in calls))
+            return [self._note(await make(call, index, self.tools())) for call, index in calls]
+        # Looked at before any is made and noted in the order of the reply: which of them comes first is not
+        # the same in a replay.
+        made = await self.ctx.gather(*[make(call, index, tools) for call, index in calls])
+        return [self._note(one) for one in made]
+
+    def _look(self, call: JsonObject, tools: Sequence[Tool]) -> Verdict:
+        name, text, _ = wire_arguments(call)
+        arguments = read_arguments(text)
+        known = any(tool.name == name for tool in tools)
+        return self.ledger.look(name, arguments) if known and arguments is not None else None
 
     async def _call(
-        self, call: JsonObject, tools: Sequence[Tool], *, too_many: bool, cut_off: bool
-    ) -> ToolOutcome:
+        self, call: JsonObject, tools: Sequence[Tool], verdict: Verdict, *, too_many: bool, cut_off: bool
+    ) -> _Made:
         """Make one call, unless a guard or a person says that it is not to be made."""
         ctx, settings = self.ctx, self.settings
         name, text, tool_call_id = wire_arguments(call)
@@ -86,11 +107,10 @@ class Calling:
         refused = self._refused(arguments, too_many=too_many, cut_off=cut_off)
         approved = None
         if refused is None and tool is not None and arguments is not None:
-            verdict = self.ledger.look(name, arguments)
             if isinstance(verdict, Served) and verdict.operation in self._came:
                 ctx.guard("served_again", f"{name}: its result of {verdict.operation} is still good.")
-                return ToolOutcome(
-                    verdict.operation, tool_call_id or "missing", self._came[verdict.operation]
+                return _Made(
+                    ToolOutcome(verdict.operation, tool_call_id or "missing", self._came[verdict.operation])
                 )
             if isinstance(verdict, Refused):
                 ctx.guard("repeated_failure", f"{name}: {verdict.message}")
@@ -99,13 +119,12 @@ class Calling:
                 approved = ctx.call_digest(tool, arguments)
                 refused = await settings.admit(ctx, tool, arguments, tool_call_id or "missing")
         if refused is not None:
-            return await ctx.refuse(call, refused)
+            return _Made(await ctx.refuse(call, refused))
         await settings.hooks.tell(ctx, "on_tool_start", name, text)
         outcome = await ctx.perform(call, tools, approved=approved, gate=settings.admit)
-        self._note(tool, arguments, outcome)
         told = outcome.value.message if outcome.is_error else outcome.value
         await settings.hooks.tell(ctx, "on_tool_end", name, told)
-        return outcome
+        return _Made(outcome, tool, arguments)
 
     def _refused(self, arguments: JsonObject | None, *, too_many: bool, cut_off: bool) -> Failure | None:
         if too_many:
@@ -117,14 +136,16 @@ class Calling:
             return Failure(error_type="cut_off", message=CUT_OFF)
         return None
 
-    def _note(self, tool: Tool | None, arguments: JsonObject | None, outcome: ToolOutcome) -> None:
+    def _note(self, made: _Made) -> ToolOutcome:
+        tool, arguments, outcome = made.tool, made.arguments, made.outcome
         # What a tool inside the run comes to may depend on what has been done since.
         if tool is None or arguments is None or tool.in_run:
-            return
+            return outcome
         error = outcome.value.message if outcome.is_error else None
         self.ledger.note(tool.name, arguments, outcome.operation, error=error)
         if tool.name in self.settings.cached_reads:
             self._came[outcome.operation] = outcome.event
+        return outcome
 
 
 def read_arguments(text: str) -> JsonObject | None:

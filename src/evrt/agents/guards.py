@@ -72,9 +72,18 @@ def normalised(message: JsonObject) -> JsonObject:
 
     The message itself where nothing is amiss. A model may write anything: ids twice or none, arguments as an object.
     """
+    content = message.get("content")
+    if message.get("role") != "assistant" or not (content is None or isinstance(content, str | list)):
+        # A content of no form is said as the text of its JSON.
+        text = (
+            content if content is None or isinstance(content, str | list) else orjson.dumps(content).decode()
+        )
+        message = {**message, "role": "assistant", "content": text}
     calls = message.get("tool_calls")
-    if not isinstance(calls, list):
-        return message if calls is None else {**message, "tool_calls": []}
+    if calls is None:
+        return message
+    if not isinstance(calls, list) or not calls:
+        return {name: value for name, value in message.items() if name != "tool_calls"}
     seen: set[str] = set()
     mended = [_normalised(call, index, seen) for index, call in enumerate(calls)]
     return message if mended == calls else {**message, "tool_calls": mended}
@@ -96,6 +105,6 @@ def _normalised(call: JsonValue, index: int, seen: set[str]) -> JsonObject:
         else orjson.dumps(arguments if arguments is not None else {}).decode()
     )
     mended: JsonObject = {"name": name if isinstance(name, str) else "", "arguments": text}
-    if wished.get("id") == identifier and function == mended and wished.get("type", "function") == "function":
+    if wished.get("id") == identifier and function == mended and wished.get("type") == "function":
         return wished
     return {**wished, "id": identifier, "type": "function", "function": mended}

@@ -210,4 +210,5 @@ class _Call:
 
 def _usage(reply: ModelReply | None) -> Usage | None:
     """Of a reply that came, though nothing could be made of it."""
-    return None if reply is None or reply.usage == Usage() else reply.usage
+    usage = getattr(reply, "usage", None)  # A model may be the user's own, and return anything.
+    return usage if isinstance(usage, Usage) and usage != Usage() else None

@@ -18,7 +18,7 @@ import evrt
 from evrt.effects.contract import ModelReply, ModelRequest
 from evrt.events.calls import Usage
 from evrt.log.check import check
-from evrt.testing import ScriptedModel
+from evrt.testing import ScriptedModel, call, calls
 
 EXAMPLES = max(10, (settings.default or settings()).max_examples // 4)
 STATUSES = {"succeeded", "step_limit", "failed", "waiting"}
@@ -59,7 +59,7 @@ def book(room: str, idempotency_key: str) -> str:
 @evrt.tool
 async def draw(ctx: evrt.Context[Any], sides: int = 6) -> int:
     """Cast a die."""
-    return int(ctx.random.random() * sides)
+    return int(ctx.random() * sides)
 
 
 @evrt.tool(confirm=True)
@@ -153,7 +153,9 @@ functions = st.one_of(
     st.fixed_dictionaries({}, optional={"name": anything, "arguments": arguments}),
     anything,
 )
-ids = st.sampled_from(["a", "b", "c", "", "missing", "call_0_0", "\ud800", None, 7, 0, True, ["a"], {}])
+ids: st.SearchStrategy[Any] = st.sampled_from(
+    ["a", "b", "c", "", "missing", "call_0_0", "\ud800", None, 7, 0, True, ["a"], {}]
+)
 a_call = st.one_of(
     st.fixed_dictionaries({"id": ids, "type": st.just("function"), "function": functions}),
     st.fixed_dictionaries(
@@ -259,16 +261,16 @@ def well_formed(request: ModelRequest) -> None:
             continue
         assert open_calls == [], f"Not answered: {open_calls}"
         assert "tool_calls" not in message or role == "assistant"
-        calls: Any = message.get("tool_calls") or []
-        assert isinstance(calls, list)
+        made: Any = message.get("tool_calls") or []
+        assert isinstance(made, list)
         assert message.get("tool_calls") != []
-        for call in calls:
-            assert isinstance(call["id"], str)
-            assert call["id"]
-            assert call["type"] == "function"
-            assert isinstance(call["function"]["name"], str)
-            assert isinstance(call["function"]["arguments"], str)
-            open_calls.append(call["id"])
+        for one in made:
+            assert isinstance(one["id"], str)
+            assert one["id"]
+            assert one["type"] == "function"
+            assert isinstance(one["function"]["name"], str)
+            assert isinstance(one["function"]["arguments"], str)
+            open_calls.append(one["id"])
         assert len(set(open_calls)) == len(open_calls)
     assert open_calls == []
 
@@ -300,3 +302,18 @@ def test_no_replies_whatsoever_end_a_run_otherwise_than_in_a_status_of_its_own(
         asyncio.run(hold(given, options, folder))
     finally:
         shutil.rmtree(folder)
+
+
+async def test_a_call_that_fails_at_once_taints_none_that_was_asked_for_beside_it(tmp_path: Path) -> None:
+    """The same is asked of a person in a resume as before it: nothing, as the model had read nothing yet."""
+    model = ScriptedModel(
+        [calls(call("look"), call("book", room="Mole")), call("book", room="Po"), "Booked."]
+    )
+    async with evrt.App("memory://", models={"script": model}) as app:
+        app.agent("agent", model="script", tools=TOOLS, approvals=evrt.Approvals())
+        result = await app.run("agent", "Go.")
+        assert (result.status, result.waiting_for) == ("waiting", ("approve#1",))
+        await app.decide(result.run_id, True, by="ann")
+        assert (await app.resume(result.run_id)).output == "Booked."
+        report = await app.replay(result.run_id)
+        assert report.complete, report.divergence

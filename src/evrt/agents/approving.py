@@ -101,13 +101,17 @@ async def admit(
     tool: Tool,
     arguments: Mapping[str, object],
     tool_call_id: str | None = None,
+    untrusted: Sequence[str] | None = None,
 ) -> Failure | None:
     """Ask for leave where it is needed; None where the call may be made, else what the model is told.
 
-    The person sees the tool, its arguments, and where the untrusted content came from that the run had read by then.
+    The person sees the tool, its arguments, and where the untrusted content came from that the run had read by then:
+    ``untrusted``, or what the run has read by now. For calls that are made at the same time it has to be given, as
+    which of them comes first is not the same in a replay.
     The leave is for that very call: give ``ctx.call_digest(tool, arguments)`` to ``ctx.perform``.
     """
-    untrusted = ctx.untrusted
+    if untrusted is None:
+        untrusted = ctx.untrusted
     if not needs_approval(policy, tool, arguments, untrusted):
         return None
     details = {
@@ -137,9 +141,13 @@ def admitting(
     """``admit`` by one policy, as a loop wants it (``LoopSettings.admit``)."""
 
     async def by_policy(
-        ctx: Context[Any], tool: Tool, arguments: Mapping[str, object], tool_call_id: str
+        ctx: Context[Any],
+        tool: Tool,
+        arguments: Mapping[str, object],
+        tool_call_id: str,
+        untrusted: Sequence[str],
     ) -> Failure | None:
-        return await admit(ctx, policy, tool, arguments, tool_call_id)
+        return await admit(ctx, policy, tool, arguments, tool_call_id, untrusted)
 
     return by_policy
 

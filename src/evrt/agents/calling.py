@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,17 @@ from evrt.effects.tools import Tool
 from evrt.errors import InvalidInput
 from evrt.events import Event, JsonObject
 from evrt.events.run import Failure
-from evrt.runtime.context import Context
+from evrt.runtime.context import Context, Gate
 from evrt.runtime.reply import ToolOutcome
 from evrt.runtime.tool_calls import parse_arguments, wire_arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was known when the model asked for a call: what the ledger said, and what untrusted sources had been read."""
+
+    verdict: Verdict
+    untrusted: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +86,8 @@ class Calling:
         self, calls: Sequence[tuple[JsonObject, int]], tools: Sequence[Tool], *, cut_off: bool
     ) -> list[ToolOutcome]:
         def make(call: JsonObject, index: int, tools: Sequence[Tool]) -> Coroutine[Any, Any, _Made]:
-            verdict = self._look(call, tools)
-            return self._call(
-                call, tools, verdict, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off
-            )
+            known = _Known(self._look(call, tools), self.ctx.untrusted)
+            return self._call(call, tools, known, too_many=index >= TOOL_CALLS_PER_TURN_MAX, cut_off=cut_off)
 
         if len(calls) < 2 or self.settings.one_at_a_time:
             return [self._note(await make(call, index, self.tools())) for call, index in calls]
@@ -90,6 +96,21 @@ class Calling:
         made = await self.ctx.gather(*[make(call, index, tools) for call, index in calls])
         return [self._note(one) for one in made]
 
+    def _gate(self, known: _Known) -> Gate:
+        """For what a tool in the run calls in turn: what it has read itself counts, beside what the model had."""
+
+        async def gate(
+            ctx: Context[Any],
+            tool: Tool,
+            arguments: Mapping[str, object],
+            tool_call_id: str,
+            untrusted: Sequence[str],
+        ) -> Failure | None:
+            read = tuple(dict.fromkeys((*known.untrusted, *untrusted)))
+            return await self.settings.admit(ctx, tool, arguments, tool_call_id, read)
+
+        return gate
+
     def _look(self, call: JsonObject, tools: Sequence[Tool]) -> Verdict:
         name, text, _ = wire_arguments(call)
         arguments = read_arguments(text)
@@ -97,7 +118,7 @@ class Calling:
         return self.ledger.look(name, arguments) if known and arguments is not None else None
 
     async def _call(
-        self, call: JsonObject, tools: Sequence[Tool], verdict: Verdict, *, too_many: bool, cut_off: bool
+        self, call: JsonObject, tools: Sequence[Tool], known: _Known, *, too_many: bool, cut_off: bool
     ) -> _Made:
         """Make one call, unless a guard or a person says that it is not to be made."""
         ctx, settings = self.ctx, self.settings
@@ -107,6 +128,7 @@ class Calling:
         refused = self._refused(arguments, too_many=too_many, cut_off=cut_off)
         approved = None
         if refused is None and tool is not None and arguments is not None:
+            verdict = known.verdict
             if isinstance(verdict, Served) and verdict.operation in self._came:
                 ctx.guard("served_again", f"{name}: its result of {verdict.operation} is still good.")
                 return _Made(
@@ -117,11 +139,13 @@ class Calling:
                 refused = Failure(error_type=REFUSED_TYPE, message=verdict.message)
             else:
                 approved = ctx.call_digest(tool, arguments)
-                refused = await settings.admit(ctx, tool, arguments, tool_call_id or "missing")
+                refused = await settings.admit(
+                    ctx, tool, arguments, tool_call_id or "missing", known.untrusted
+                )
         if refused is not None:
             return _Made(await ctx.refuse(call, refused))
         await settings.hooks.tell(ctx, "on_tool_start", name, text)
-        outcome = await ctx.perform(call, tools, approved=approved, gate=settings.admit)
+        outcome = await ctx.perform(call, tools, approved=approved, gate=self._gate(known))
         told = outcome.value.message if outcome.is_error else outcome.value
         await settings.hooks.tell(ctx, "on_tool_end", name, told)
         return _Made(outcome, tool, arguments)

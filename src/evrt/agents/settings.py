@@ -38,7 +38,11 @@ Blocked = tuple[str, str]
 
 
 async def _admit_all(
-    ctx: Context[Any], tool: Tool, arguments: Mapping[str, object], tool_call_id: str
+    ctx: Context[Any],
+    tool: Tool,
+    arguments: Mapping[str, object],
+    tool_call_id: str,
+    untrusted: Sequence[str],
 ) -> Failure | None:
     return None
 
@@ -73,7 +77,7 @@ class LoopSettings:
 
     ``prompt`` and ``tools`` are asked for anew at every turn where ``prompt_changes``. ``one_at_a_time`` has the calls of
     one reply made one after another, with the tools that there are then. ``admit`` may refuse a call before
-    it is made; ``decide`` may say that a text is not the answer yet; ``compact`` may give another transcript.
+    it is made, by what untrusted sources the run had read when the model asked for it; ``decide`` may say that a text is not the answer yet; ``compact`` may give another transcript.
     """
 
     name: str

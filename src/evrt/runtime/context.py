@@ -64,8 +64,8 @@ ValueKind = Literal["now", "uuid", "random"]
 run_logger = logging.getLogger("evrt.run")
 
 
-Gate = Callable[["Context[Any]", Tool, Mapping[str, object], str], Awaitable[Failure | None]]
-"""Says whether a tool may be called with these arguments: None, or why not."""
+Gate = Callable[["Context[Any]", Tool, Mapping[str, object], str, Sequence[str]], Awaitable[Failure | None]]
+"""Says whether a tool may be called with these arguments, by whoever has read from these sources: None, or why not."""
 
 
 class Callee(Protocol):
@@ -110,6 +110,8 @@ class Context(Generic[Deps_co]):
         self.blobs = RunBlobs(execution)
         self.gate: Gate | None = None
         """What has a say in the tool calls of code that a model has called: see ``gated``."""
+        self._read: dict[str, None] | None = None
+        """In such code: what it has itself read from beyond those who are trusted."""
 
     @property
     def deps(self) -> Deps_co:
@@ -176,8 +178,9 @@ class Context(Generic[Deps_co]):
     def distrust(self, source: str) -> None:
         """Say that the run has read something from there that its operator does not answer for. Recorded, if it is new."""
         source = str(self._execution.admit(source))
-        if source not in self._execution.untrusted:
-            self._execution.untrusted[source] = None
+        new = source not in self._execution.untrusted
+        self._has_read(source)
+        if new:
             self._note(
                 "distrust",
                 lambda operation: ValueRecorded(operation=operation, kind="distrusted", value=source),
@@ -193,7 +196,10 @@ class Context(Generic[Deps_co]):
         where the run has no conversation. Give the messages to a model as they are, and they are not recorded again.
         Where any of them is untrusted, so is the run from here on (``untrusted``). Raises InvalidInput.
         """
-        return await recall(self._execution, messages_max)
+        history = await recall(self._execution, messages_max)
+        if history.untrusted:
+            self._has_read("history")
+        return history
 
     # Tools, agents, steps
 
@@ -215,7 +221,7 @@ class Context(Generic[Deps_co]):
         given = self._execution.admit(given)
         with in_scope(self._execution, target.name):
             inner: Context[Any] = Context(self._execution, target=target.name, input=given, nested=True)
-            inner.gate = self.gate
+            inner.gate, inner._read = self.gate, self._read
             return await target.execute(inner, given)
 
     async def perform(
@@ -256,7 +262,7 @@ class Context(Generic[Deps_co]):
         self, tool: Tool, arguments: Mapping[str, object], tool_call_id: str | None, gate: Gate | None
     ) -> Event:
         if gate is not None:
-            refused = await gate(self, tool, arguments, tool_call_id or "missing")
+            refused = await gate(self, tool, arguments, tool_call_id or "missing", tuple(self._read or ()))
             if refused is not None:
                 shown = orjson.dumps(self._execution.admit_arguments(arguments)).decode()
                 return await tool_calls.refuse_call(self._execution, tool.name, shown, refused, tool_call_id)
@@ -264,14 +270,21 @@ class Context(Generic[Deps_co]):
             return await in_run.perform(self._execution, self, tool, arguments, tool_call_id)
         event = await tool_calls.call_tool(self._execution, tool, arguments, tool_call_id)
         if not tool.trusted:
-            self._execution.untrusted.setdefault(f"tool:{tool.name}")
+            self._has_read(f"tool:{tool.name}")
         return event
 
     def gated(self, gate: Gate) -> Context[Deps_co]:
         """This context, for code that a model has called: tools that it calls in turn have to pass this gate first."""
         inner = copy(self)
         inner.gate = gate
+        inner._read = {}
+        inner.memory = self.memory.told_to(inner._read)
         return inner
+
+    def _has_read(self, source: str) -> None:
+        self._execution.untrusted.setdefault(source)
+        if self._read is not None:
+            self._read.setdefault(source)
 
     async def refuse(self, call: JsonObject, failure: Failure) -> ToolOutcome:
         """Record that a tool call which a model asked for is not made, and why: its outcome, for the model to read."""
@@ -433,7 +446,11 @@ class Context(Generic[Deps_co]):
 
         Raises ChildFailed when it ended otherwise than in success, and what ``start_child`` raises.
         """
-        return await (await self.start_child(target, input, conversation=conversation, priority=priority))
+        child = await self.start_child(target, input, conversation=conversation, priority=priority)
+        try:
+            return await child
+        finally:
+            self._has_read(f"child:{child.target}")
 
     # Long runs, and code that changes
 

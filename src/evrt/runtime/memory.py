@@ -7,6 +7,7 @@ outcome. How reads and writes are noted in the run is said in ``evrt.runtime.mem
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from itertools import islice
 from typing import Literal
 
@@ -56,6 +57,13 @@ class RunMemory:
         """The last read of the newest items that recorded them, by how many were asked for."""
         self._glanced: dict[str, list[MemoryItem]] = {}
         """What each of those read, by its operation."""
+
+    def told_to(self, read: dict[str, None]) -> RunMemory:
+        """The same memory, which notes in ``read`` where the untrusted values come from that are read through it."""
+        mine = copy(self)
+        mine._access = copy(self._access)
+        mine._access.read = read
+        return mine
 
     # Reading
 

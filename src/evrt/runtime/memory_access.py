@@ -44,6 +44,8 @@ class MemoryAccess:
         self._execution = execution
         self._policy = execution.world.memory
         self.facts = Facts(execution, Memory)
+        self.read: dict[str, None] | None = None
+        """Told of every untrusted value that is read, where code wants to know what it has read itself."""
 
     # Whose memory
 
@@ -154,7 +156,10 @@ class MemoryAccess:
 
     def distrust(self, scope: MemoryScope, key: str) -> None:
         """The run has read an untrusted value."""
-        self._execution.untrusted.setdefault(f"memory:{scope}:{key}")
+        source = f"memory:{scope}:{key}"
+        self._execution.untrusted.setdefault(source)
+        if self.read is not None:
+            self.read.setdefault(source)
 
     # Writing
 

@@ -45,11 +45,11 @@ def test_a_conversation_is_titled_forked_and_deleted(shell: Shell) -> None:
     assert len(shell.evrt("conversations", "show", "c2", "--json").document["messages"]) == 2
     shown = shell.evrt("conversations", "show", "c1", "--json").document
     assert (shown["title"], shown["runs"]) == ("Of it all", 2)
-    deleted = shell.evrt("conversations", "delete", ref, "--by", "ann", "--json").document
+    deleted = shell.evrt("conversations", "delete", ref, "--by", "ann", "--yes", "--json").document
     assert deleted["conversation"] == ref
     assert deleted["events"] > 10
     assert "by ann, with everything in it" in shell.refused("conversations", "show", ref, code=3)
-    assert "There is no conversation 'c1'" in shell.refused("conversations", "delete", "c1", code=3)
+    assert "There is no conversation 'c1'" in shell.refused("conversations", "delete", "c1", "--yes", code=3)
     assert [one["conversation_name"] for one in shell.evrt("conversations", "list", "--json").document] == [
         "c2"
     ]
@@ -68,3 +68,13 @@ def test_a_person_at_a_terminal_is_asked_before_a_conversation_is_deleted(shell:
     agreed = answered(shell, "y")
     assert (agreed.returncode, "is deleted" in agreed.stdout) == (0, True)
     shell.evrt("conversations", "show", "c1", expect=3)
+
+
+def test_where_nobody_can_be_asked_nothing_is_deleted_without_yes(shell: Shell) -> None:
+    shell.evrt("runs", "start", "parrot", "keep me", "--conversation", "c1")
+    for options in ((), ("--json",), ("--force",)):
+        told = shell.refused("conversations", "delete", "c1", *options, code=2, stdin="y\n")
+        assert "add --yes" in told
+        assert "Nothing has been deleted." in told
+    shown = shell.evrt("conversations", "show", "c1", "--json").document
+    assert shown["messages"][0]["content"] == "keep me"

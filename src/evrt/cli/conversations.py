@@ -119,7 +119,7 @@ def delete(
     """Forget a conversation with everything in it: runs, what they had others do, its memory, its files.
 
     Hashes of the events stay, so that proofs stay good, and that it was deleted, by whom and when. One that was broken off
-    goes on when it is given again. On a terminal it asks first. Exits with 1 where the answer is no.
+    goes on when it is given again. On a terminal it asks first; elsewhere it needs --yes. Exits with 1 where the answer is no.
     """
     from evrt.cli import tending
 

@@ -8,6 +8,7 @@ from evrt.cli.ordering import ordering
 from evrt.cli.output import harmless, note, on_terminal, out, out_json
 from evrt.cli.place import Place
 from evrt.cli.text import counted
+from evrt.errors import UsageError
 from evrt.history import resolve_ref
 
 
@@ -47,10 +48,13 @@ async def delete(
     sure: bool,
     as_json: bool,
 ) -> int:
-    """Forget a conversation; the exit code: 1 where the person at the terminal would rather not."""
+    """Forget a conversation; the exit code: 1 where the person at the terminal would rather not.
+
+    Raises UsageError where nobody is there to be asked and nobody has said so beforehand.
+    """
     async with ordering(place) as app:
         ref = await resolve_ref(await app.log(), "conversation", name)
-        if not sure and on_terminal(sys.stdin) and not _agreed(f"{name} ({ref})" if name != ref else ref):
+        if not sure and not _agreed(f"{name} ({ref})" if name != ref else ref):
             note("Nothing has been deleted.")
             return 1
         deleted = await app.conversations.delete(ref, by=by, reason=reason, force=force)
@@ -66,7 +70,12 @@ async def delete(
 
 
 def _agreed(what: str) -> bool:
-    """Whether the person at the terminal says yes."""
+    """Whether the person at the terminal says yes. Raises UsageError where there is none."""
+    if sys.stdin is None or not on_terminal(sys.stdin):
+        raise UsageError(
+            f"This would delete {what} with everything in it, which cannot be taken back, and there is no terminal to "
+            "ask on: add --yes to do it. Nothing has been deleted."
+        )
     sys.stderr.write(harmless(f"Delete {what} with everything in it? This cannot be taken back. [y/N] "))
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

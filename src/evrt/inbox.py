@@ -270,16 +270,17 @@ def _choose(
         if len(names) == 1:
             return names[0]
         if not names:
-            raise Conflict(f"{history.id} {otherwise} (it is {_described(history.journal, history)}).")
+            raise Conflict(_nothing_waits(history, kind, otherwise))
         raise UsageError(f"{history.id} waits for more than one {kind}: name one of {', '.join(names)}.")
     if operation in names:
         return operation
     if operation not in history.journal.operations:
         known = ", ".join(names) or "none"
         raise NotFound(f"{history.id} has no operation {operation}. Waiting: {known}.")
-    raise Conflict(
-        f"{operation} of {history.id} does not wait: it has been answered or settled, or has its outcome."
-    )
+    decided = history.journal.operations[operation]
+    said = _what_came(decided) or "answered or settled, or has its outcome"
+    goes_on = f" {_goes_on(history)}" if decided.open else ""
+    raise Conflict(f"{operation} of {history.id} does not wait: it has been {said}.{goes_on}")
 
 
 def _choose_call(history: Run, tool_call_id: str, waiting: Sequence[Operation]) -> str:
@@ -312,6 +313,39 @@ def _tool_call_id(operation: Operation) -> str | None:
     assert operation.intent is not None
     assert isinstance(operation.intent.event, QuestionAsked)
     return operation.intent.event.tool_call_id
+
+
+def _nothing_waits(history: Run, kind: str, otherwise: str) -> str:
+    """Why nothing of a kind waits: somebody was quicker, and the run has not seen it yet; or it waits for something else."""
+    operations = history.journal.operations.values()
+    came = [
+        f"{one.identity} has been {said}"
+        for one in operations
+        if one.open and one.outside and (one.kind == kind or (kind == "write" and one.kind == "tool_call"))
+        if (said := _what_came(one))
+    ]
+    if not came:
+        return f"{history.id} {otherwise} (it is {_described(history.journal, history)})."
+    return f"{history.id} {otherwise} any more: {', '.join(came)}. {_goes_on(history)}"
+
+
+def _what_came(operation: Operation) -> str | None:
+    """What somebody outside made of an operation, and who that was; the first word counts."""
+    first = operation.outside[0] if operation.outside else operation.outcome
+    match None if first is None else first.event:
+        case ApprovalDecided(approved=approved, by=by):
+            said = "approved" if approved else "denied"
+        case QuestionAnswered(by=by):
+            said = "answered"
+        case ToolCallSettled(by=by):
+            said = "settled"
+        case _:
+            return None
+    return said if by is None else f"{said} by {by}"
+
+
+def _goes_on(history: Run) -> str:
+    return f"The run goes on when a worker takes it, or with `evrt runs resume {history.id}`."
 
 
 def _described(journal: Journal, history: Run) -> str:

@@ -49,9 +49,13 @@ def test_what_a_run_asks_leave_for_is_granted_and_it_is_signalled(shell: Shell) 
     assert shell.evrt("questions").commands == waiting.commands
     [waits] = shell.evrt("runs", "show", run, "--json").document["waits"]
     assert (waits["for"], waits["action"], waits["details"]) == ("approval", "Ship order 7", {"order": 7})
-    granted = shell.typed(approve)
+    granted = shell.typed(f"{approve} --by ann")
     assert granted.out == f"{run}: approve#1 is approved.\n"
-    assert "waits for no approval" in shell.refused("runs", "deny", run, code=4)
+    for options in ((), ("--operation", "approve#1")):
+        told = shell.refused("runs", "deny", run, *options, code=4)
+        assert "approve#1" in told
+        assert "has been approved by ann. The run goes on when a worker takes it, or with " in told
+        assert f"`evrt runs resume {run}`" in told
     resumed = shell.typed(resume)
     assert f"{run} is waiting." in resumed.err
     assert "signal.arrived#1 waits for the signal arrived, until 20" in resumed.err

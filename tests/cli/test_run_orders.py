@@ -140,6 +140,21 @@ def test_a_run_that_a_worker_executes_is_cancelled_at_its_next_operation(works: 
         assert f"{run} was cancelled: enough." in err
 
 
+def test_a_run_that_waits_for_its_child_names_it_and_what_helps(works: Shell) -> None:
+    waiting = works.evrt("runs", "start", "parent")
+    [child] = works.evrt("runs", "list", "--parent", waiting.run, "--json").document
+    shown = works.evrt("runs", "show", waiting.run)
+    for text in (waiting.err, shown.out):
+        assert f"waits for its child {child['run']} (quick), which has not ended." in text
+    assert shown.commands == waiting.commands
+    work, child_first, resume = waiting.commands
+    assert (work, child_first) == ("evrt worker", f"evrt runs resume {child['run']}")
+    # Until the child has ended, going on with its parent says the same again.
+    assert works.typed(resume).commands == waiting.commands
+    works.typed(child_first)
+    assert works.typed(resume).out == "CHILD\n"
+
+
 def test_a_paused_run_stays_until_it_is_resumed_here_or_in_a_worker(works: Shell) -> None:
     here, there = detached(works, "quick", "ann"), detached(works, "quick", "bob")
     paused = works.evrt("runs", "pause", here, "--by", "ann", EVRT_APP="")

@@ -62,6 +62,11 @@ async def asks(ctx: evrt.Context) -> str:
     return await ctx.ask("May I?", options=["yes", "no"], allow_free_form=False)
 
 
+@app.workflow
+async def parent(ctx: evrt.Context) -> str:
+    return await ctx.child(quick, "child")
+
+
 @app.workflow(retry=evrt.Retry(1))
 async def fails(ctx: evrt.Context) -> None:
     raise KeyError("no such thing")

@@ -33,7 +33,8 @@ DETAILS_CHARACTERS_MAX = 4_000
 def wait_texts(run: Run) -> list[str]:
     """Everything that a run waits for: first what a person can do something about."""
     others = (wait for wait in open_waits(run.journal) if wait.reason in ("signal", "timer"))
-    return [*map(wait_text, waits(run)), *map(_other_text, others)]
+    children = [one_line(_child_text(run, identity)) for identity in _waits_for_children(run)]
+    return [*map(wait_text, waits(run)), *map(_other_text, others), *children]
 
 
 def wait_text(operation: Operation) -> str:
@@ -65,6 +66,16 @@ def _other_text(wait: OpenWait) -> str:
     return f"{wait.operation} waits for the signal {wait.signal}{until}."
 
 
+def _waits_for_children(run: Run) -> list[str]:
+    return [] if run.state.ended else run.journal.waiting_for_child()
+
+
+def _child_text(run: Run, identity: str) -> str:
+    child = run.journal.started[identity]
+    target = run.journal.children.get(child)
+    return f"{identity} waits for its child {child}{f' ({target})' if target else ''}, which has not ended."
+
+
 def _time_text(time: int) -> str:
     return local_time(time) if on_terminal(sys.stderr) else rfc3339(time)
 
@@ -78,6 +89,10 @@ def hints(place: Place, run: Run) -> list[str]:
     others = open_waits(run.journal) if run.state.status == "waiting" else []
     signals = dict.fromkeys(wait.signal for wait in others if wait.signal is not None)
     commands += [(place.command("runs", "signal", run.id, name, "PAYLOAD"), "") for name in signals]
+    children = [run.journal.started[identity] for identity in _waits_for_children(run)]
+    if children:
+        commands.append((place.command("worker"), "executes the children, and then this run"))
+        commands += [(place.command("runs", "resume", child), "executes this child here") for child in children]
     due = min((wait.due for wait in others if wait.due is not None), default=None)
     if commands:
         when = "then" if due is None else f"then, or from {_time_text(due)} on"

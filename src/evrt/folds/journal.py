@@ -366,6 +366,10 @@ class Journal:
         """Approvals that nobody has decided on yet."""
         return [o for o in self.operations.values() if o.kind == "approval" and o.open and not o.outside]
 
+    def waiting_for_child(self) -> list[str]:
+        """Operations it was parked for whose child has not ended yet; ``started`` has their runs."""
+        return [identity for identity in self.waiting_for if self._waits_for_child(identity)]
+
     def waiting_for_settlement(self) -> list[Operation]:
         """Writes in doubt that nobody has settled or reported yet."""
         return [o for o in self.operations.values() if o.in_doubt and o.open and not o.outside]
@@ -386,7 +390,7 @@ class Journal:
             if o.kind in REASONS and o.open and not o.outside
         ]
         reasons += ["signal" for identity in self.waiting_for if identity not in self.operations]
-        reasons += ["child" for identity in self.waiting_for if self._waits_for_child(identity)]
+        reasons += ["child" for _ in self.waiting_for_child()]
         reasons += ["in_doubt" for _ in self.waiting_for_settlement()]
         return foremost(reasons) if reasons else None
 

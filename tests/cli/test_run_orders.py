@@ -140,6 +140,22 @@ def test_a_run_that_a_worker_executes_is_cancelled_at_its_next_operation(works: 
         assert f"{run} was cancelled: enough." in err
 
 
+def test_a_run_that_is_answered_behind_another_of_its_conversation_says_so(works: Shell) -> None:
+    first = detached(works, "quick", "a", "--conversation", "c1")
+    waiting = works.evrt("runs", "start", "asks", "--conversation", "c1").run
+    assert "for an answer (ask#1)" in works.evrt("runs", "list", "--agent", "asks").out
+    assert f"It is behind {first} of its conversation" in works.evrt("runs", "answer", waiting, "yes").err
+    assert f"It is behind {first} of its conversation" in works.evrt("runs", "show", waiting).out
+    [line] = works.evrt("runs", "list", "--agent", "asks").out.splitlines()[1:]
+    assert line.endswith(f"to go on, behind {first}")
+    queued = {one["run"]: one["behind"] for one in works.evrt("queue", "--json").document["entries"]}
+    assert queued == {first: None, waiting: first}
+    assert f"  {first}  asks" in works.evrt("queue").out
+    alone = works.evrt("runs", "start", "asks").run
+    works.evrt("runs", "answer", alone, "yes")
+    assert works.evrt("runs", "list", "--agent", "asks").out.splitlines()[1].endswith("  to go on")
+
+
 def test_a_run_that_waits_for_its_child_names_it_and_what_helps(works: Shell) -> None:
     waiting = works.evrt("runs", "start", "parent")
     [child] = works.evrt("runs", "list", "--parent", waiting.run, "--json").document

@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 from evrt.cli.details import failed, reason_text
 from evrt.cli.documents import state_document
+from evrt.cli.lanes import first_of
 from evrt.cli.output import Cell, note, on_terminal, out_json, out_table
 from evrt.cli.place import Place
 from evrt.cli.text import ago, cut, duration, rfc3339, short
 from evrt.cli.viewing import Seen, period, viewing
 from evrt.folds.run import RunState
-from evrt.history import resolve_ref, resolve_run
+from evrt.history import load_run, resolve_ref, resolve_run
 
 ABOUT_CHARACTERS_MAX = 80
+TO_GO_ON = "to go on"
 STATUS_STYLES = {
     "queued": "dim",
     "running": "cyan",
@@ -53,11 +55,12 @@ async def list_runs(place: Place, wanted: Wanted, *, limit: int, oldest_first: b
         )
         any_runs = bool(documents) or bool((await seen.listed("runs", limit=1))[0])
         url = seen.log.url
+        told = {} if as_json else await _told_of_waiting(seen, [document.value for document in documents])
     if as_json:
         out_json([state_document(document.value) for document in documents])
     elif documents:
         headings = ("RUN", "STATUS", "TARGET", "ASKED FOR", "TOOK", "ABOUT")
-        out_table(headings, [_row(document.value) for document in documents])
+        out_table(headings, [_row(document.value, told) for document in documents])
     else:
         note(f"No run of {url} is like that." if any_runs else f"There are no runs in {url} yet.")
     if more:
@@ -75,7 +78,20 @@ async def _where(seen: Seen, wanted: Wanted) -> dict[str, object]:
     return {field: value for field, value in where.items() if value is not None}
 
 
-def _row(state: RunState) -> list[Cell]:
+async def _told_of_waiting(seen: Seen, states: list[RunState]) -> dict[str, str]:
+    """What the queue knows better than the view: which waiting runs could go on, and what others are behind."""
+    waiting = [state.run for state in states if state.status == "waiting"]
+    queue = seen.log.coordination
+    entries = [entry for run in waiting if (entry := await queue.entry(run)) is not None]
+    first = await first_of(queue, entries)
+    told = {entry.run: TO_GO_ON for entry in entries if entry.state == "ready"}
+    for run, before in first.items():
+        if (await load_run(seen.log, run)).journal.has_cause:
+            told[run] = f"{TO_GO_ON}, behind {before}"
+    return told
+
+
+def _row(state: RunState, told: dict[str, str]) -> list[Cell]:
     took = ""
     if state.requested_at is not None and state.changed_at is not None and state.ended:
         took = duration((state.changed_at - state.requested_at) / 1_000_000)
@@ -85,7 +101,7 @@ def _row(state: RunState) -> list[Cell]:
         Cell(state.target or "(erased)"),
         Cell(when(state.requested_at), "dim"),
         Cell(took),
-        Cell(_about(state)),
+        Cell(told.get(state.run) or _about(state)),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from evrt.cli.lanes import first_of
 from evrt.cli.listing import when
 from evrt.cli.output import Cell, aligned, note, out, out_json, out_table, paint
 from evrt.cli.place import Place
@@ -33,18 +34,19 @@ async def list_entries(
         entries = await queue.entries(state=state, target=target, limit=limit + 1)
         more, entries = len(entries) > limit, entries[:limit]
         asked = [await _asked_at(log, entry) for entry in entries]
+        first = await first_of(queue, entries)
     if as_json:
         document = {
             "counts": {name: sum(n for (_, at), n in counts.items() if at == name) for name in STATES},
             "targets": _by_target(counts),
-            "entries": [_document(entry, time) for entry, time in zip(entries, asked, strict=True)],
+            "entries": [_document(entry, time, first) for entry, time in zip(entries, asked, strict=True)],
         }
         out_json(document)
     else:
         _out_counts(counts)
         if entries:
-            headings = ("RUN", "STATE", "PRIORITY", "ASKED FOR", "DUE", "WORKER", "TARGET")
-            rows = [_row(entry, time) for entry, time in zip(entries, asked, strict=True)]
+            headings = ("RUN", "STATE", "PRIORITY", "ASKED FOR", "DUE", "WORKER OR BEHIND", "TARGET")
+            rows = [_row(entry, time, first) for entry, time in zip(entries, asked, strict=True)]
             out_table(headings, rows)
     if more:
         note(f"There are more than these {limit}; --limit shows more at once.")
@@ -70,19 +72,19 @@ def _out_counts(counts: dict[tuple[str, State], int]) -> None:
     out(", ".join(each) if each else "The queue is empty.")
 
 
-def _document(entry: Entry, asked: int | None) -> dict[str, object]:
+def _document(entry: Entry, asked: int | None, first: dict[str, str]) -> dict[str, object]:
     times = {"due": rfc3339_or_none(entry.due), "asked_at": rfc3339_or_none(asked)}
-    return {**entry._asdict(), **times}
+    return {**entry._asdict(), **times, "behind": first.get(entry.run)}
 
 
-def _row(entry: Entry, asked: int | None) -> list[Cell]:
+def _row(entry: Entry, asked: int | None, first: dict[str, str]) -> list[Cell]:
     return [
         Cell(entry.run, "bold"),
         Cell(entry.state, STYLES[entry.state]),
         Cell(str(entry.priority)),
         Cell(when(asked), "dim"),
         Cell("" if entry.due is None else rfc3339(entry.due)),
-        Cell(entry.worker or ""),
+        Cell(entry.worker or first.get(entry.run, "")),
         Cell(entry.target),
     ]
 

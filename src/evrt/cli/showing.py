@@ -16,6 +16,7 @@ from evrt.cli.documents import (
     run_document,
     worker,
 )
+from evrt.cli.lanes import behind_text
 from evrt.cli.listing import STATUS_STYLES
 from evrt.cli.output import note, on_terminal, out, out_json, paint
 from evrt.cli.place import Place
@@ -41,6 +42,7 @@ async def show_run(place: Place, revision: str, *, as_json: bool) -> None:
         run = await find_run(log, revision)
         head = (await log.head(run.id)).version
         names = {ref: await log.external(ref) for ref in (run.state.user, run.state.conversation) if ref}
+        behind = await behind_text(log, run.id)
     if as_json:
         external = {"user_name": run.state.user, "conversation_name": run.state.conversation}
         out_json(run_document(run, head) | {key: names.get(ref or "") for key, ref in external.items()})
@@ -48,6 +50,8 @@ async def show_run(place: Place, revision: str, *, as_json: bool) -> None:
     _out_heading(run, head)
     out_fields(_fields(run, names))
     if len(run.events) == head:
+        if behind is not None:
+            out(paint(f"\nIt is {behind}, and goes on only when that has ended.", "yellow"))
         for text in wait_texts(run):
             out(paint(f"\n{text}", "yellow"))
         for hint in hints(place, run):

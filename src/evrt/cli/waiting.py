@@ -9,6 +9,7 @@ from typing import cast
 
 from evrt.cli.details import called, options_text
 from evrt.cli.documents import divergence, waits, worker
+from evrt.cli.lanes import behind_text
 from evrt.cli.output import note, on_terminal, out, out_json
 from evrt.cli.place import Place, require_log
 from evrt.cli.text import json_or_text, listed, local_time, one_line, rfc3339, short
@@ -159,11 +160,18 @@ async def answer(
         answered = await answer_question(
             log, run.id, value, operation=operation, by=_shown(by, redact), check=checked_answer
         )
+        behind = await behind_text(log, run.id)
     if as_json:
         out_json({"run": run.id, "operation": answered, "answer": value})
         return
     out(f"{run.id}: {answered} is answered.")
-    note(f"  {place.command('runs', 'resume', run.id)}  # to go on")
+    _say_how_to_go_on(place, run.id, behind)
+
+
+def _say_how_to_go_on(place: Place, run: str, behind: str | None) -> None:
+    if behind is not None:
+        note(f"It is {behind}: a worker goes on with it when that has ended.")
+    note(f"  {place.command('runs', 'resume', run)}  # to go on")
 
 
 def _read(run: Run, operation: str | None, given: str) -> object:
@@ -206,11 +214,12 @@ async def decide(
         decided = await decide_approval(
             log, run, approved, operation=operation, by=_shown(by, redact), reason=why, digest=digest
         )
+        behind = await behind_text(log, run)
     if as_json:
         out_json({"run": run, "operation": decided, "approved": approved, "reason": why})
         return
     out(f"{run}: {decided} is {'approved' if approved else 'denied'}.")
-    note(f"  {place.command('runs', 'resume', run)}  # to go on")
+    _say_how_to_go_on(place, run, behind)
 
 
 async def signal(

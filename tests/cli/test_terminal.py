@@ -38,7 +38,7 @@ def test_what_a_model_says_is_streamed_and_not_printed_twice(shell: Shell) -> No
 
 
 def test_text_from_outside_cannot_steer_the_terminal(shell: Shell) -> None:
-    evil = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202e\u2066"
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202e\u2066\u200f"
     shown = on_terminal(
         shell,
         "runs",
@@ -47,12 +47,18 @@ def test_text_from_outside_cannot_steer_the_terminal(shell: Shell) -> None:
         f'"{evil.encode("unicode_escape").decode()}"'.replace("\\x", "\\u00"),
     )
     assert "owned" in shown
+    shell.evrt("runs", "start", "parrot", evil, "--conversation", "c1")
+    shown += on_terminal(shell, "conversations", "show", "c1")
+    shell.write("evil.md", f"Say {evil[-3:]}\n")
+    shell.evrt("agents", "define", "evil", "--set", f"instructions=Say {evil[-3:]}", "--by", evil[-3:])
+    shell.evrt("agents", "spec", "evil", "--set", "evil.md")
+    shown += on_terminal(shell, "agents", "show", "evil") + on_terminal(shell, "agents", "spec", "evil")
     shown += on_terminal(shell, "runs", "list") + on_terminal(shell, "log")
-    for sequence in ("\x1b]", "\x07", "\x1b[2J", "\x9b", "\u202e", "\u2066"):
+    for sequence in ("\x1b]", "\x07", "\x1b[2J", "\x9b", "\u202e", "\u2066", "\u200f"):
         assert sequence not in shown
     assert (
         evil
         in shell.evrt(
-            "runs", "start", "parrot", '"\\u001b]0;owned\\u0007\\u001b[2J\\u009b1m\\u202e\\u2066"'
+            "runs", "start", "parrot", '"\\u001b]0;owned\\u0007\\u001b[2J\\u009b1m\\u202e\\u2066\\u200f"'
         ).out
     )

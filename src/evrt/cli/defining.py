@@ -126,10 +126,10 @@ async def show_agent(place: Place, key: str, number: int | None, *, effective: b
             ("spec", counted(len(agent.specs), "revision") if agent.specs else None),
         ]
     )
-    out_section("revisions", [_line(agent, one) for one in agent.revisions if one is not None], "all erased")
+    out_section("revisions", [paint(_line(agent, one)) for one in agent.revisions if one is not None], "all erased")
     title = f"configuration of revision {shown}{', with what it inherits' if effective else ''}"
     text = write_definitions(config, as_json=False) if config else ""
-    out_section(title, text.splitlines(), "nothing is set")
+    out_section(title, [paint(line) for line in text.splitlines()], "nothing is set")
     if revision.given_format is not None:
         note(f"It was given as an agent_config of {revision.given_format}; --json shows that as well.")
 
@@ -170,14 +170,14 @@ async def show_spec(place: Place, key: str, number: int | None, *, as_json: bool
             }
         )
     else:
-        out(spec.text.removesuffix("\n"))
+        out(paint(spec.text.removesuffix("\n")))
 
 
 async def export_agents(place: Place, keys: Collection[str] | None, *, as_json: bool) -> None:
     """Print agents and systems as a file."""
     async with ordering(place) as app:
         text = await app.agents.export_text(keys, as_json=as_json)
-    out(text.removesuffix("\n"))
+    out(paint(text.removesuffix("\n")))
 
 
 # ------------------------------------------------------------------------------------------- writing

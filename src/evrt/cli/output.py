@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from evrt.cli.text import one_line
+from evrt.cli.text import REORDERING, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +22,8 @@ COLUMNS_MIN = 12
 """What the last column of a table gets, however narrow the terminal is: runs with a target of ten letters fit into 80."""
 
 INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-# These turn the order of what follows around, so that a question reads as another one than is answered.
-INVISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+# A question could read as another one than is answered.
+INVISIBLE |= {code: f"\\u{code:04x}" for code in REORDERING}
 
 
 class Cell(NamedTuple):

@@ -70,7 +70,9 @@ async def show_moment(place: Place, revision: str, *, as_json: bool) -> None:
     _out_heading(run, head)
     saved = checkpoints(run)
     out_section(
-        "state", pretty(run.state.state).splitlines() if saved else [], "no checkpoint has been saved"
+        "state",
+        [paint(line) for line in pretty(run.state.state).splitlines()] if saved else [],
+        "no checkpoint has been saved",
     )
     messages = run.messages
     out_section("messages", message_lines(messages[-MESSAGES_MAX:]), "nothing has been said")

@@ -329,6 +329,7 @@ def test_turns_are_exported_as_json_lines_of_one_conversation_or_all(desk: Desk)
     assert [line["turn_index"] for line in lines] == [*range(8), 0]
     assert {line["conversation_id"] for line in lines} == {"c1", "c2"}
     assert (lines[1]["status"], lines[1]["cost_cents"], lines[1]["prompt_tokens"]) == ("failed", 50.0, 7)
+    assert desk.shell.evrt("turns", "export", "--json").out == desk.shell.evrt("turns", "export").out
     [bobs] = desk.shell.evrt("turns", "export", "--conversation", "c2").out.splitlines()
     assert json.loads(bobs) == lines[-1]
     later = desk.shell.evrt("turns", "export", "--until", "2020-01-01")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evrt.cli.place import AppOption, DbOption, Place, SinceOption, UntilOption, drive
+from evrt.cli.place import AppOption, DbOption, JsonOption, Place, SinceOption, UntilOption, drive
 
 cli = typer.Typer(
     help="The turn log: what each turn took, in tokens, cost and time.",
@@ -36,10 +36,11 @@ def export(
     until: UntilOption = None,
     app: AppOption = None,
     db: DbOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print turns that have ended as JSON lines, in the order in which they were asked for.
 
-    A turn belongs to the time at which it ended.
+    A turn belongs to the time at which it ended. It is JSON with --json and without.
     """
     from evrt.cli.exporting import export_turns
 

@@ -126,6 +126,14 @@ def test_a_file_is_imported_whole_or_not_at_all(shop: Shell) -> None:
     assert list(json.loads(shop.evrt("agents", "export", "base", "--json").out)["agents"]) == ["base"]
 
 
+def test_a_file_with_nothing_in_it_is_refused(shop: Shell) -> None:
+    for text in ("", "{}", "agents: {}\n"):
+        shop.write("empty.yaml", text)
+        for options in ((), ("--check",)):
+            told = shop.refused("agents", "import", "empty.yaml", *options, code=2)
+            assert "There is nothing in it." in told
+
+
 def test_an_agent_config_of_llama_stack_is_taken_from_a_file(shop: Shell) -> None:
     """S3.3: --format llama-stack."""
     config = {"model": "m", "instructions": "Hi.", "sampling_params": {"max_tokens": 0}, "x": 1}

@@ -33,7 +33,7 @@ from evrt.definitions.edits import Edit, check_key
 from evrt.definitions.files import Path, Read, write_definitions
 from evrt.definitions.lineage import revision_of
 from evrt.definitions.llama_stack import config_of_llama_stack
-from evrt.errors import EvrtError, InvalidInput
+from evrt.errors import EvrtError, InvalidInput, UsageError
 from evrt.events import JsonObject, JsonValue
 from evrt.events.agents import GivenFormat
 from evrt.folds.definitions import AgentDefinition, Revision, SystemDefinition
@@ -97,6 +97,10 @@ async def carry_in(edit: Edit, read: Read, *, folder: Folder | None, taken: Coll
     ``folder`` is where files are that knowledge is to be read from, and must be in; without it none are.
     """
     whole = _checked(read, folder)
+    if not whole.agents and not whole.systems:
+        raise UsageError(
+            f"{read.name}: There is nothing in it. Agents stand below `agents:`, systems below `systems:`."
+        )
     imported = Imported()
     for key in _parents_first(read, whole.agents):
         with _at(read, ("agents", key)):

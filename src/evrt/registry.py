@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
@@ -398,9 +398,16 @@ class Registry:
         """An agent or workflow by name. Raises NotFound that lists what there is."""
         found = self._targets.get(name)
         if found is None:
-            known = ", ".join(sorted(self._targets)) or "none"
-            raise NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.")
+            raise self.no_target(name)
         return found
+
+    def no_target(self, name: str, defined: Collection[str] = ()) -> NotFound:
+        """What is said of a name that is no target: what there is in code and ``defined`` as data, and what was meant."""
+        known = ", ".join(sorted(self._targets)) or "none"
+        data = f" Defined in its log: {', '.join(sorted(defined))}." if defined else ""
+        close = difflib.get_close_matches(name, {*self._targets, *defined}, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        return NotFound(f"The app has no agent or workflow {name!r}. It has: {known}.{data}{meant}")
 
     def routes_of(self, router: str) -> list[str]:
         """The names of what a router leads to. Raises NotFound where there is no such router."""

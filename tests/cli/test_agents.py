@@ -126,6 +126,15 @@ def test_a_file_is_imported_whole_or_not_at_all(shop: Shell) -> None:
     assert list(json.loads(shop.evrt("agents", "export", "base", "--json").out)["agents"]) == ["base"]
 
 
+def test_a_name_that_is_nearly_right_is_told_what_there_is_in_code_and_in_the_log(shop: Shell) -> None:
+    shop.evrt("agents", "define", "support", "--set", "model=openai/gpt-4o")
+    told = shop.refused("runs", "start", "suport", "hi", code=3)
+    assert "Defined in its log: support. Did you mean 'support'?" in told
+    far = shop.refused("runs", "start", "zzz", "hi", code=3)
+    assert "Defined in its log: support." in far
+    assert "Did you mean" not in far
+
+
 def test_a_file_with_nothing_in_it_is_refused(shop: Shell) -> None:
     for text in ("", "{}", "agents: {}\n"):
         shop.write("empty.yaml", text)

@@ -101,7 +101,11 @@ class Finding(Registry):
         found = await self._resolving.newest(
             name, revision=choices.revision, system=choices.system, within=within
         )
-        return self.target(name) if found is None else found
+        if found is not None:
+            return found
+        if name in self.targets:
+            return self.target(name)
+        raise self.no_target(name, await self.agents.keys())
 
     def _may_be_defined(self) -> bool:
         """Whether there is a log that could hold definitions: to look for one makes none."""

@@ -52,10 +52,10 @@ def test_what_a_run_asks_leave_for_is_granted_and_it_is_signalled(shell: Shell) 
     granted = shell.typed(f"{approve} --by ann")
     assert granted.out == f"{run}: approve#1 is approved.\n"
     for options in ((), ("--operation", "approve#1")):
-        told = shell.refused("runs", "deny", run, *options, code=4)
-        assert "approve#1" in told
-        assert "has been approved by ann. The run goes on when a worker takes it, or with " in told
-        assert f"`evrt runs resume {run}`" in told
+        late = shell.refused("runs", "deny", run, *options, code=4)
+        assert "approve#1" in late
+        assert "has been approved by ann. The run goes on when a worker takes it, or with " in late
+        assert f"`evrt runs resume {run}`" in late
     resumed = shell.typed(resume)
     assert f"{run} is waiting." in resumed.err
     assert "signal.arrived#1 waits for the signal arrived, until 20" in resumed.err

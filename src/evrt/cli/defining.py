@@ -126,7 +126,9 @@ async def show_agent(place: Place, key: str, number: int | None, *, effective: b
             ("spec", counted(len(agent.specs), "revision") if agent.specs else None),
         ]
     )
-    out_section("revisions", [paint(_line(agent, one)) for one in agent.revisions if one is not None], "all erased")
+    out_section(
+        "revisions", [paint(_line(agent, one)) for one in agent.revisions if one is not None], "all erased"
+    )
     title = f"configuration of revision {shown}{', with what it inherits' if effective else ''}"
     text = write_definitions(config, as_json=False) if config else ""
     out_section(title, [paint(line) for line in text.splitlines()], "nothing is set")

@@ -93,7 +93,9 @@ def hints(place: Place, run: Run) -> list[str]:
     children = [run.journal.started[identity] for identity in _waits_for_children(run)]
     if children:
         commands.append((place.command("worker"), "executes the children, and then this run"))
-        commands += [(place.command("runs", "resume", child), "executes this child here") for child in children]
+        commands += [
+            (place.command("runs", "resume", child), "executes this child here") for child in children
+        ]
     due = min((wait.due for wait in others if wait.due is not None), default=None)
     if commands:
         when = "then" if due is None else f"then, or from {_time_text(due)} on"

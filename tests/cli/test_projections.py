@@ -256,7 +256,7 @@ def test_a_process_keeps_views_current_until_it_is_interrupted(shell: Shell) -> 
     shell.evrt("runs", "start", "desk", "hello")
     with shell.begin("projections", "run", stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert "9 views of sqlite:///evrt.db current; Ctrl-C ends it." in process.stderr.readline()
+        assert "13 views of sqlite:///evrt.db current; Ctrl-C ends it." in process.stderr.readline()
         assert " current, at position " in process.stderr.readline()
         shell.evrt("runs", "start", "desk", "overload", expect=1)
         until(lambda: cursor(shell, "endings") == shell.evrt("log", "--json").out.count("\n"))
@@ -273,13 +273,13 @@ def test_who_keeps_views_is_told_at_once_of_one_that_is_parked_and_ends_in_order
     shell.evrt("runs", "start", "desk", "hello")
     with shell.begin("projections", "run", stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        while "9 views current" not in process.stderr.readline():
+        while "13 views current" not in process.stderr.readline():
             pass
         shell.write("fragile", "")
         shell.evrt("runs", "start", "desk", "overload", expect=1)
         told = process.stderr.readline()
         assert re.match(r"endings is parked at position \d+: ValueError: it is fragile", told)
-        assert process.stderr.readline().startswith("8 views current, at position ")
+        assert process.stderr.readline().startswith("12 views current, at position ")
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
 

@@ -22,6 +22,7 @@ from evrt.log import open_log
 from evrt.log.check import check
 from evrt.projector import projector
 from evrt.projector.verify import verify_view
+from evrt.testing import ScriptedModel
 
 NEEDLE = "needle-in-a-haystack"
 REMEMBERED = "what ann wants to be remembered"
@@ -363,3 +364,26 @@ def test_the_same_on_postgresql(postgres: str, deleting: Deleter) -> None:
     report = check(postgres)
     assert report.ok, report.findings
     assert report.erased > 10
+
+
+async def test_a_program_that_reads_no_view_leaves_nothing_in_their_files_either(tmp_path: Path) -> None:
+    """S3.19: whoever deletes has every view forget, not only those that happen to be read."""
+    url = f"sqlite:///{tmp_path}/evrt.db"
+
+    def made() -> evrt.App:
+        app = evrt.App(url, models={"m": ScriptedModel(lambda request: "The word is QUAGGA.")})
+        app.agent("helper", model="m")
+        return app
+
+    async with made() as app:
+        for number in range(3):
+            await app.run("helper", f"QUAGGA {number}?", conversation="c", user="ann")
+        await app.memory.set("word", "QUAGGA", conversation="c")
+        views = await app.views()
+        for name in views.projections:
+            await views.wait_for(await (await app.log()).position(), name)
+    assert any(b"QUAGGA" in content for content in bytes_in(tmp_path).values())
+    async with made() as app:
+        deleted = await app.conversations.delete("c")
+        assert deleted.behind == ()
+    assert [name for name, content in bytes_in(tmp_path).items() if b"QUAGGA" in content] == []

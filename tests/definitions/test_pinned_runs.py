@@ -223,3 +223,18 @@ async def test_a_tool_that_is_named_has_a_time_limit_and_may_need_leave() -> Non
     assert [tool.timeout_seconds for tool in (first, second, third)] == [30.0, 5.0, 2.0]
     assert [tool.confirm for tool in (first, second, third)] == [False, False, True]
     assert weather.timeout_seconds is None
+
+
+async def test_what_was_said_to_an_agent_that_is_defined_as_data_is_edited_and_asked_again() -> None:
+    """B19: with the revision that it was asked for with."""
+    app, _ = app_with("memory://", lambda request: str(request.messages[-1]["content"]))
+    async with app:
+        await app.agents.define("support", {"model": "m"})
+        await app.run("support", "one", conversation="c", user="ann")
+        await app.agents.revise("support", {"model": "n"})
+        edited = await (await app.conversations.edit("c", 0, "two"))
+        assert edited.output == "two"
+        again = await (await app.conversations.retry("c"))
+        assert again.output == "two"
+        assert (await requested(app, again.run_id)).revision == 1
+        assert [message["content"] for message in await app.message_history("c")] == ["two", "two"]  # type: ignore[index, call-overload]

@@ -21,7 +21,7 @@ from evrt.conversations.limits import (
 )
 from evrt.conversations.reading import read_messages
 from evrt.conversations.rewinding import asked_again, edited, place_of, requested_at, rewind
-from evrt.errors import Conflict, InvalidInput, NotFound, UsageError, WrongVersion
+from evrt.errors import Conflict, InvalidInput, NotFound, Unavailable, UsageError, WrongVersion
 from evrt.events import Event, JsonObject, JsonValue
 from evrt.events.conversation import (
     ConversationDescribed,
@@ -31,6 +31,7 @@ from evrt.events.conversation import (
     ConversationTitled,
     ResourceKind,
 )
+from evrt.events.run import RunRequested
 from evrt.folds.conversations import ConversationState
 from evrt.history import resolve_ref
 from evrt.log import NEW, Append, Log
@@ -45,6 +46,8 @@ from evrt.waiting import Queued
 
 HEADERS = "conversations"
 LIST_MAX = 1_000
+FORGET_SECONDS = 30.0
+"""How long a deletion waits for one view to forget what was said."""
 """The most conversations that one list has."""
 
 R_co = TypeVar("R_co", covariant=True)
@@ -60,6 +63,7 @@ class Runs(Protocol[R_co]):
     @property
     def chats(self) -> Chats: ...
     def target(self, name: str) -> Any: ...
+    async def pinned(self, requested: RunRequested) -> Any: ...
     async def go_on(self, run: str) -> R_co:
         """Execute a run that has been asked for."""
         ...
@@ -347,7 +351,7 @@ class Conversations(Generic[R_co]):
         place = place_of(turns, at)
         old = await requested_at(log, place.turn)
         given = old.input if content is None else edited(old.input, place, at, content)
-        target = self._app.target(old.target)
+        target = await self._app.pinned(old)
         requested = asked_again(old, target.check_input(given), ref, place.turn)
         run = await rewind(
             log, ref, chat, place, requested=requested, at=at, by=self._shown(by), queued=queued
@@ -377,7 +381,19 @@ class Conversations(Generic[R_co]):
             shared=self._is_attached_elsewhere,
         )
         self._app.chats.forget(deleted.conversation)
-        return deleted
+        return deleted._replace(behind=await self._views_forget(log))
+
+    async def _views_forget(self, log: Log) -> tuple[str, ...]:
+        """Bring every view that has been built past the deletion, so that none keeps what was said; those that are not."""
+        views = await self._app.views()
+        head = await log.position()
+        behind: list[str] = []
+        for name in {one.name: one for one in await views.status() if one.known}:
+            try:
+                await views.wait_for(head, name, timeout_seconds=FORGET_SECONDS)
+            except Unavailable:
+                behind.append(name)
+        return tuple(behind)
 
     async def _is_attached_elsewhere(self, digest: str, conversation: str) -> bool:
         views = await self._app.views()

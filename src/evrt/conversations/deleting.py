@@ -33,11 +33,15 @@ Shared = Callable[[str, str], Awaitable[bool]]
 
 
 class Deleted(NamedTuple):
-    """What was deleted: payloads of so many events, and so many blobs, in this go."""
+    """What was deleted: payloads of so many events, and so many blobs, in this go.
+
+    ``behind`` names views that have not forgotten it yet: they are parked, or kept by a program that is too slow.
+    """
 
     conversation: str
     events: int
     blobs: int
+    behind: tuple[str, ...] = ()
 
 
 async def delete_conversation(

@@ -242,7 +242,7 @@ async def test_calls_without_an_id_of_their_own_get_one(app: App) -> None:
 
 async def test_an_answer_fits_its_type_or_is_asked_for_again(app: App) -> None:
     """S3.7: structured output."""
-    script = ["It is warm.", '{"city": "Turin"}', '```json\n{"city": "Turin", "degrees": "26"}\n```']
+    script = ["It is warm.", '{"city": "Turin"}', '```json\n{"city": "Turin", "degrees": 26}\n```']
     async with app:
         result, model, guards = await run_of(app, script, output=Weather)
         assert result.output == {"city": "Turin", "degrees": 26}

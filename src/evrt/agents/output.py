@@ -32,7 +32,7 @@ class Output:
         if isinstance(wanted, Output):
             return wanted
         if isinstance(wanted, dict):
-            return cls(wanted, repairs_max, None, JsonSchema(wanted, of="an agent's output"))
+            return cls(wanted, repairs_max, None, JsonSchema(wanted, of="an agent's output", formats=True))
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(wanted)
             return cls(adapter.json_schema(), repairs_max, adapter, None)
@@ -61,7 +61,7 @@ class Output:
             return value
         assert self._adapter is not None
         try:
-            read = self._adapter.validate_json(_bare(text))
+            read = self._adapter.validate_json(_bare(text), strict=True)
         except ValidationError as error:
             raise InvalidInput(f"Your answer does not fit. {faults_text(error, 'the answer')}.") from error
         plain: JsonValue = self._adapter.dump_python(read, mode="json")

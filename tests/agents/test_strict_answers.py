@@ -1,0 +1,33 @@
+"""Answers that a schema refuses are refused."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from pydantic import BaseModel
+
+from evrt.agents.output import Output
+from evrt.errors import InvalidInput
+
+
+class Counted(BaseModel):
+    n: int
+    day: datetime.date | None = None
+
+
+@pytest.mark.parametrize("answer", ['{"n": "5"}', '{"n": true}'])
+def test_an_answer_of_another_type_does_not_fit(answer: str) -> None:
+    with pytest.raises(InvalidInput, match="n: "):
+        Output.of(Counted).read(answer)
+
+
+def test_a_date_is_still_written_as_text() -> None:
+    assert Output.of(Counted).read('{"n": 5, "day": "2026-11-28"}') == {"n": 5, "day": "2026-11-28"}
+
+
+def test_the_format_of_a_json_schema_is_checked() -> None:
+    wanted = Output.of({"type": "object", "properties": {"day": {"type": "string", "format": "date"}}})
+    assert wanted.read('{"day": "2026-11-28"}') == {"day": "2026-11-28"}
+    with pytest.raises(InvalidInput):
+        wanted.read('{"day": "soon"}')

@@ -1,4 +1,4 @@
-"""Answers that a schema refuses are refused."""
+"""Answers that a schema refuses are refused, and text in parts is text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from evrt.agents.output import Output
 from evrt.errors import InvalidInput
+from evrt.events.calls import Usage
+from evrt.runtime.reply import Reply
 
 
 class Counted(BaseModel):
@@ -31,3 +33,9 @@ def test_the_format_of_a_json_schema_is_checked() -> None:
     assert wanted.read('{"day": "2026-11-28"}') == {"day": "2026-11-28"}
     with pytest.raises(InvalidInput):
         wanted.read('{"day": "soon"}')
+
+
+def test_the_text_of_a_reply_in_parts_is_that_of_its_text_parts() -> None:
+    parts = [{"type": "text", "text": "hi "}, {"type": "image"}, {"type": "text", "text": "there"}]
+    reply = Reply("model#1", {"role": "assistant", "content": parts}, "stop", "m", Usage())
+    assert reply.text == "hi there"

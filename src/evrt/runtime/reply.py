@@ -22,9 +22,13 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The text of the message, empty when there is none."""
+        """The text of the message, that of its text parts joined; empty when there is none."""
         content = self.message.get("content")
-        return content if isinstance(content, str) else ""
+        if isinstance(content, str):
+            return content
+        parts = content if isinstance(content, list) else []
+        texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(text for text in texts if isinstance(text, str))
 
     @property
     def tool_calls(self) -> list[JsonObject]:

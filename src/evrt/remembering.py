@@ -164,6 +164,14 @@ def check_key(key: object) -> str:
     return key
 
 
+def check_limit(limit: object) -> None:
+    """Raises InvalidInput for a number of items that is none, before anything is read or recorded."""
+    if type(limit) is not int or limit < 1:
+        raise InvalidInput(
+            f"limit is how many items there may be, a whole number of at least 1; not {limit!r:.80}."
+        )
+
+
 def check_prefix(prefix: object) -> str:
     """What keys are to begin with: nothing, or as a key. Raises InvalidInput."""
     return prefix if isinstance(prefix, str) and not prefix else check_key(prefix)

@@ -372,3 +372,29 @@ async def test_a_run_killed_between_the_two_sides_of_anything_it_writes_loses_an
         assert len(facts) == len({*facts, *range(len(facts))})
         sets = [e for e in await log.read(limit=1_000) if e.type == MemorySet.type]
         assert len(sets) == 4
+
+
+@pytest.mark.parametrize("limit", [0, -1, "x", True, 2.5])
+async def test_a_limit_that_is_none_is_refused_before_anything_is_read(limit: Any) -> None:
+    """B2: and a run that catches that replays."""
+    async with evrt.App("memory://") as app:
+
+        @app.workflow
+        async def reads(ctx: Ctx) -> int:
+            memory, refused = ctx.memory, 0
+            for read in (
+                lambda: memory.recall("k", limit=limit),
+                lambda: memory.newest(limit),
+                lambda: memory.list(limit=limit),
+                lambda: memory.history("k", limit=limit),
+            ):
+                try:
+                    await read()
+                except evrt.InvalidInput:
+                    refused += 1
+            await memory.set("k", 1)
+            return refused
+
+        run = await app.run(reads, user="ann")
+        assert run.output == 4
+        assert (await app.replay(run.run_id)).complete

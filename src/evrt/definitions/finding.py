@@ -84,6 +84,8 @@ class Finding(Registry):
     async def _target_of_new_run(self, name: str, choices: Choices) -> Target:
         """What a new run executes. Raises NotFound, UsageError, Conflict."""
         code = self.targets.get(name)
+        if choices.revision is not None and type(choices.revision) is not int:
+            raise UsageError(f"A revision is a whole number, such as 3; not {choices.revision!r:.80}.")
         if code is None:
             return await self._find_defined(name, None, choices)
         if choices.revision is not None:

@@ -28,6 +28,7 @@ from evrt.remembering import (
     MANY_MAX,
     Expires,
     check_key,
+    check_limit,
     check_number,
     check_prefix,
 )
@@ -131,6 +132,8 @@ class RunMemory:
         """
         chosen, stream = self._access.one(scope)
         check_prefix(prefix)
+        if limit is not None:
+            check_limit(limit)
 
         def choose(memory: Memory, moment: int | None) -> Iterable[MemoryItem]:
             found = (
@@ -150,6 +153,7 @@ class RunMemory:
 
         Of ``all`` scopes those that the run has are searched: user, system, conversation. ``limit`` is for each.
         """
+        check_limit(limit)
         streams = list(self._access.streams().values()) if scope == "all" else [self._access.one(scope)[1]]
         asked: JsonValue = [scope, check_key(key), limit]
         return await self._access.items(
@@ -162,6 +166,7 @@ class RunMemory:
         Values are text here, or their JSON, cut after GLANCE_CHARACTERS_MAX characters. Where nothing has changed
         since the code last asked, no more than that is recorded.
         """
+        check_limit(limit)
         streams = list(self._access.streams().values())
         before = self._glances.get(limit)
 
@@ -198,6 +203,7 @@ class RunMemory:
         self, key: str, *, scope: Scope = None, limit: int = HISTORY_MAX
     ) -> Sequence[MemoryChange]:
         """The last ``limit`` things that happened to a key, the first first: set to what, when, by whom, in which run."""
+        check_limit(limit)
         chosen, stream = self._access.one(scope)
 
         async def look() -> Fields:

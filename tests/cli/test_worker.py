@@ -190,7 +190,7 @@ def test_programs_that_tools_start_have_no_part_in_what_supervisor_and_worker_sa
         (["--grace", "inf"], "--grace takes"),
         (
             ["--agents", "quick,nobody"],
-            "no agent or workflow named nobody. It has: asks, fails, long, quick, stubborn, talks.",
+            "no agent or workflow named nobody. It has: asks, fails, long, parent, quick, stubborn, talks.",
         ),
         (["--agents", "quick,,long"], "--agents takes names with commas between them"),
         (["--processes", "2", "--agents", "nobody"], "It has: asks"),

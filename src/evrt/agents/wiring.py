@@ -36,6 +36,8 @@ async def history_of(agent: Agent, ctx: Context[Any]) -> Sequence[JsonObject]:
     """What was said before in the conversation that a run belongs to; nothing of it for an agent called inside another run's code."""
     if ctx.nested or ctx.conversation is None or agent.history_messages_max == 0 or kept_state(ctx):
         return ()
+    if not ctx.is_told_history:
+        return ()
     return await ctx.history(agent.history_messages_max)
 
 

@@ -80,7 +80,8 @@ async def _where(seen: Seen, wanted: Wanted) -> dict[str, object]:
 
 async def _told_of_waiting(seen: Seen, states: list[RunState]) -> dict[str, str]:
     """What the queue knows better than the view: which waiting runs could go on, and what others are behind."""
-    waiting = [state.run for state in states if state.status == "waiting"]
+    # Whoever was handed over waits for nothing else than a worker, and says so already.
+    waiting = [state.run for state in states if state.status == "waiting" and state.reason != "handover"]
     queue = seen.log.coordination
     entries = [entry for run in waiting if (entry := await queue.entry(run)) is not None]
     first = await first_of(queue, entries)

@@ -188,6 +188,13 @@ class Context(Generic[Deps_co]):
 
     # What was said before
 
+    @property
+    def is_told_history(self) -> bool:
+        """Whether an agent's run is told what was said before: not one that was begun before agents were told."""
+        execution = self._execution
+        fresh = not execution.unasked and execution.journal.terminal is None
+        return fresh or "history#1" in execution.journal.operations
+
     async def history(self, messages_max: int = HISTORY_MESSAGES_MAX) -> History:
         """What was said before in the run's conversation: the newest ``messages_max`` chat messages, oldest first.
 

@@ -68,8 +68,8 @@ APPROVING = (
     mutant(
         "a call that is made with other arguments than were approved",
         "agents/calling.py",
-        "outcome = await ctx.perform(call, tools, approved=approved)",
-        "outcome = await ctx.perform(call, tools)",
+        "approved=approved, gate=self._gate(known)",
+        "gate=self._gate(known)",
         f"{APPROVED}test_a_call_that_something_in_the_loop_changes_after_the_approval_is_not_made",
     ),
     mutant(

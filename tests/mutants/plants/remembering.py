@@ -114,7 +114,7 @@ REMEMBERING: tuple[Mutant, ...] = (
     mutant(
         "an untrusted memory that leaves its reader trusted",
         "runtime/memory_access.py",
-        'self._execution.untrusted.setdefault(f"memory:{scope}:{key}")',
+        "self._execution.untrusted.setdefault(source)",
         "pass",
         f"{BLOCK}::test_a_run_that_was_shown_something_untrusted_is_not_trusted_either",
     ),

@@ -99,7 +99,7 @@ def peer(name: str) -> Callable[[int, int], tuple[float, float]]:
         subprocess.run(command, check=True)
 
     def sample(turns: int, window: int) -> tuple[float, float]:
-        command = [str(folder / "bin" / "python"), str(LOOPS / f"{name}.py"), str(turns), str(window)]
+        command = [str(folder / "bin" / "python"), str(LOOPS / f"with_{name}.py"), str(turns), str(window)]
         first, last = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return first, last
 

@@ -20,7 +20,7 @@ MAY_BE_LONG = {
     "run.succeeded": ("output",),
     "run.step_limit_reached": ("output",),
     "run.failed": ("failure",),
-    "run.cancelled": ("reason",),
+    "run.cancelled": ("reason", "output"),
     "checkpoint.saved": ("state",),
 }
 """Fields that an event may have made long, by its type; every other field is small."""

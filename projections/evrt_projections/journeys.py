@@ -89,7 +89,7 @@ def _news(before: JourneyDocument, event: Event, envelope: Envelope) -> dict[str
                 "changes": 0,
                 "path": (step,),
                 "ended": None,
-                "untrusted": False,
+                "untrusted": event.untrusted,
             }
         case JourneyStepChanged():
             step = _text(event.to_step, envelope)

@@ -148,3 +148,5 @@ async def test_a_journey_that_begins_with_what_was_read_is_not_trusted(app: evrt
     async with app:
         await app.run(begins, conversation="c", user="ann")
         assert (await app.run(reads, conversation="c", user="ann")).output == ["journey:trip"]
+        [shown] = (await (await app.views()).list("journeys")).documents
+        assert shown.value.untrusted

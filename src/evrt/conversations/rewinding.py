@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from evrt.codec import encode, meta_for
 from evrt.conversations.facts import fact_draft
@@ -25,12 +25,6 @@ from evrt.requesting import request_draft
 
 SUPERSEDED_AT_ONCE = 1_000
 """How many runs are noted as superseded in one append; those beyond are noted in the next ones."""
-
-
-class Checking(Protocol):
-    """What an input has to fit."""
-
-    def check_input(self, value: JsonValue) -> JsonValue: ...
 
 
 class Place(NamedTuple):

@@ -13,8 +13,6 @@ from evrt.events.journey import (
     JourneyStepChanged,
 )
 
-FACTS = (JourneyStarted, JourneyStepChanged, JourneyRouted, JourneyEnded)
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:

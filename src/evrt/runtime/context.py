@@ -261,7 +261,7 @@ class Context(Generic[Deps_co]):
             )
         if approved is not None and approved != self.call_digest(tool, arguments):
             return await self._refuse(name, text, approvals.mismatch(name), tool_call_id)
-        inner = self if gate is None else self.gated(gate)
+        inner = self.gated(gate) if gate is not None and tool.in_run else self
         event = await inner._call_tool(tool, arguments, tool_call_id, self.gate if approved is None else None)
         return ToolOutcome(operation_of(event), tool_call_id, event)
 
